@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages as plain structs, and their codec. Field numbers are those of P2PFL's node.proto; ours begin at 100.
+ *
+ * Decoding keeps large bytes (weights) as a view into the received blob. Encoding gives a scatter list: head, payload parts,
+ * tail; nothing is joined. Limits stand in wire/limits.h; a message over one is TOO_BIG or MALFORMED, never cut. */
+#ifndef PFL_WIRE_MSG_H
+#define PFL_WIRE_MSG_H
+
+#include "base/bytes.h"
+#include "base/str.h"
+
+enum { PFL_DIGEST_LEN = 32 };
+
+enum pfl_msg_kind { PFL_MSG_NONE, PFL_MSG_GOSSIP, PFL_MSG_DIRECT, PFL_MSG_WEIGHTS };
+
+/** What a node of ours says of itself. */
+struct pfl_hello {
+    bool present; /* false: a P2PFL node */
+    uint32_t version;
+    struct pfl_strs codecs, features;
+    char *federation; /* owned or NULL */
+};
+void pfl_hello_deinit(struct pfl_hello *h);
+
+/** One RootMessage. All strings and lists owned; refcounted so that it can wait and be forwarded without a copy. */
+struct pfl_msg {
+    atomic_uint refs;
+    char *source;
+    int32_t round; /* -1: none */
+    char *cmd;
+    enum pfl_msg_kind kind;
+    int32_t ttl;          /* gossip */
+    int64_t hash;         /* gossip */
+    struct pfl_strs args; /* gossip, direct */
+    struct pfl_bytes weights; /* weights: view into blob */
+    struct pfl_strs contributors;
+    int32_t num_samples;
+    char *codec; /* NULL: pickle */
+    bool has_digest, has_model_digest;
+    uint8_t digest[PFL_DIGEST_LEN];       /* of weights */
+    uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate */
+    struct pfl_blob *blob; /* what it was decoded from (a reference), or NULL for one made here */
+};
+struct pfl_msg *pfl_msg_new(const char *source, int32_t round, const char *cmd, enum pfl_msg_kind kind); /* copied */
+struct pfl_msg *pfl_msg_ref(struct pfl_msg *m);
+void pfl_msg_unref(struct pfl_msg *m);
+PFL_DEFINE_FREEP(msg, struct pfl_msg, pfl_msg_unref)
+
+/** Decodes a RootMessage; takes a reference to blob. MALFORMED, TOO_BIG, UNSUPPORTED with the field's name. */
+enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** Bytes to send: parts in order, kept alive by what the struct holds. Refcounted: one encoding may go to many peers. */
+struct pfl_scatter {
+    atomic_uint refs;
+    size_t n;
+    struct pfl_bytes parts[4];
+    size_t total; /* bytes of all parts */
+    struct pfl_buf own[2];    /* head and tail */
+    struct pfl_blob *blob;    /* a reference or NULL */
+    void *keep;               /* anything else the parts point into (a model), released with keep_free */
+    void (*keep_free)(void *);
+};
+struct pfl_scatter *pfl_scatter_ref(struct pfl_scatter *s);
+void pfl_scatter_unref(struct pfl_scatter *s);
+PFL_DEFINE_FREEP(scatter, struct pfl_scatter, pfl_scatter_unref)
+/** One part, copied. */
+struct pfl_scatter *pfl_scatter_of(const void *data, size_t len);
+
+/** Encodes m. For weights made here, `payload` gives the bytes of the field (n parts, kept alive by `keep`); for decoded
+ *  messages pass NULL and the view is used. Byte-compatible with P2PFL's encoder (field order, default omission, round -1 kept). */
+struct pfl_payload;
+enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** A received gossip message as it came, with another ttl: unknown fields survive. m->blob must be there. */
+enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** HandShakeRequest {addr, hello}. hello NULL: not sent. */
+enum pfl_rc pfl_handshake_encode(const char *addr, const struct pfl_hello *hello, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_handshake_decode(struct pfl_bytes in, char **ret_addr, struct pfl_hello *ret_hello, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** ResponseMessage; response and error NULL where absent. Decoded strings are owned by the caller. */
+enum pfl_rc pfl_response_encode(const char *response, const char *error, const struct pfl_hello *hello, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_response_decode(struct pfl_bytes in, char **ret_response, char **ret_error, struct pfl_hello *ret_hello, struct pfl_err *err) PFL_WARN_UNUSED;
+
+#endif
