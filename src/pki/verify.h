@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The one verification of a certificate: TLS handshakes, `p2pfl cert verify` and checks of a node's own files all come here.
+ * A certificate passes when a chain of at most PFL_CHAIN_MAX certificates leads to a root in ca.crt, every one of them is in
+ * time, well signed and strong enough, and the leaf is not a CA, names somebody, serves the purpose and covers the host.
+ * There is no way to turn a check off. Revocation is not looked at here. */
+#ifndef PFL_PKI_VERIFY_H
+#define PFL_PKI_VERIFY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+
+struct x509_st;       /* OpenSSL's X509 */
+struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
+
+enum {
+    PFL_CHAIN_MAX = 4,     /* certificates in a chain, leaf and root included */
+    PFL_TRUST_ROOTS_MAX = 8 /* roots in one ca.crt */
+};
+
+/** The roots: immutable, refcounted, safe to share between threads. */
+struct pfl_trust;
+/** Reads ca.crt: one or more CA certificates in PEM. NOT_FOUND, IO, TOO_BIG, MALFORMED, or AUTH where one of them is not a
+ *  CA certificate or is too weak (the message names the file and the certificate). A root out of time is loaded: it is refused
+ *  when something is verified with it, with that reason. */
+enum pfl_rc pfl_trust_load(const char *path, struct pfl_trust **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+struct pfl_trust *pfl_trust_ref(struct pfl_trust *t); /* accepts NULL */
+void pfl_trust_unref(struct pfl_trust *t);            /* accepts NULL */
+PFL_DEFINE_FREEP(trust, struct pfl_trust, pfl_trust_unref)
+size_t pfl_trust_n_roots(const struct pfl_trust *t);
+struct x509_st *pfl_trust_root(const struct pfl_trust *t, size_t i); /* borrowed for t's life; i < n_roots */
+/** "'CN=p2pfl CA' and 'CN=other'": the roots' subjects for messages. Borrowed for t's life. */
+const char *pfl_trust_text(const struct pfl_trust *t);
+
+enum pfl_purpose {
+    PFL_PURPOSE_ANY, /* either is good: a certificate with an extended key usage needs serverAuth or clientAuth in it */
+    PFL_PURPOSE_SERVER,
+    PFL_PURPOSE_CLIENT,
+};
+
+struct pfl_verify_opts {
+    enum pfl_purpose purpose;
+    const char *host; /* the name that was dialled, as in pfl_identity_covers_host; NULL: not checked */
+    int64_t now;      /* Unix seconds; 0: the system's clock */
+};
+
+/** Verifies a leaf. `untrusted` (may be NULL) is what the peer sent along: the leaf may be in it. PFL_OK, or AUTH with the
+ *  first reason in plain words: what was found, what is wanted, what to do. Names in it are quoted. Builds its own
+ *  X509_STORE_CTX: for TLS call it from the callback of SSL_CTX_set_cert_verify_callback with
+ *  X509_STORE_CTX_get0_cert and X509_STORE_CTX_get0_untrusted. The OpenSSL error queue is left empty. */
+enum pfl_rc pfl_verify_x509(const struct pfl_trust *trust, struct x509_st *leaf, struct stack_st_X509 *untrusted,
+                            const struct pfl_verify_opts *opts, struct pfl_err *err) PFL_WARN_UNUSED;
+
+#endif
