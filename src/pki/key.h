@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "base/bytes.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "pki/passphrase.h"
@@ -30,14 +31,23 @@ enum pfl_rc pfl_key_generate(const char *spec, struct evp_pkey_st **ret, struct 
 /** UNSUPPORTED for kinds other than RSA, EC and Ed25519, AUTH for a weak one ("RSA key of 1024 bits, at least 2048 needed"). */
 enum pfl_rc pfl_key_check_strength(const struct evp_pkey_st *key, struct pfl_err *err) PFL_WARN_UNUSED;
 
+/** PKCS#8 PEM, encrypted where passphrase is not NULL, appended to out. The caller wipes it with pfl_key_pem_wipe. */
+enum pfl_rc pfl_key_pem(const struct evp_pkey_st *key, const struct pfl_passphrase *passphrase, struct pfl_buf *out,
+                        struct pfl_err *err) PFL_WARN_UNUSED;
+/** Overwrites and frees the buffer; for PFL_AUTO too. */
+void pfl_key_pem_wipe(struct pfl_buf *pem);
+
 /** PKCS#8 PEM, mode 0600, in a new file only (EXISTS). With a passphrase (not NULL): AES-256-CBC under a key that scrypt derives. */
 enum pfl_rc pfl_key_save_new(const char *path, const struct evp_pkey_st *key, const struct pfl_passphrase *passphrase,
                              struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** Reads a PEM key. AUTH where others can read the file, where it is encrypted and passphrase is NULL or wrong, or the key is
- *  weak; NOT_FOUND, IO, TOO_BIG, MALFORMED. *ret is owned. Never prompts by itself. */
+ *  weak; NOT_FOUND, IO, TOO_BIG, MALFORMED. *ret is owned. Never prompts by itself. The
+ *  key's own numbers are checked for consistency. */
 enum pfl_rc pfl_key_load(const char *path, const struct pfl_passphrase *passphrase, struct evp_pkey_st **ret,
                          struct pfl_err *err) PFL_WARN_UNUSED;
+/** Does the file say that its key is encrypted? False where it cannot be read: pfl_key_load says why. */
+bool pfl_key_file_encrypted(const char *path);
 /** Does the private key belong to the certificate's public key? */
 bool pfl_key_matches(const struct evp_pkey_st *key, const struct x509_st *cert);
 

@@ -6,34 +6,15 @@
 #ifndef PFL_PKI_VERIFY_H
 #define PFL_PKI_VERIFY_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
-#include "base/mem.h"
+#include "pki/trust.h"
 
 struct x509_st;       /* OpenSSL's X509 */
 struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
 
-enum {
-    PFL_CHAIN_MAX = 4,     /* certificates in a chain, leaf and root included */
-    PFL_TRUST_ROOTS_MAX = 8 /* roots in one ca.crt */
-};
-
-/** The roots: immutable, refcounted, safe to share between threads. */
-struct pfl_trust;
-/** Reads ca.crt: one or more CA certificates in PEM. NOT_FOUND, IO, TOO_BIG, MALFORMED, or AUTH where one of them is not a
- *  CA certificate or is too weak (the message names the file and the certificate). A root out of time is loaded: it is refused
- *  when something is verified with it, with that reason. */
-enum pfl_rc pfl_trust_load(const char *path, struct pfl_trust **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-struct pfl_trust *pfl_trust_ref(struct pfl_trust *t); /* accepts NULL */
-void pfl_trust_unref(struct pfl_trust *t);            /* accepts NULL */
-PFL_DEFINE_FREEP(trust, struct pfl_trust, pfl_trust_unref)
-size_t pfl_trust_n_roots(const struct pfl_trust *t);
-struct x509_st *pfl_trust_root(const struct pfl_trust *t, size_t i); /* borrowed for t's life; i < n_roots */
-/** "'CN=p2pfl CA' and 'CN=other'": the roots' subjects for messages. Borrowed for t's life. */
-const char *pfl_trust_text(const struct pfl_trust *t);
+enum { PFL_CHAIN_MAX = 4 }; /* certificates in a chain, leaf and root included */
 
 enum pfl_purpose {
     PFL_PURPOSE_ANY, /* either is good: a certificate with an extended key usage needs serverAuth or clientAuth in it */

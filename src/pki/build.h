@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making one X.509 certificate: a root or a node's. Only the CA uses this. */
+#ifndef PFL_PKI_BUILD_H
+#define PFL_PKI_BUILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
+struct x509_st;     /* OpenSSL's X509 */
+
+struct pfl_cert_spec {
+    const char *common_name;
+    struct pfl_strs sans;         /* "IP:…", "DNS:…", "URI:…", in canonical form. Borrowed */
+    bool is_ca;                   /* a root: signed by its own key */
+    const char *purpose;          /* nodes: "serverAuth" or "clientAuth" */
+    int64_t not_before, not_after; /* Unix seconds */
+};
+
+/** Builds and signs (SHA-256; Ed25519 has its own). issuer and issuer_key are the CA's; for a root NULL and the root's own key.
+ *  `key` is the holder's: only its public half goes in. *ret is owned. */
+enum pfl_rc pfl_cert_build(const struct pfl_cert_spec *spec, struct evp_pkey_st *key, struct x509_st *issuer,
+                           struct evp_pkey_st *issuer_key, struct x509_st **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+#endif
