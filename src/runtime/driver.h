@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Drives one node with real sockets: events from rpc, timers, jobs and operators go into the core, its actions come out as
+ * calls, connections, jobs, replies, log lines and events. Everything but the jobs happens on the loop's thread. */
+#ifndef PFL_RUNTIME_DRIVER_H
+#define PFL_RUNTIME_DRIVER_H
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "learning/learner.h"
+#include "node/node.h"
+#include "rpc/rpc.h"
+#include "tls/context.h"
+
+struct pfl_driver;
+struct pfl_driver_opts {
+    uv_loop_t *loop;
+    const char *name;       /* for logs and events; copied */
+    const char *address;    /* listened on and announced; port 0 or a bare host picks a free port; copied */
+    const char *federation; /* trust domain in our Hello; copied */
+    struct pfl_tls *tls;    /* a reference is taken; NULL: plaintext, loopback and unix sockets only */
+    struct pfl_node_settings settings;
+    struct pfl_learner learner; /* taken on success */
+    const char *state_dir;      /* events.jsonl, models/, control.sock (0600); NULL: nothing is written, no control socket */
+    void (*on_event)(void *user, const char *line, size_t len); /* each event line, on the loop; may be NULL */
+    void *user;
+};
+/** Listens and starts the job that makes the initial model. On error nothing is left behind. */
+enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+const char *pfl_driver_address(const struct pfl_driver *d); /* with the real port */
+/** An operator's command (PFL_EV_CMD_*); done is called exactly once, error NULL where it was carried out. */
+void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const char *addr, const struct pfl_learn_args *learn,
+                        void (*done)(void *user, const char *error), void *user);
+/** What `p2pfl node status` shows; a new reference. */
+json_t *pfl_driver_status(struct pfl_driver *d);
+/** The current model, borrowed until the loop goes on; NULL before the first. */
+const struct pfl_model *pfl_driver_model(const struct pfl_driver *d);
+/** Says goodbye, ends calls and jobs, closes everything; closed is called last and the driver is gone then. Once only. */
+void pfl_driver_shutdown(struct pfl_driver *d, void (*closed)(void *user), void *user);
+/** Called when an operator asks for shutdown over the control socket; the owner then calls pfl_driver_shutdown. */
+void pfl_driver_on_shutdown_request(struct pfl_driver *d, void (*fn)(void *user), void *user);
+
+#endif

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Heavy work, on libuv's worker threads: fit and evaluate (one at a time, in order: the learner's contract), aggregate, decode
+ * and hash models. A job owns what it works on; its result comes back to the loop as an event. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "pki/digest.h"
+#include "runtime/driver_impl.h"
+
+enum job_kind { JOB_INIT, JOB_FIT, JOB_EVALUATE, JOB_AGGREGATE, JOB_DECODE, JOB_SAVE };
+
+struct pfl_job {
+    uv_work_t work;
+    struct pfl_job *next; /* in the learner's queue */
+    struct pfl_driver *d;
+    enum job_kind kind;
+    bool on_learner;
+    uint64_t id, seq, seed, call;
+    unsigned epochs;
+    struct pfl_payload *in;  /* fit, evaluate, save */
+    struct pfl_msg *msg;     /* decode */
+    json_t *fields;          /* save */
+    struct pfl_contribution *contributions; /* aggregate: owned, with references */
+    size_t n_contributions;
+    struct pfl_layout *layout;
+    const struct pfl_aggregator *aggregator;
+    pfl_ns started;
+    /* results */
+    enum pfl_rc rc;
+    struct pfl_err err;
+    struct pfl_payload *out;
+    struct pfl_metrics metrics;
+    uint64_t n_samples;
+};
+
+static void job_free(struct pfl_job *j)
+{
+    pfl_payload_unref(j->in);
+    pfl_payload_unref(j->out);
+    pfl_msg_unref(j->msg);
+    for (size_t i = 0; i < j->n_contributions; i++)
+        pfl_model_unref(j->contributions[i].model);
+    free(j->contributions);
+    json_decref(j->fields);
+    pfl_layout_unref(j->layout);
+    free(j);
+}
+
+/* ---- on a worker ---- */
+
+static void sha256_parts(const struct pfl_bytes *parts, size_t n, uint8_t out[PFL_DIGEST_LEN])
+{
+    PFL_AUTO(pfl_sha256_freep) struct pfl_sha256 *sha = pfl_sha256_new();
+    for (size_t i = 0; i < n; i++)
+        pfl_sha256_add(sha, parts[i]);
+    pfl_sha256_end(sha, out);
+}
+
+/* The payload of a model with its digest. Takes nothing, *ret is owned. */
+static enum pfl_rc payload_of(struct pfl_model *model, struct pfl_payload **ret, struct pfl_err *err)
+{
+    struct pfl_payload *p = NULL;
+    enum pfl_rc rc = pfl_payload_new(model, &p, err);
+    if (rc != PFL_OK)
+        return rc;
+    const struct pfl_bytes parts[] = {pfl_buf_view(&p->head), pfl_bytes_of(model->data, model->layout->bytes)};
+    sha256_parts(parts, PFL_ARRAY_LEN(parts), p->digest);
+    p->has_digest = true;
+    *ret = p;
+    return PFL_OK;
+}
+
+static enum pfl_rc run_fit(struct pfl_job *j)
+{
+    const struct pfl_learner *l = &j->d->learner;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    struct pfl_fit_result r = {0};
+    enum pfl_rc rc = l->ops->fit(l->self, j->in->model, j->epochs, j->seed, NULL, NULL, &model, &r, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_model_check_finite(model, &j->err);
+    if (rc == PFL_OK)
+        rc = payload_of(model, &j->out, &j->err);
+    j->metrics.loss = r.loss;
+    j->n_samples = r.n_samples;
+    return rc;
+}
+
+static enum pfl_rc run_init(struct pfl_job *j)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    enum pfl_rc rc = j->d->learner.ops->init(j->d->learner.self, &model, &j->err);
+    return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
+}
+
+static enum pfl_rc run_aggregate(struct pfl_job *j)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    enum pfl_rc rc = j->aggregator->aggregate(j->contributions, j->n_contributions, &model, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_model_check_finite(model, &j->err);
+    return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
+}
+
+static enum pfl_rc run_decode(struct pfl_job *j)
+{
+    struct pfl_msg *m = j->msg;
+    if (!pfl_streq(m->codec, "safetensors"))
+        return pfl_err_set(&j->err, PFL_UNSUPPORTED, "model in codec '%s': only 'safetensors' is taken",
+                           m->codec ? pfl_q(m->codec) : "pickle (none named)");
+    if (!m->has_digest)
+        return pfl_err_set(&j->err, PFL_MALFORMED, "model without a digest");
+    uint8_t digest[PFL_DIGEST_LEN];
+    sha256_parts(&m->weights, 1, digest);
+    if (memcmp(digest, m->digest, sizeof(digest)) != 0)
+        return pfl_err_set(&j->err, PFL_MALFORMED, "the model's bytes do not have the digest that the message states");
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    size_t off = (size_t)(m->weights.data - m->blob->data);
+    enum pfl_rc rc = pfl_safetensors_decode(m->blob, off, m->weights.len, j->layout, &model, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_model_check_finite(model, &j->err);
+    if (rc == PFL_OK)
+        rc = payload_of(model, &j->out, &j->err);
+    return rc;
+}
+
+static enum pfl_rc run_save(struct pfl_job *j)
+{
+    PFL_AUTO(pfl_freep) char *models = pfl_fs_join(j->d->state_dir, "models");
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(models, "final.safetensors");
+    const struct pfl_bytes parts[] = {pfl_buf_view(&j->in->head), pfl_bytes_of(j->in->model->data, j->in->model->layout->bytes)};
+    return pfl_fs_write_atomic_parts(path, parts, PFL_ARRAY_LEN(parts), 0600, &j->err);
+}
+
+static void on_work(uv_work_t *w)
+{
+    struct pfl_job *j = w->data;
+    j->started = pfl_clock_mono();
+    switch (j->kind) {
+    case JOB_INIT:
+        j->rc = run_init(j);
+        break;
+    case JOB_FIT:
+        j->rc = run_fit(j);
+        break;
+    case JOB_EVALUATE:
+        j->rc = j->d->learner.ops->evaluate(j->d->learner.self, j->in->model, &j->metrics, &j->err);
+        break;
+    case JOB_AGGREGATE:
+        j->rc = run_aggregate(j);
+        break;
+    case JOB_DECODE:
+        j->rc = run_decode(j);
+        break;
+    case JOB_SAVE:
+        j->rc = run_save(j);
+        break;
+    }
+}
+
+/* ---- on the loop ---- */
+
+static void learner_next(struct pfl_driver *d);
+
+static void post_result(struct pfl_job *j)
+{
+    struct pfl_driver *d = j->d;
+    if (d->shutting_down && j->kind != JOB_SAVE)
+        return;
+    struct pfl_event ev = pfl_driver_event(PFL_EV_JOB);
+    ev.id = j->id;
+    ev.rc = j->rc;
+    ev.text = j->rc == PFL_OK ? NULL : j->err.msg;
+    ev.payload = j->rc == PFL_OK ? j->out : NULL;
+    ev.metrics = j->metrics;
+    ev.n_samples = j->n_samples;
+    if (j->kind == JOB_SAVE) {
+        if (j->rc != PFL_OK)
+            pfl_error("%s: the final model was not saved: %s", d->name, j->err.msg);
+        pfl_events_emit(d->events, "learning_finished", pfl_steal(&j->fields));
+        return;
+    }
+    if (j->kind == JOB_INIT) {
+        if (j->rc != PFL_OK) {
+            pfl_error("%s: no initial model: %s", d->name, j->err.msg);
+            return;
+        }
+        ev.kind = PFL_EV_MODEL;
+    }
+    if (j->kind == JOB_DECODE) {
+        ev.kind = PFL_EV_MESSAGE;
+        ev.msg = j->msg;
+        ev.call = j->call;
+    }
+    pfl_driver_post(d, &ev);
+}
+
+static void on_done(uv_work_t *w, int status)
+{
+    struct pfl_job *j = w->data;
+    struct pfl_driver *d = j->d;
+    (void)status; /* jobs are never uv_cancel()ed */
+    d->jobs_running--;
+    if (j->on_learner)
+        d->learner_busy = false;
+    if (j->on_learner && j->seq < d->cancel_before) {
+        j->rc = PFL_CANCELED;
+        pfl_err_set(&j->err, PFL_CANCELED, "canceled");
+    }
+    post_result(j);
+    job_free(j);
+    learner_next(d);
+    pfl_driver_maybe_closed(d);
+}
+
+static void job_start(struct pfl_job *j)
+{
+    j->d->jobs_running++;
+    j->work.data = j;
+    int rc = uv_queue_work(j->d->loop, &j->work, on_work, on_done);
+    PFL_ASSERT(rc == 0);
+}
+
+static void learner_next(struct pfl_driver *d)
+{
+    while (!d->learner_busy && d->learner_queue) {
+        struct pfl_job *j = d->learner_queue;
+        d->learner_queue = j->next;
+        if (d->shutting_down || j->seq < d->cancel_before) {
+            job_free(j);
+            continue;
+        }
+        d->learner_busy = true;
+        job_start(j);
+    }
+}
+
+static struct pfl_job *job_new(struct pfl_driver *d, enum job_kind kind)
+{
+    struct pfl_job *j = pfl_xcalloc(1, sizeof(*j));
+    j->d = d;
+    j->kind = kind;
+    j->seq = ++d->job_seq;
+    return j;
+}
+
+static void learner_enqueue(struct pfl_job *j)
+{
+    struct pfl_job **p = &j->d->learner_queue;
+    while (*p)
+        p = &(*p)->next;
+    *p = j;
+    j->on_learner = true;
+    learner_next(j->d);
+}
+
+void pfl_job_init_model(struct pfl_driver *d)
+{
+    learner_enqueue(job_new(d, JOB_INIT));
+}
+
+void pfl_job_learner(struct pfl_driver *d, const struct pfl_action *a)
+{
+    struct pfl_job *j = job_new(d, a->kind == PFL_ACT_FIT ? JOB_FIT : JOB_EVALUATE);
+    j->id = a->id;
+    j->in = pfl_payload_ref(a->payload);
+    j->epochs = a->epochs;
+    j->seed = a->seed;
+    learner_enqueue(j);
+}
+
+void pfl_job_aggregate(struct pfl_driver *d, const struct pfl_action *a)
+{
+    struct pfl_job *j = job_new(d, JOB_AGGREGATE);
+    j->id = a->id;
+    j->aggregator = d->aggregator;
+    j->n_contributions = a->n_in;
+    j->contributions = pfl_xcalloc(a->n_in ? a->n_in : 1, sizeof(*j->contributions));
+    for (size_t i = 0; i < a->n_in; i++) {
+        j->contributions[i] = a->in[i];
+        pfl_model_ref(a->in[i].model);
+    }
+    job_start(j);
+}
+
+void pfl_job_cancel(struct pfl_driver *d)
+{
+    d->cancel_before = d->job_seq + 1;
+    if (d->learner_busy)
+        d->learner.ops->interrupt(d->learner.self);
+    learner_next(d);
+}
+
+void pfl_job_decode(struct pfl_driver *d, struct pfl_msg *msg, uint64_t call)
+{
+    struct pfl_job *j = job_new(d, JOB_DECODE);
+    j->msg = pfl_msg_ref(msg);
+    j->call = call;
+    j->layout = pfl_layout_ref(d->learner.ops->layout(d->learner.self));
+    job_start(j);
+}
+
+void pfl_job_save_final(struct pfl_driver *d, struct pfl_payload *payload, json_t *fields)
+{
+    if (!d->state_dir || !payload) {
+        pfl_events_emit(d->events, "learning_finished", fields);
+        return;
+    }
+    struct pfl_job *j = job_new(d, JOB_SAVE);
+    j->in = pfl_payload_ref(payload);
+    j->fields = fields;
+    job_start(j);
+}

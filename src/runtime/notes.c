@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the core and the links report, turned into events and log lines. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "runtime/driver_impl.h"
+
+static json_t *list_json(const struct pfl_strs *l)
+{
+    json_t *a = json_array();
+    for (size_t i = 0; i < l->n; i++)
+        json_array_append_new(a, json_string(l->items[i]));
+    return a;
+}
+
+static json_t *digest_json(const struct pfl_note *n)
+{
+    char hex[2 * PFL_DIGEST_LEN + 1];
+    if (!n->has_digest)
+        return json_null();
+    pfl_hex(pfl_bytes_of(n->digest, sizeof(n->digest)), hex);
+    return json_string(hex);
+}
+
+static json_t *text_json(const char *s)
+{
+    char text[2 * PFL_ERR_MAX];
+    return s ? json_string(pfl_quote(s, strlen(s), text, sizeof(text))) : json_null();
+}
+
+static void counters(struct pfl_driver *d, struct pfl_rpc_counters *ret)
+{
+    struct pfl_rpc_counters s;
+    pfl_links_counters(d, ret);
+    pfl_rpc_server_counters(d->server, &s);
+    ret->bytes_sent += s.bytes_sent;
+    ret->bytes_received += s.bytes_received;
+    ret->messages_sent += s.messages_sent;
+    ret->messages_received += s.messages_received;
+}
+
+json_t *pfl_driver_counters_json(struct pfl_driver *d)
+{
+    struct pfl_rpc_counters c;
+    counters(d, &c);
+    return json_pack("{s:I, s:I, s:I, s:I}", "bytes_sent", (json_int_t)c.bytes_sent, "bytes_received", (json_int_t)c.bytes_received,
+                     "messages_sent", (json_int_t)c.messages_sent, "messages_received", (json_int_t)c.messages_received);
+}
+
+/* The fields of a note as its event carries them. */
+static json_t *fields_of(struct pfl_driver *d, const struct pfl_note *n)
+{
+    json_t *f = json_object();
+    if (n->round >= 0)
+        json_object_set_new(f, "round", json_integer(n->round));
+    switch (n->kind) {
+    case PFL_NOTE_NEIGHBOUR:
+    case PFL_NOTE_KNOWN:
+        json_object_set_new(f, "address", text_json(n->addr));
+        break;
+    case PFL_NOTE_NEIGHBOUR_LOST:
+    case PFL_NOTE_KNOWN_LOST:
+    case PFL_NOTE_EXCLUDED:
+        json_object_set_new(f, "address", text_json(n->addr));
+        json_object_set_new(f, "reason", text_json(n->text));
+        break;
+    case PFL_NOTE_LEARNING_STARTED:
+        json_object_set_new(f, "experiment", text_json(n->text));
+        json_object_set_new(f, "by", text_json(n->addr));
+        json_object_set_new(f, "rounds", json_integer((json_int_t)n->rounds));
+        json_object_set_new(f, "epochs", json_integer((json_int_t)n->epochs));
+        json_object_set_new(f, "trainset_size", json_integer((json_int_t)n->trainset_size));
+        break;
+    case PFL_NOTE_ROUND_STARTED:
+        break;
+    case PFL_NOTE_STAGE:
+        json_object_set_new(f, "stage", text_json(n->text));
+        break;
+    case PFL_NOTE_TRAIN_SET:
+        json_object_set_new(f, "members", list_json(&n->list));
+        break;
+    case PFL_NOTE_FIT:
+        json_object_set_new(f, "loss", json_real(n->metrics.loss));
+        json_object_set_new(f, "samples", json_integer((json_int_t)n->n_samples));
+        break;
+    case PFL_NOTE_METRICS:
+        json_object_set_new(f, "address", text_json(n->addr));
+        json_object_set_new(f, "loss", json_real(n->metrics.loss));
+        json_object_set_new(f, "accuracy", json_real(n->metrics.accuracy));
+        break;
+    case PFL_NOTE_CONTRIBUTION:
+        json_object_set_new(f, "from", text_json(n->addr));
+        json_object_set_new(f, "contributors", list_json(&n->list));
+        json_object_set_new(f, "samples", json_integer((json_int_t)n->n_samples));
+        break;
+    case PFL_NOTE_AGGREGATED:
+        json_object_set_new(f, "contributors", list_json(&n->list));
+        json_object_set_new(f, "samples", json_integer((json_int_t)n->n_samples));
+        json_object_set_new(f, "digest", digest_json(n));
+        break;
+    case PFL_NOTE_ADOPTED:
+        json_object_set_new(f, "from", text_json(n->addr));
+        json_object_set_new(f, "digest", digest_json(n));
+        break;
+    case PFL_NOTE_ROUND_FINISHED: {
+        json_t *c = pfl_driver_counters_json(d);
+        json_object_update(f, c);
+        json_decref(c);
+        json_object_set_new(f, "digest", digest_json(n));
+        break;
+    }
+    case PFL_NOTE_LEARNING_FINISHED:
+        json_object_del(f, "round");
+        json_object_set_new(f, "rounds", json_integer(n->round));
+        json_object_set_new(f, "loss", json_real(n->metrics.loss));
+        json_object_set_new(f, "accuracy", json_real(n->metrics.accuracy));
+        json_object_set_new(f, "digest", digest_json(n));
+        break;
+    case PFL_NOTE_LEARNING_STOPPED:
+        json_object_set_new(f, "reason", text_json(n->text));
+        break;
+    case PFL_NOTE_REFUSED:
+        json_object_set_new(f, "peer", text_json(n->addr));
+        json_object_set_new(f, "remote", text_json(n->addr));
+        json_object_set_new(f, "reason", text_json(n->text));
+        break;
+    case PFL_NOTE_WARNING:
+        json_object_set_new(f, "address", text_json(n->addr));
+        json_object_set_new(f, "text", text_json(n->text));
+        break;
+    }
+    return f;
+}
+
+static void log_note(struct pfl_driver *d, const struct pfl_note *n, const char *fields)
+{
+    switch (n->kind) {
+    case PFL_NOTE_WARNING:
+    case PFL_NOTE_REFUSED:
+    case PFL_NOTE_EXCLUDED:
+    case PFL_NOTE_NEIGHBOUR_LOST:
+    case PFL_NOTE_LEARNING_STOPPED:
+        pfl_warn("%s: %s %s", d->name, pfl_note_name(n->kind), fields);
+        break;
+    case PFL_NOTE_KNOWN:
+    case PFL_NOTE_KNOWN_LOST:
+    case PFL_NOTE_STAGE:
+    case PFL_NOTE_CONTRIBUTION:
+        pfl_debug("%s: %s %s", d->name, pfl_note_name(n->kind), fields);
+        break;
+    default:
+        pfl_info("%s: %s %s", d->name, pfl_note_name(n->kind), fields);
+        break;
+    }
+}
+
+void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *n)
+{
+    if (n->kind == PFL_NOTE_NEIGHBOUR)
+        return; /* pfl_driver_note_link says it with the certificate */
+    json_t *fields = fields_of(d, n);
+    char *text = json_dumps(fields, JSON_COMPACT);
+    log_note(d, n, text);
+    free(text);
+    if (n->kind == PFL_NOTE_LEARNING_FINISHED)
+        pfl_job_save_final(d, pfl_node_model(d->node), fields);
+    else
+        pfl_events_emit(d->events, pfl_note_name(n->kind), fields);
+}
+
+void pfl_driver_refused(struct pfl_driver *d, const char *peer, const char *remote, const char *reason)
+{
+    pfl_warn("%s: refused %s (%s): %s", d->name, pfl_q(peer), pfl_q(remote), reason);
+    pfl_events_emit(d->events, "refused",
+                    json_pack("{s:s, s:s, s:o}", "peer", pfl_q(peer), "remote", pfl_q(remote), "reason", text_json(reason)));
+}
+
+void pfl_driver_note_link(struct pfl_driver *d, struct pfl_link *l)
+{
+    const struct pfl_rpc_peer *peer = pfl_rpc_channel_peer(l->channel);
+    json_t *f = json_pack("{s:s}", "address", l->addr);
+    if (peer && peer->identity) {
+        json_object_set_new(f, "identity", json_string(pfl_q(pfl_identity_text(peer->identity))));
+        json_object_set_new(f, "fingerprint", json_string(peer->identity->fingerprint));
+        json_object_set_new(f, "expires", json_integer(peer->identity->not_after));
+    }
+    json_object_set_new(f, "tls", json_string(peer && peer->tls_version ? peer->tls_version : "none"));
+    json_object_set_new(f, "cipher", json_string(peer && peer->cipher ? peer->cipher : "none"));
+    pfl_info("%s: linked with %s (%s)", d->name, l->addr,
+             peer && peer->identity ? pfl_q(pfl_identity_text(peer->identity)) : "PLAINTEXT, nobody's identity is known");
+    pfl_events_emit(d->events, "neighbour", f);
+}
+
+/* ---- status ---- */
+
+static json_t *peer_json(struct pfl_driver *d, const struct pfl_peer_view *p, pfl_ns now)
+{
+    const struct pfl_link *l = pfl_link_find(d, p->addr);
+    json_t *o = json_pack("{s:s, s:b, s:f}", "address", p->addr, "direct", p->direct, "last_heard_s",
+                          (double)(now - p->last_heard) / 1e9);
+    if (l && l->bound)
+        json_object_set_new(o, "identity", json_string(pfl_q(pfl_identity_text(l->bound))));
+    return o;
+}
+
+static json_int_t resident_kb(void)
+{
+    FILE *f = fopen("/proc/self/statm", "re");
+    long pages = 0;
+    char line[128] = "";
+    if (f) {
+        if (fgets(line, sizeof(line), f)) {
+            char *second = strchr(line, ' ');
+            pages = second ? strtol(second, NULL, 10) : 0;
+        }
+        fclose(f);
+    }
+    return (json_int_t)pages * 4;
+}
+
+json_t *pfl_driver_status(struct pfl_driver *d)
+{
+    struct pfl_snapshot s = {0};
+    pfl_node_snapshot(d->node, &s);
+    pfl_ns now = pfl_clock_mono();
+    json_t *o = json_pack("{s:b, s:s, s:s, s:s, s:b, s:i, s:i, s:i}", "ok", 1, "name", d->name, "address", d->address, "stage", s.stage,
+                          "learning", s.learning, "round", (int)s.round, "rounds", (int)s.rounds, "rounds_done", (int)s.rounds_done);
+    PFL_ASSERT(o);
+    json_object_set_new(o, "experiment", text_json(s.experiment));
+    json_object_set_new(o, "waiting_for", text_json(s.waiting_for));
+    if (s.waiting_for && s.waiting_until != PFL_NEVER)
+        json_object_set_new(o, "waiting_until_s", json_real((double)(s.waiting_until - now) / 1e9));
+    json_object_set_new(o, "train_set", list_json(&s.train_set));
+    json_t *peers = json_array();
+    for (size_t i = 0; i < s.n_peers; i++)
+        json_array_append_new(peers, peer_json(d, &s.peers[i], now));
+    json_object_set_new(o, "peers", peers);
+    if (s.has_digest) {
+        char hex[2 * PFL_DIGEST_LEN + 1];
+        pfl_hex(pfl_bytes_of(s.digest, sizeof(s.digest)), hex);
+        json_object_set_new(o, "model_sha256", json_string(hex));
+    }
+    json_object_set_new(o, "model_ready", json_boolean(pfl_node_model(d->node) != NULL));
+    json_object_set_new(o, "tls", json_string(d->tls ? "mutual TLS" : "none: PLAINTEXT"));
+    json_object_set_new(o, "rss_kb", json_integer(resident_kb()));
+    json_object_set_new(o, "counters", pfl_driver_counters_json(d));
+    pfl_snapshot_deinit(&s);
+    return o;
+}
