@@ -12,7 +12,7 @@
 #include "pki/cert.h"
 #include "pki/digest.h"
 
-enum { SERIAL_LEN = 16 };
+enum { SERIAL_LEN = 16 }; /* 128 random bits; DER puts a zero byte before a leading one bit */
 
 PFL_DEFINE_FREEP(general_names, GENERAL_NAMES, GENERAL_NAMES_free)
 PFL_DEFINE_FREEP(extension, X509_EXTENSION, X509_EXTENSION_free)
@@ -21,7 +21,6 @@ static bool set_serial(X509 *cert)
 {
     uint8_t bytes[SERIAL_LEN];
     pfl_random_bytes(bytes, sizeof bytes);
-    bytes[0] = (uint8_t)((bytes[0] & 0x7f) | 0x40); /* positive, and always of full length */
     BIGNUM *number = BN_bin2bn(bytes, sizeof bytes, NULL);
     bool ok = number && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert));
     BN_free(number);
@@ -96,7 +95,8 @@ static bool add_extensions(X509 *cert, X509 *issuer, const struct pfl_cert_spec 
     ok = ok && (!spec->purpose || add_extension(cert, issuer, NID_ext_key_usage, spec->purpose));
     ok = ok && add_extension(cert, issuer, NID_subject_key_identifier, "hash");
     /* by key; by issuer and serial where a foreign root has no key identifier */
-    ok = ok && add_extension(cert, issuer, NID_authority_key_identifier, "keyid,issuer");
+    bool by_key = !issuer || X509_get0_subject_key_id(issuer);
+    ok = ok && add_extension(cert, issuer, NID_authority_key_identifier, by_key ? "keyid:always" : "issuer:always");
     return ok && add_sans(cert, &spec->sans);
 }
 

@@ -26,6 +26,18 @@ void pfl_x509s_free(STACK_OF(X509) *certs)
     sk_X509_pop_free(certs, X509_free);
 }
 
+size_t pfl_x509s_n(const STACK_OF(X509) *certs)
+{
+    int n = sk_X509_num(certs);
+    return n > 0 ? (size_t)n : 0;
+}
+
+X509 *pfl_x509s_at(const STACK_OF(X509) *certs, size_t i)
+{
+    PFL_ASSERT(i < pfl_x509s_n(certs));
+    return sk_X509_value(certs, (int)i);
+}
+
 /* After a failed read: did the file end, or is it broken? */
 static bool at_end_of_pem(void)
 {

@@ -24,6 +24,10 @@ void pfl_x509s_free(struct stack_st_X509 *certs); /* accepts NULL; frees the cer
 PFL_DEFINE_FREEP(x509, struct x509_st, pfl_x509_free)
 PFL_DEFINE_FREEP(x509s, struct stack_st_X509, pfl_x509s_free)
 
+/** For layers that may not look into OpenSSL's types. */
+size_t pfl_x509s_n(const struct stack_st_X509 *certs);                   /* 0 for NULL */
+struct x509_st *pfl_x509s_at(const struct stack_st_X509 *certs, size_t i); /* borrowed; i < n */
+
 /** Every certificate of a PEM file in its order, at least one: a leaf and its intermediates, or a set of roots. *ret is owned.
  *  NOT_FOUND, IO, TOO_BIG (file or number), MALFORMED (no certificate, or one that cannot be read). A private key in the file is
  *  no error here and is not looked at. Messages start with the path. */

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* p2pfl cert show | verify. */
+#include <getopt.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "cli/cert_print.h"
+#include "cli/cli.h"
+#include "pki/cert.h"
+#include "pki/identity.h"
+#include "pki/verify.h"
+
+static const char HELP[] =
+    "usage: p2pfl cert show FILE [--json]        every certificate in FILE, in plain words\n"
+    "       p2pfl cert verify --ca FILE [--host HOST] [--purpose server|client] [--json] FILE\n"
+    "                                            would a node accept it? yes, or exactly why not\n"
+    "\n"
+    "  --ca FILE            the trusted root certificates (ca.crt)\n"
+    "  --host HOST          the address or name that is dialled; the certificate must cover it\n"
+    "  --purpose PURPOSE    server or client (default: either will do)\n"
+    "  --json               one line of JSON\n"
+    "  -h, --help           this text\n"
+    "\n"
+    "The first certificate in FILE is the one that is verified; those behind it may be intermediates.\n"
+    "exit codes: 0 yes; 1 no, or a file cannot be read; 2 the command line was wrong\n";
+
+struct cert_args {
+    const char *file, *ca, *host;
+    enum pfl_purpose purpose;
+    bool json, help;
+};
+
+enum { OPT_CA = 256, OPT_HOST, OPT_PURPOSE, OPT_JSON };
+
+static const struct option SHOW_OPTIONS[] = {
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+static const struct option VERIFY_OPTIONS[] = {
+    {"ca", required_argument, NULL, OPT_CA},
+    {"host", required_argument, NULL, OPT_HOST},
+    {"purpose", required_argument, NULL, OPT_PURPOSE},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"help", no_argument, NULL, 'h'},
+    {0},
+};
+
+static enum pfl_rc take_option(struct cert_args *args, int opt, const char *value, struct pfl_err *err)
+{
+    switch (opt) {
+    case OPT_CA: args->ca = value; return PFL_OK;
+    case OPT_HOST: args->host = value; return PFL_OK;
+    case OPT_JSON: args->json = true; return PFL_OK;
+    case 'h': args->help = true; return PFL_OK;
+    default: break;
+    }
+    if (!pfl_streq(value, "server") && !pfl_streq(value, "client"))
+        return pfl_err_set(err, PFL_INVALID, "--purpose '%s': server or client is wanted", pfl_q(value));
+    args->purpose = pfl_streq(value, "server") ? PFL_PURPOSE_SERVER : PFL_PURPOSE_CLIENT;
+    return PFL_OK;
+}
+
+/* Fills args; not PFL_OK is a usage error. */
+static enum pfl_rc parse(int argc, char **argv, const struct option *options, struct cert_args *args, struct pfl_err *err)
+{
+    int opt;
+    optind = 1;
+    opterr = 0;
+    while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
+        if (opt == '?' || opt == ':')
+            return pfl_cli_bad_option(opt, argv, err);
+        enum pfl_rc rc = take_option(args, opt, optarg, err);
+        if (rc != PFL_OK)
+            return rc;
+    }
+    if (args->help)
+        return PFL_OK;
+    if (argc - optind != 1)
+        return pfl_err_set(err, PFL_INVALID, argc == optind ? "the certificate's FILE is missing" : "one FILE is wanted");
+    if (options == VERIFY_OPTIONS && !args->ca)
+        return pfl_err_set(err, PFL_INVALID, "--ca FILE is missing: whom do you trust?");
+    args->file = argv[optind];
+    return PFL_OK;
+}
+
+static int cert_show(const struct cert_args *args)
+{
+    struct pfl_err err = {0};
+    PFL_AUTO(pfl_x509s_freep) struct stack_st_X509 *certs = NULL;
+    if (pfl_certs_load(args->file, &certs, &err) != PFL_OK)
+        return pfl_cli_fail("cert show", &err);
+    if (args->json ? pfl_cert_print_json(args->file, certs, &err) : pfl_cert_print_text(certs, &err))
+        return PFL_EXIT_OK;
+    (void)pfl_err_wrap(&err, "%s", args->file);
+    return pfl_cli_fail("cert show", &err);
+}
+
+static void say_json(const struct cert_args *args, struct x509_st *leaf, bool yes, const char *reason)
+{
+    json_t *o = json_object(), *cert = pfl_cert_json(leaf, NULL), *why = yes ? NULL : json_string(reason);
+    json_object_set_new(o, "file", json_string(args->file));
+    json_object_set_new(o, "ok", json_boolean(yes));
+    json_object_set_new(o, "reason", why ? why : json_null());
+    json_object_set_new(o, "certificate", cert ? cert : json_null());
+    json_dumpf(o, stdout, JSON_COMPACT);
+    putchar('\n');
+    json_decref(o);
+}
+
+static int cert_verify(const struct cert_args *args)
+{
+    struct pfl_err err = {0};
+    PFL_AUTO(pfl_trust_freep) struct pfl_trust *trust = NULL;
+    PFL_AUTO(pfl_x509s_freep) struct stack_st_X509 *certs = NULL;
+    struct pfl_verify_opts opts = {.purpose = args->purpose, .host = args->host};
+    if (pfl_trust_load(args->ca, &trust, &err) != PFL_OK || pfl_certs_load(args->file, &certs, &err) != PFL_OK)
+        return pfl_cli_fail("cert verify", &err);
+    struct x509_st *leaf = pfl_x509s_at(certs, 0);
+    bool yes = pfl_verify_x509(trust, leaf, certs, &opts, &err) == PFL_OK;
+    if (args->json) {
+        say_json(args, leaf, yes, err.msg);
+        return yes ? PFL_EXIT_OK : PFL_EXIT_NO;
+    }
+    if (!yes) {
+        printf("no: %s: %s\n", args->file, err.msg);
+        return PFL_EXIT_NO;
+    }
+    PFL_AUTO(pfl_identity_freep) struct pfl_identity *id = NULL;
+    if (pfl_identity_of_x509(leaf, &id, &err) != PFL_OK)
+        return pfl_cli_fail("cert verify", &err);
+    char until[32];
+    pfl_time_text(id->not_after, until);
+    printf("yes: %s: %s, issued by '%s', valid until %s\n", args->file, pfl_identity_text(id), id->issuer, until);
+    return PFL_EXIT_OK;
+}
+
+static int run(const char *command, int argc, char **argv, const struct option *options, int (*fn)(const struct cert_args *))
+{
+    struct pfl_err err = {0};
+    struct cert_args args = {0};
+    if (parse(argc, argv, options, &args, &err) != PFL_OK)
+        return pfl_cli_usage(command, "%s", err.msg);
+    if (args.help)
+        return fputs(HELP, stdout) < 0 ? PFL_EXIT_NO : PFL_EXIT_OK;
+    return fn(&args);
+}
+
+int pfl_cmd_cert(int argc, char **argv)
+{
+    static const char *const NAMES[] = {"show", "verify"};
+    if (argc < 2)
+        return pfl_cli_usage("cert", "show or verify is wanted");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return fputs(HELP, stdout) < 0 ? PFL_EXIT_NO : PFL_EXIT_OK;
+    if (strcmp(argv[1], "show") == 0)
+        return run("cert show", argc - 1, argv + 1, SHOW_OPTIONS, cert_show);
+    if (strcmp(argv[1], "verify") == 0)
+        return run("cert verify", argc - 1, argv + 1, VERIFY_OPTIONS, cert_verify);
+    return pfl_cli_unknown("cert", "subcommand", argv[1], NAMES, PFL_ARRAY_LEN(NAMES));
+}
