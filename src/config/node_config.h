@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node.yaml: one node. Paths in it are relative to the file's folder. */
+#ifndef PFL_CONFIG_NODE_CONFIG_H
+#define PFL_CONFIG_NODE_CONFIG_H
+
+#include "config/settings.h"
+
+struct pfl_node_config {
+    char *name, *address;     /* owned; address: listened on and announced */
+    char *federation;         /* owned; default "p2pfl" */
+    char *state_dir;          /* owned, resolved; default: the file's folder */
+    struct pfl_strs connect;  /* addresses to link with at the start */
+    struct pfl_settings settings; /* ssl paths resolved */
+    struct pfl_learner_config learner;
+};
+void pfl_node_config_default(struct pfl_node_config *c);
+void pfl_node_config_deinit(struct pfl_node_config *c);
+enum pfl_rc pfl_node_config_load(const char *path, struct pfl_node_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Writes a file that load reads back to the same, 0600, atomically. */
+enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config *c, struct pfl_err *err) PFL_WARN_UNUSED;
+
+#endif
