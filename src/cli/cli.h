@@ -28,8 +28,8 @@ int pfl_cli_fail(const char *command, const struct pfl_err *err);
 /** After getopt_long (with opterr = 0 and ':' first in its short options) returned '?' or ':': names the option, never its value.
  *  Returns PFL_INVALID. */
 enum pfl_rc pfl_cli_bad_option(int opt, char **argv, struct pfl_err *err);
-/** Says that `name` is no `kind` ("command", "subcommand") of `command` (NULL: of p2pfl itself) and the nearest one of names. Returns
- *  PFL_EXIT_USAGE. */
+/** Says that `name` is no `kind` ("command", "subcommand") of `command` (NULL: of p2pfl itself) and the nearest one of names.
+ * Returns PFL_EXIT_USAGE. */
 int pfl_cli_unknown(const char *command, const char *kind, const char *name, const char *const *names, size_t n);
 
 #endif

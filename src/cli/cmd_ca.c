@@ -51,7 +51,20 @@ struct ca_args {
     bool json, help;
 };
 
-enum { OPT_NAME = 256, OPT_FEDERATION, OPT_KEY, OPT_DAYS, OPT_FILE, OPT_FD, OPT_CA, OPT_SAN, OPT_ROLE, OPT_OUT, OPT_KEYPASS, OPT_JSON };
+enum {
+    OPT_NAME = 256,
+    OPT_FEDERATION,
+    OPT_KEY,
+    OPT_DAYS,
+    OPT_FILE,
+    OPT_FD,
+    OPT_CA,
+    OPT_SAN,
+    OPT_ROLE,
+    OPT_OUT,
+    OPT_KEYPASS,
+    OPT_JSON
+};
 
 static const struct option INIT_OPTIONS[] = {
     {"name", required_argument, NULL, OPT_NAME},
@@ -105,20 +118,44 @@ static enum pfl_rc add_sans(struct ca_args *args, const char *list, struct pfl_e
 static enum pfl_rc take_option(struct ca_args *args, int opt, const char *value, struct pfl_err *err)
 {
     switch (opt) {
-    case OPT_NAME: args->name = value; return PFL_OK;
-    case OPT_FEDERATION: args->federation = value; return PFL_OK;
-    case OPT_CA: args->ca = value; return PFL_OK;
-    case OPT_ROLE: args->role = value; return PFL_OK;
-    case OPT_OUT: args->out = value; return PFL_OK;
-    case OPT_FILE: args->secret.file = value; return PFL_OK;
-    case OPT_KEYPASS: args->key_passphrase_file = value; return PFL_OK;
-    case OPT_FD: return pfl_secret_parse_fd(value, &args->secret.fd, err);
-    case OPT_SAN: return add_sans(args, value, err);
-    case OPT_DAYS: return parse_days(value, &args->days, err);
-    case OPT_KEY: args->key = value; return pfl_key_spec_valid(value, err) ? PFL_OK : PFL_INVALID;
-    case OPT_JSON: args->json = true; return PFL_OK;
-    case 'h': args->help = true; return PFL_OK;
-    default: return pfl_err_set(err, PFL_INVALID, "unknown option, or one without its value");
+    case OPT_NAME:
+        args->name = value;
+        return PFL_OK;
+    case OPT_FEDERATION:
+        args->federation = value;
+        return PFL_OK;
+    case OPT_CA:
+        args->ca = value;
+        return PFL_OK;
+    case OPT_ROLE:
+        args->role = value;
+        return PFL_OK;
+    case OPT_OUT:
+        args->out = value;
+        return PFL_OK;
+    case OPT_FILE:
+        args->secret.file = value;
+        return PFL_OK;
+    case OPT_KEYPASS:
+        args->key_passphrase_file = value;
+        return PFL_OK;
+    case OPT_FD:
+        return pfl_secret_parse_fd(value, &args->secret.fd, err);
+    case OPT_SAN:
+        return add_sans(args, value, err);
+    case OPT_DAYS:
+        return parse_days(value, &args->days, err);
+    case OPT_KEY:
+        args->key = value;
+        return pfl_key_spec_valid(value, err) ? PFL_OK : PFL_INVALID;
+    case OPT_JSON:
+        args->json = true;
+        return PFL_OK;
+    case 'h':
+        args->help = true;
+        return PFL_OK;
+    default:
+        return pfl_err_set(err, PFL_INVALID, "unknown option, or one without its value");
     }
 }
 
@@ -154,7 +191,8 @@ static int say_init(const struct ca_args *args, const char *crt, struct pfl_err 
     if (args->json)
         return pfl_cert_print_json(crt, certs, err) ? PFL_EXIT_OK : pfl_cli_fail("ca init", err);
     PFL_AUTO(pfl_freep) char *key = pfl_fs_join(args->target, "ca.key");
-    printf("%s  the CA's key, encrypted: keep it away from the nodes\n%s  the CA's certificate: every node gets a copy\n\n", key, crt);
+    printf("%s  the CA's key, encrypted: keep it away from the nodes\n%s  the CA's certificate: every node gets a copy\n\n", key,
+           crt);
     return pfl_cert_print_text(certs, err) ? PFL_EXIT_OK : pfl_cli_fail("ca init", err);
 }
 
@@ -169,8 +207,7 @@ static int ca_init(struct ca_args *args)
         return pfl_cli_usage("ca init", "--federation '%s': 1 to %d of a-z, 0-9 and .-_ are wanted", pfl_q(args->federation),
                              PFL_NAME_MAX);
     if (pfl_fs_exists(crt) || pfl_fs_exists(key)) { /* before anybody types a passphrase */
-        (void)pfl_err_set(&err, PFL_EXISTS, "%s has a CA already, which is not overwritten: choose another folder",
-                          args->target);
+        (void)pfl_err_set(&err, PFL_EXISTS, "%s has a CA already, which is not overwritten: choose another folder", args->target);
         return pfl_cli_fail("ca init", &err);
     }
     if (pfl_secret_get(&args->secret, "New passphrase for the CA key", true, &passphrase, &err) != PFL_OK ||

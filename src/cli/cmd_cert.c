@@ -13,19 +13,18 @@
 #include "pki/identity.h"
 #include "pki/verify.h"
 
-static const char HELP[] =
-    "usage: p2pfl cert show FILE [--json]        every certificate in FILE, in plain words\n"
-    "       p2pfl cert verify --ca FILE [--host HOST] [--purpose server|client] [--json] FILE\n"
-    "                                            would a node accept it? yes, or exactly why not\n"
-    "\n"
-    "  --ca FILE            the trusted root certificates (ca.crt)\n"
-    "  --host HOST          the address or name that is dialled; the certificate must cover it\n"
-    "  --purpose PURPOSE    server or client (default: either will do)\n"
-    "  --json               one line of JSON\n"
-    "  -h, --help           this text\n"
-    "\n"
-    "The first certificate in FILE is the one that is verified; those behind it may be intermediates.\n"
-    "exit codes: 0 yes; 1 no, or a file cannot be read; 2 the command line was wrong\n";
+static const char HELP[] = "usage: p2pfl cert show FILE [--json]        every certificate in FILE, in plain words\n"
+                           "       p2pfl cert verify --ca FILE [--host HOST] [--purpose server|client] [--json] FILE\n"
+                           "                                            would a node accept it? yes, or exactly why not\n"
+                           "\n"
+                           "  --ca FILE            the trusted root certificates (ca.crt)\n"
+                           "  --host HOST          the address or name that is dialled; the certificate must cover it\n"
+                           "  --purpose PURPOSE    server or client (default: either will do)\n"
+                           "  --json               one line of JSON\n"
+                           "  -h, --help           this text\n"
+                           "\n"
+                           "The first certificate in FILE is the one that is verified; those behind it may be intermediates.\n"
+                           "exit codes: 0 yes; 1 no, or a file cannot be read; 2 the command line was wrong\n";
 
 struct cert_args {
     const char *file, *ca, *host;
@@ -52,11 +51,20 @@ static const struct option VERIFY_OPTIONS[] = {
 static enum pfl_rc take_option(struct cert_args *args, int opt, const char *value, struct pfl_err *err)
 {
     switch (opt) {
-    case OPT_CA: args->ca = value; return PFL_OK;
-    case OPT_HOST: args->host = value; return PFL_OK;
-    case OPT_JSON: args->json = true; return PFL_OK;
-    case 'h': args->help = true; return PFL_OK;
-    default: break;
+    case OPT_CA:
+        args->ca = value;
+        return PFL_OK;
+    case OPT_HOST:
+        args->host = value;
+        return PFL_OK;
+    case OPT_JSON:
+        args->json = true;
+        return PFL_OK;
+    case 'h':
+        args->help = true;
+        return PFL_OK;
+    default:
+        break;
     }
     if (!pfl_streq(value, "server") && !pfl_streq(value, "client"))
         return pfl_err_set(err, PFL_INVALID, "--purpose '%s': server or client is wanted", pfl_q(value));

@@ -90,8 +90,8 @@ static bool add_sans(X509 *cert, const struct pfl_strs *sans)
 static bool add_extensions(X509 *cert, X509 *issuer, const struct pfl_cert_spec *spec)
 {
     bool ok = add_extension(cert, issuer, NID_basic_constraints, spec->is_ca ? "critical,CA:TRUE" : "critical,CA:FALSE");
-    ok = ok && add_extension(cert, issuer, NID_key_usage,
-                             spec->is_ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature");
+    ok = ok &&
+         add_extension(cert, issuer, NID_key_usage, spec->is_ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature");
     ok = ok && (!spec->purpose || add_extension(cert, issuer, NID_ext_key_usage, spec->purpose));
     ok = ok && add_extension(cert, issuer, NID_subject_key_identifier, "hash");
     /* by key; by issuer and serial where a foreign root has no key identifier */
@@ -108,8 +108,8 @@ static bool fill(X509 *cert, const struct pfl_cert_spec *spec, EVP_PKEY *key, X5
     return ok && X509_set_pubkey(cert, key) == 1 && add_extensions(cert, issuer, spec);
 }
 
-enum pfl_rc pfl_cert_build(const struct pfl_cert_spec *spec, EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_key,
-                           X509 **ret, struct pfl_err *err)
+enum pfl_rc pfl_cert_build(const struct pfl_cert_spec *spec, EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_key, X509 **ret,
+                           struct pfl_err *err)
 {
     PFL_ASSERT(spec->is_ca == (issuer == NULL));
     PFL_AUTO(pfl_x509_freep) X509 *cert = X509_new();

@@ -14,9 +14,9 @@ struct x509_st;     /* OpenSSL's X509 */
 
 struct pfl_cert_spec {
     const char *common_name;
-    struct pfl_strs sans;         /* "IP:…", "DNS:…", "URI:…", in canonical form. Borrowed */
-    bool is_ca;                   /* a root: signed by its own key */
-    const char *purpose;          /* nodes: "serverAuth" or "clientAuth" */
+    struct pfl_strs sans;          /* "IP:…", "DNS:…", "URI:…", in canonical form. Borrowed */
+    bool is_ca;                    /* a root: signed by its own key */
+    const char *purpose;           /* nodes: "serverAuth" or "clientAuth" */
     int64_t not_before, not_after; /* Unix seconds */
 };
 

@@ -205,8 +205,7 @@ X509 *pfl_ca_root(const struct pfl_ca *ca)
 static enum pfl_rc check_issue(const struct pfl_issue_opts *opts, struct pfl_err *err)
 {
     if (!pfl_name_valid(opts->name))
-        return pfl_err_set(err, PFL_INVALID, "name '%s': 1 to %d of a-z, 0-9 and .-_ are wanted", pfl_q(opts->name),
-                           PFL_NAME_MAX);
+        return pfl_err_set(err, PFL_INVALID, "name '%s': 1 to %d of a-z, 0-9 and .-_ are wanted", pfl_q(opts->name), PFL_NAME_MAX);
     if (opts->role && !pfl_role_valid(opts->role))
         return pfl_err_set(err, PFL_INVALID, "role '%s': node, coordinator or observer is wanted", pfl_q(opts->role));
     if (opts->sans.n == 0)

@@ -43,12 +43,12 @@ const char *pfl_ca_federation(const struct pfl_ca *ca); /* "p2pfl" where the roo
 struct x509_st *pfl_ca_root(const struct pfl_ca *ca);   /* borrowed for ca's life */
 
 struct pfl_issue_opts {
-    const char *name;      /* the node's, as pfl_name_valid */
-    const char *role;      /* NULL: "node" */
-    const char *key;       /* NULL: "p256" */
-    struct pfl_strs sans;  /* "IP:127.0.0.1", "DNS:a.example"; at least one. Borrowed */
-    int days;              /* 0: PFL_NODE_DAYS_DEFAULT; cut where the root ends */
-    int64_t now;           /* Unix seconds; 0: the system's clock */
+    const char *name;                            /* the node's, as pfl_name_valid */
+    const char *role;                            /* NULL: "node" */
+    const char *key;                             /* NULL: "p256" */
+    struct pfl_strs sans;                        /* "IP:127.0.0.1", "DNS:a.example"; at least one. Borrowed */
+    int days;                                    /* 0: PFL_NODE_DAYS_DEFAULT; cut where the root ends */
+    int64_t now;                                 /* Unix seconds; 0: the system's clock */
     const struct pfl_passphrase *key_passphrase; /* NULL: server.key and client.key are not encrypted (0600 all the same) */
 };
 /** Writes ca.crt server.key server.crt client.key client.crt into outdir (made 0700 where it is not there). EXISTS where one of the

@@ -21,18 +21,18 @@ void pfl_x509_free(X509 *cert)
     X509_free(cert);
 }
 
-void pfl_x509s_free(STACK_OF(X509) *certs)
+void pfl_x509s_free(STACK_OF(X509) * certs)
 {
     sk_X509_pop_free(certs, X509_free);
 }
 
-size_t pfl_x509s_n(const STACK_OF(X509) *certs)
+size_t pfl_x509s_n(const STACK_OF(X509) * certs)
 {
     int n = sk_X509_num(certs);
     return n > 0 ? (size_t)n : 0;
 }
 
-X509 *pfl_x509s_at(const STACK_OF(X509) *certs, size_t i)
+X509 *pfl_x509s_at(const STACK_OF(X509) * certs, size_t i)
 {
     PFL_ASSERT(i < pfl_x509s_n(certs));
     return sk_X509_value(certs, (int)i);
@@ -52,7 +52,7 @@ static int no_passphrase(char *buf, int size, int rwflag, void *user)
     return -1;
 }
 
-enum pfl_rc pfl_certs_parse(struct pfl_bytes pem, STACK_OF(X509) **ret, struct pfl_err *err)
+enum pfl_rc pfl_certs_parse(struct pfl_bytes pem, STACK_OF(X509) * *ret, struct pfl_err *err)
 {
     if (pem.len > PFL_CERT_FILE_MAX)
         return pfl_err_set(err, PFL_TOO_BIG, "%zu bytes, the limit for certificates is %d", pem.len, PFL_CERT_FILE_MAX);
@@ -79,7 +79,7 @@ enum pfl_rc pfl_certs_parse(struct pfl_bytes pem, STACK_OF(X509) **ret, struct p
     return PFL_OK;
 }
 
-enum pfl_rc pfl_certs_load(const char *path, STACK_OF(X509) **ret, struct pfl_err *err)
+enum pfl_rc pfl_certs_load(const char *path, STACK_OF(X509) * *ret, struct pfl_err *err)
 {
     PFL_AUTO(pfl_blob_freep) struct pfl_blob *pem = NULL;
     enum pfl_rc rc = pfl_fs_read(path, PFL_CERT_FILE_MAX, &pem, err);
@@ -185,10 +185,14 @@ static void take_usages(struct pfl_cert_info *info, X509 *cert)
         uint32_t bit;
         const char *name;
     } NAMES[] = {
-        {KU_DIGITAL_SIGNATURE, "digitalSignature"}, {KU_NON_REPUDIATION, "nonRepudiation"},
-        {KU_KEY_ENCIPHERMENT, "keyEncipherment"},   {KU_DATA_ENCIPHERMENT, "dataEncipherment"},
-        {KU_KEY_AGREEMENT, "keyAgreement"},         {KU_KEY_CERT_SIGN, "keyCertSign"},
-        {KU_CRL_SIGN, "cRLSign"},                   {KU_ENCIPHER_ONLY, "encipherOnly"},
+        {KU_DIGITAL_SIGNATURE, "digitalSignature"},
+        {KU_NON_REPUDIATION, "nonRepudiation"},
+        {KU_KEY_ENCIPHERMENT, "keyEncipherment"},
+        {KU_DATA_ENCIPHERMENT, "dataEncipherment"},
+        {KU_KEY_AGREEMENT, "keyAgreement"},
+        {KU_KEY_CERT_SIGN, "keyCertSign"},
+        {KU_CRL_SIGN, "cRLSign"},
+        {KU_ENCIPHER_ONLY, "encipherOnly"},
         {KU_DECIPHER_ONLY, "decipherOnly"},
     };
     uint32_t usage = X509_get_key_usage(cert);

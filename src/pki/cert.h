@@ -25,7 +25,7 @@ PFL_DEFINE_FREEP(x509, struct x509_st, pfl_x509_free)
 PFL_DEFINE_FREEP(x509s, struct stack_st_X509, pfl_x509s_free)
 
 /** For layers that may not look into OpenSSL's types. */
-size_t pfl_x509s_n(const struct stack_st_X509 *certs);                   /* 0 for NULL */
+size_t pfl_x509s_n(const struct stack_st_X509 *certs);                     /* 0 for NULL */
 struct x509_st *pfl_x509s_at(const struct stack_st_X509 *certs, size_t i); /* borrowed; i < n */
 
 /** Every certificate of a PEM file in its order, at least one: a leaf and its intermediates, or a set of roots. *ret is owned.
@@ -41,11 +41,11 @@ struct pfl_cert_info {
     char *key;       /* "ECDSA P-256", "RSA 3072 bits", "Ed25519" */
     char *signature; /* "ecdsa-with-SHA256" */
     bool is_ca;
-    bool self_signed;       /* its own key signed it, which was checked */
-    int path_len;           /* of a CA; -1: no limit */
-    struct pfl_strs usages; /* "digitalSignature", "keyCertSign", ... ; empty: the extension is absent */
+    bool self_signed;         /* its own key signed it, which was checked */
+    int path_len;             /* of a CA; -1: no limit */
+    struct pfl_strs usages;   /* "digitalSignature", "keyCertSign", ... ; empty: the extension is absent */
     struct pfl_strs purposes; /* "serverAuth", "clientAuth", ... ; empty: absent, fit for any */
-    char *ski, *aki;        /* hex; NULL: absent */
+    char *ski, *aki;          /* hex; NULL: absent */
 };
 void pfl_cert_info_of(struct x509_st *cert, struct pfl_cert_info *ret); /* ret is overwritten */
 void pfl_cert_info_deinit(struct pfl_cert_info *info);

@@ -18,7 +18,7 @@ struct pfl_sha256;
 struct pfl_sha256 *pfl_sha256_new(void); /* owned */
 void pfl_sha256_add(struct pfl_sha256 *s, struct pfl_bytes in);
 void pfl_sha256_end(struct pfl_sha256 *s, uint8_t out[PFL_SHA256_LEN]); /* ready for a new run afterwards */
-void pfl_sha256_free(struct pfl_sha256 *s);                            /* accepts NULL */
+void pfl_sha256_free(struct pfl_sha256 *s);                             /* accepts NULL */
 PFL_DEFINE_FREEP(sha256, struct pfl_sha256, pfl_sha256_free)
 
 /** From OpenSSL's generator; the process ends where that fails, for nothing safe can be done then. */

@@ -50,8 +50,7 @@ static enum pfl_rc check_name_entry(const ASN1_STRING *value, const char *whose,
         return pfl_err_set(err, PFL_MALFORMED, "the %s holds text that is not UTF-8", whose);
     for (size_t i = 0; i < len; i++)
         if (data[i] < 0x20 || data[i] == 0x7f)
-            return pfl_err_set(err, PFL_MALFORMED, "the %s has a control character inside a name (byte 0x%02x)", whose,
-                               data[i]);
+            return pfl_err_set(err, PFL_MALFORMED, "the %s has a control character inside a name (byte 0x%02x)", whose, data[i]);
     return PFL_OK;
 }
 
@@ -72,21 +71,19 @@ static enum pfl_rc take_spiffe(struct pfl_identity *id, const char *uri, bool is
     if (id->spiffe_id)
         return pfl_err_set(err, PFL_MALFORMED, "more than one SPIFFE ID: %s and %s", pfl_q(id->spiffe_id), pfl_q(uri));
     if (strlen(uri) > PFL_SPIFFE_ID_MAX || !pfl_str_has_prefix(uri, SPIFFE_SCHEME))
-        return pfl_err_set(err, PFL_MALFORMED, "bad SPIFFE ID %s: spiffe://<federation>/<role>/<name> is wanted",
-                           pfl_q(uri));
+        return pfl_err_set(err, PFL_MALFORMED, "bad SPIFFE ID %s: spiffe://<federation>/<role>/<name> is wanted", pfl_q(uri));
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs parts = {0};
     const char *rest = uri + strlen(SPIFFE_SCHEME);
     if (strpbrk(rest, " \t")) /* the splitter below would drop blanks */
         return pfl_err_set(err, PFL_MALFORMED, "bad SPIFFE ID %s: blanks in it", pfl_q(uri));
     pfl_strs_split(&parts, rest, '/');
     if (parts.n != 3 && !(is_ca && parts.n == 1))
-        return pfl_err_set(err, PFL_MALFORMED, "bad SPIFFE ID %s: spiffe://<federation>/<role>/<name> is wanted",
-                           pfl_q(uri));
+        return pfl_err_set(err, PFL_MALFORMED, "bad SPIFFE ID %s: spiffe://<federation>/<role>/<name> is wanted", pfl_q(uri));
     for (size_t i = 0; i < parts.n; i++)
         if (!pfl_name_valid(parts.items[i]))
             return pfl_err_set(err, PFL_MALFORMED,
-                               "bad SPIFFE ID %s: '%s' is not a name of a-z, 0-9 and .-_ with 1 to %d characters",
-                               pfl_q(uri), pfl_q(parts.items[i]), PFL_NAME_MAX);
+                               "bad SPIFFE ID %s: '%s' is not a name of a-z, 0-9 and .-_ with 1 to %d characters", pfl_q(uri),
+                               pfl_q(parts.items[i]), PFL_NAME_MAX);
     id->spiffe_id = pfl_xstrdup(uri);
     id->federation = pfl_xstrdup(parts.items[0]);
     if (parts.n == 3) {
@@ -102,12 +99,10 @@ static enum pfl_rc name_text(const ASN1_IA5STRING *value, const char *kind, size
     const unsigned char *data = ASN1_STRING_get0_data(value);
     size_t len = (size_t)ASN1_STRING_length(value);
     if (len == 0 || len > max)
-        return pfl_err_set(err, PFL_MALFORMED, "a %s subject alternative name of %zu bytes, 1 to %zu are allowed", kind,
-                           len, max);
+        return pfl_err_set(err, PFL_MALFORMED, "a %s subject alternative name of %zu bytes, 1 to %zu are allowed", kind, len, max);
     for (size_t i = 0; i < len; i++)
         if (data[i] <= 0x20 || data[i] >= 0x7f)
-            return pfl_err_set(err, PFL_MALFORMED, "a %s subject alternative name has the byte 0x%02x in it", kind,
-                               data[i]);
+            return pfl_err_set(err, PFL_MALFORMED, "a %s subject alternative name has the byte 0x%02x in it", kind, data[i]);
     *ret = pfl_xstrndup((const char *)data, len);
     return PFL_OK;
 }

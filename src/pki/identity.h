@@ -31,10 +31,10 @@ struct pfl_identity {
     char *federation; /* the parts of it; NULL where spiffe_id is */
     char *role;
     char *name;
-    char *subject;    /* RFC 2253 on one line, quoted for logs; "" where the subject is empty */
-    char *issuer;     /* the same */
-    char *serial_hex; /* upper case, as openssl prints it */
-    char *text;       /* what pfl_identity_text returns */
+    char *subject;                             /* RFC 2253 on one line, quoted for logs; "" where the subject is empty */
+    char *issuer;                              /* the same */
+    char *serial_hex;                          /* upper case, as openssl prints it */
+    char *text;                                /* what pfl_identity_text returns */
     char fingerprint[PFL_FINGERPRINT_LEN + 1]; /* SHA-256 of the DER, lower-case hex */
     struct pfl_strs sans;                      /* "DNS:a.example" (lower case), "IP:127.0.0.1", "URI:spiffe://…", sorted */
     int64_t not_before, not_after;             /* Unix seconds */

@@ -127,8 +127,7 @@ static bool write_pem(BIO *bio, const EVP_PKEY *key, const struct pfl_passphrase
     return sig && PEM_write_bio_PKCS8(bio, sig) == 1;
 }
 
-enum pfl_rc pfl_key_pem(const EVP_PKEY *key, const struct pfl_passphrase *passphrase, struct pfl_buf *out,
-                        struct pfl_err *err)
+enum pfl_rc pfl_key_pem(const EVP_PKEY *key, const struct pfl_passphrase *passphrase, struct pfl_buf *out, struct pfl_err *err)
 {
     /* a secure-memory BIO is wiped by OpenSSL when it grows and when it is freed; ours grows once, before it is filled */
     PFL_AUTO(pfl_bio_freep) BIO *bio = BIO_new(BIO_s_secmem());
@@ -140,8 +139,7 @@ enum pfl_rc pfl_key_pem(const EVP_PKEY *key, const struct pfl_passphrase *passph
     return ok ? PFL_OK : pfl_err_set(err, PFL_IO, "OpenSSL could not write the key");
 }
 
-enum pfl_rc pfl_key_save_new(const char *path, const EVP_PKEY *key, const struct pfl_passphrase *passphrase,
-                             struct pfl_err *err)
+enum pfl_rc pfl_key_save_new(const char *path, const EVP_PKEY *key, const struct pfl_passphrase *passphrase, struct pfl_err *err)
 {
     PFL_AUTO(pfl_key_pem_wipe) struct pfl_buf pem = {0};
     enum pfl_rc rc = pfl_key_pem(key, passphrase, &pem, err);
@@ -179,8 +177,7 @@ static bool key_consistent(EVP_PKEY *key)
     return ctx && EVP_PKEY_pairwise_check(ctx) == 1;
 }
 
-static enum pfl_rc parse(struct pfl_bytes pem, const struct pfl_passphrase *passphrase, EVP_PKEY **ret,
-                         struct pfl_err *err)
+static enum pfl_rc parse(struct pfl_bytes pem, const struct pfl_passphrase *passphrase, EVP_PKEY **ret, struct pfl_err *err)
 {
     struct ask ask = {.passphrase = passphrase};
     PFL_AUTO(pfl_bio_freep) BIO *bio = BIO_new_mem_buf(pem.data, (int)pem.len);

@@ -37,7 +37,8 @@ enum pfl_rc pfl_key_pem(const struct evp_pkey_st *key, const struct pfl_passphra
 /** Overwrites and frees the buffer; for PFL_AUTO too. */
 void pfl_key_pem_wipe(struct pfl_buf *pem);
 
-/** PKCS#8 PEM, mode 0600, in a new file only (EXISTS). With a passphrase (not NULL): AES-256-CBC under a key that scrypt derives. */
+/** PKCS#8 PEM, mode 0600, in a new file only (EXISTS). With a passphrase (not NULL): AES-256-CBC under a key that scrypt derives.
+ */
 enum pfl_rc pfl_key_save_new(const char *path, const struct evp_pkey_st *key, const struct pfl_passphrase *passphrase,
                              struct pfl_err *err) PFL_WARN_UNUSED;
 

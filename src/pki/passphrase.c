@@ -116,8 +116,8 @@ enum pfl_rc pfl_passphrase_prompt(const char *what, bool confirm, struct pfl_pas
 {
     char first[PFL_PASSPHRASE_MAX + 2] = "", again[PFL_PASSPHRASE_MAX + 2] = "";
     if (!have_terminal())
-        return pfl_err_set(err, PFL_UNAVAILABLE,
-                           "no terminal to ask for the %s on: use --passphrase-file or --passphrase-fd", what);
+        return pfl_err_set(err, PFL_UNAVAILABLE, "no terminal to ask for the %s on: use --passphrase-file or --passphrase-fd",
+                           what);
     PFL_AUTO(pfl_freep) char *prompt = pfl_xasprintf("%s: ", what);
     PFL_AUTO(pfl_freep) char *repeat = pfl_xasprintf("%s again: ", what);
     enum pfl_rc rc = ask(prompt, first, err);

@@ -14,7 +14,7 @@ enum {
     PFL_PASSPHRASE_NEW_MIN = 8 /* bytes that a passphrase for a new key needs */
 };
 
-struct pfl_passphrase; /* not empty */
+struct pfl_passphrase;                              /* not empty */
 void pfl_passphrase_free(struct pfl_passphrase *p); /* wipes; accepts NULL */
 PFL_DEFINE_FREEP(passphrase, struct pfl_passphrase, pfl_passphrase_free)
 
@@ -27,10 +27,9 @@ enum pfl_rc pfl_passphrase_of(const char *text, size_t len, struct pfl_passphras
 enum pfl_rc pfl_passphrase_from_file(const char *path, struct pfl_passphrase **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** The first line of what is read from an open descriptor; the descriptor stays open. */
 enum pfl_rc pfl_passphrase_from_fd(int fd, struct pfl_passphrase **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-/** Asks on the controlling terminal with echo off. With `confirm` twice, and both must be equal. UNAVAILABLE without a terminal (the
- *  message names the options that work without one). */
-enum pfl_rc pfl_passphrase_prompt(const char *what, bool confirm, struct pfl_passphrase **ret,
-                                  struct pfl_err *err) PFL_WARN_UNUSED;
+/** Asks on the controlling terminal with echo off. With `confirm` twice, and both must be equal. UNAVAILABLE without a terminal
+ * (the message names the options that work without one). */
+enum pfl_rc pfl_passphrase_prompt(const char *what, bool confirm, struct pfl_passphrase **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** INVALID where it is too short for a new key. */
 enum pfl_rc pfl_passphrase_check_new(const struct pfl_passphrase *p, struct pfl_err *err) PFL_WARN_UNUSED;
 

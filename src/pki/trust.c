@@ -16,10 +16,10 @@
 
 struct pfl_trust {
     atomic_uint refs;
-    STACK_OF(X509) *roots; /* owned */
-    X509_STORE *store;     /* owned; the same roots; has a lock of its own */
-    char **federations;    /* owned; by root; an item is NULL where the root names none */
-    char *text;            /* owned */
+    STACK_OF(X509) * roots; /* owned */
+    X509_STORE *store;      /* owned; the same roots; has a lock of its own */
+    char **federations;     /* owned; by root; an item is NULL where the root names none */
+    char *text;             /* owned */
 };
 
 static const char *unnamed_digest(X509 *cert)
@@ -67,7 +67,7 @@ static enum pfl_rc check_root(X509 *root, struct pfl_err *err)
 }
 
 /* The roots' subjects as "'CN=a' and 'CN=b'"; past four of them only how many more. */
-static char *make_text(STACK_OF(X509) *roots)
+static char *make_text(STACK_OF(X509) * roots)
 {
     struct pfl_buf text = {.limit = 4096};
     int n = sk_X509_num(roots), shown = n > 4 ? 4 : n;

@@ -12,9 +12,9 @@ struct x509_st;       /* OpenSSL's X509 */
 struct x509_store_st; /* OpenSSL's X509_STORE */
 
 struct pfl_trust;
-/** Reads ca.crt: one or more CA certificates in PEM. *ret is owned (one reference). NOT_FOUND, IO, TOO_BIG, MALFORMED, or AUTH where
- *  one of them is no root CA certificate or is too weak (the message names the file and the certificate). A root out of time is
- *  loaded: it is refused when something is verified with it, with that reason. */
+/** Reads ca.crt: one or more CA certificates in PEM. *ret is owned (one reference). NOT_FOUND, IO, TOO_BIG, MALFORMED, or AUTH
+ * where one of them is no root CA certificate or is too weak (the message names the file and the certificate). A root out of time
+ * is loaded: it is refused when something is verified with it, with that reason. */
 enum pfl_rc pfl_trust_load(const char *path, struct pfl_trust **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_trust *pfl_trust_ref(struct pfl_trust *t); /* accepts NULL */
 void pfl_trust_unref(struct pfl_trust *t);            /* accepts NULL */

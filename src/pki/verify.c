@@ -26,7 +26,7 @@ enum {
 struct job {
     const struct pfl_trust *trust;
     X509 *leaf;
-    STACK_OF(X509) *untrusted; /* may be NULL */
+    STACK_OF(X509) * untrusted; /* may be NULL */
     const struct pfl_verify_opts *opts;
     int64_t now;
 };
@@ -105,15 +105,20 @@ static X509 *false_issuer(const struct job *job, const X509 *cert)
     return NULL;
 }
 
+static enum pfl_rc explain_false_ca(const struct job *job, const X509 *fake, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *subject = pfl_cert_subject(fake ? fake : job->leaf);
+    return pfl_err_set(err, PFL_AUTH, "issued by '%.120s', which is not a CA: a node's certificate was used as one", subject);
+}
+
 static enum pfl_rc explain_no_issuer(const struct job *job, X509 *cert, struct pfl_err *err)
 {
     if (!cert)
         cert = job->leaf;
-    PFL_AUTO(pfl_freep) char *issuer = pfl_cert_issuer(cert);
     X509 *fake = false_issuer(job, cert);
     if (fake)
-        return pfl_err_set(err, PFL_AUTH, "issued by '%.120s', which is not a CA: a node's certificate was used as one",
-                           issuer);
+        return explain_false_ca(job, fake, err);
+    PFL_AUTO(pfl_freep) char *issuer = pfl_cert_issuer(cert);
     for (size_t i = 0; i < pfl_trust_n_roots(job->trust); i++)
         if (names_equal(pfl_trust_root(job->trust, i), cert))
             return pfl_err_set(err, PFL_AUTH,
@@ -181,13 +186,13 @@ static enum pfl_rc explain(const struct job *job, X509_STORE_CTX *ctx, struct pf
         return explain_self_signed(job, err);
     case X509_V_ERR_CERT_SIGNATURE_FAILURE:
     case X509_V_ERR_UNABLE_TO_DECRYPT_CERT_SIGNATURE:
-        return pfl_err_set(err, PFL_AUTH, "%sits signature does not verify: it was altered after it was signed, or signed by another CA of the "
+        return pfl_err_set(err, PFL_AUTH,
+                           "%sits signature does not verify: it was altered after it was signed, or signed by another CA of the "
                            "same name",
                            subject);
     case X509_V_ERR_INVALID_CA:
     case X509_V_ERR_KEYUSAGE_NO_CERTSIGN:
-        return pfl_err_set(err, PFL_AUTH, "%sis not a CA and may not issue certificates: a node's certificate was used as one",
-                           subject);
+        return explain_false_ca(job, cert, err);
     case X509_V_ERR_CERT_CHAIN_TOO_LONG:
     case X509_V_ERR_PATH_LENGTH_EXCEEDED:
         return pfl_err_set(err, PFL_AUTH, "its chain is too long: at most %d certificates are allowed, leaf and root included",
@@ -227,7 +232,7 @@ static enum pfl_rc explain_refusal(const struct job *job, X509_STORE_CTX *ctx, s
     return explain(job, ctx, err);
 }
 
-static enum pfl_rc check_chain(const struct job *job, STACK_OF(X509) *chain, struct pfl_err *err)
+static enum pfl_rc check_chain(const struct job *job, STACK_OF(X509) * chain, struct pfl_err *err)
 {
     for (int i = 0; i < sk_X509_num(chain); i++) {
         enum pfl_rc rc = check_strength(job, sk_X509_value(chain, i), err);
@@ -347,7 +352,7 @@ static enum pfl_rc verify(const struct job *job, struct pfl_err *err)
     return rc == PFL_OK ? check_names(job, root, err) : rc;
 }
 
-enum pfl_rc pfl_verify_x509(const struct pfl_trust *trust, X509 *leaf, STACK_OF(X509) *untrusted,
+enum pfl_rc pfl_verify_x509(const struct pfl_trust *trust, X509 *leaf, STACK_OF(X509) * untrusted,
                             const struct pfl_verify_opts *opts, struct pfl_err *err)
 {
     struct job job = {.trust = trust, .leaf = leaf, .untrusted = untrusted, .opts = opts};
