@@ -9,7 +9,6 @@
 #include "base/addr.h"
 #include "base/log.h"
 #include "runtime/driver_impl.h"
-#include "wire/limits.h"
 
 /* A weights message may carry its model and this much more: envelope, safetensors header, contributors. */
 static const size_t weights_slack = (size_t)1 << 20;

@@ -213,16 +213,22 @@ static void legend_entry(struct pfl_buf *out, const struct pfl_chart *c, const s
     pfl_buf_printf(out, "%s</span>", members > 1 ? " (same values)" : "");
 }
 
+/* Solid where values stand side by side, faint across the rounds that a node sat out. */
 static void one_line(struct pfl_buf *out, const struct pfl_chart *c, const struct scale *s, size_t series, size_t colour)
 {
     const double *y = c->series[series].y;
-    bool pen_down = false;
     pfl_buf_printf(out, "<path class=\"line c%zu d%zu\" d=\"", colour % COLOURS, colour / COLOURS % 2);
-    for (size_t i = 0; i < c->n_x; i++) {
+    for (size_t i = 0; i < c->n_x; i++)
+        if (!isnan(y[i]))
+            pfl_buf_printf(out, "%c%.1f %.1f", i > 0 && !isnan(y[i - 1]) ? 'L' : 'M', x_at(c, (double)i), y_at(s, y[i]));
+    pfl_buf_append_str(out, "\"/><path class=\"line gap c");
+    pfl_buf_printf(out, "%zu\" d=\"", colour % COLOURS);
+    for (size_t i = 0, last = 0; i < c->n_x; i++) {
         if (isnan(y[i]))
-            continue; /* a gap is bridged: a node that sat a round out did not forget what it had */
-        pfl_buf_printf(out, "%c%.1f %.1f", pen_down ? 'L' : 'M', x_at(c, (double)i), y_at(s, y[i]));
-        pen_down = true;
+            continue;
+        if (i > last + 1 && !isnan(y[last]))
+            pfl_buf_printf(out, "M%.1f %.1fL%.1f %.1f", x_at(c, (double)last), y_at(s, y[last]), x_at(c, (double)i), y_at(s, y[i]));
+        last = i;
     }
     pfl_buf_append_str(out, "\"/>\n");
     if (c->n_x > MARKERS_MAX)

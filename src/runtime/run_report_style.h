@@ -16,7 +16,7 @@
     "main{max-width:1120px;margin:0 auto;padding:44px 28px 60px}\n"                                                             \
     "h1{font-size:30px;line-height:1.2;letter-spacing:-.015em;margin:0 0 6px;overflow-wrap:anywhere}\n"                           \
     "h2{font-size:19px;letter-spacing:-.005em;margin:46px 0 12px}\n"                                                            \
-    ".sub{color:var(--soft);margin:0}.note{color:var(--soft);font-size:13.5px;margin:-6px 0 12px;max-width:78ch}\n"               \
+    ".sub{color:var(--soft);margin:0}.note{color:var(--soft);font-size:13.5px;margin:-6px 0 12px;max-width:120ch}\n"               \
     ".badge{display:inline-block;font-size:13px;font-weight:600;border-radius:99px;padding:2px 12px;margin:0 0 12px}\n"           \
     ".good{color:var(--good);background:var(--goodbg)}.bad{color:var(--bad);background:var(--badbg)}"                             \
     ".warn{color:var(--warn);background:var(--warnbg)}\n"                                                                        \
@@ -33,7 +33,7 @@
     "color:var(--soft);font-size:13px}\n"                                                                                        \
     "svg{display:block;width:100%;height:auto;font-family:inherit}.t{fill:var(--soft);font-size:11.5px}\n"                        \
     ".grid{stroke:var(--grid);stroke-width:1}.line{fill:none;stroke-width:2.2;stroke-linejoin:round;stroke-linecap:round}"        \
-    ".line.d1{stroke-dasharray:6 4}\n"                                                                                           \
+    ".line.d1{stroke-dasharray:6 4}.line.gap{stroke-width:1;stroke-dasharray:2 4;opacity:.45}\n"                                                                                           \
     ".c0{stroke:var(--s0)}.c1{stroke:var(--s1)}.c2{stroke:var(--s2)}.c3{stroke:var(--s3)}.c4{stroke:var(--s4)}"                   \
     ".c5{stroke:var(--s5)}.c6{stroke:var(--s6)}.c7{stroke:var(--s7)}\n"                                                          \
     ".b0{fill:var(--s0);background:var(--s0)}.b1{fill:var(--s1);background:var(--s1)}.b2{fill:var(--s2);background:var(--s2)}"    \
@@ -42,7 +42,7 @@
     ".legend{display:flex;flex-wrap:wrap;gap:2px 16px;margin:6px 0 0;font-size:13px;color:var(--soft)}\n"                         \
     ".legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}\n"             \
     ".scroll{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}\n"                           \
-    "table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:left;padding:7px 14px;vertical-align:top;"       \
+    "table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:left;padding:7px 11px;vertical-align:top;"       \
     "border-top:1px solid var(--rule)}tr:first-child th,thead tr:first-child th{border-top:0}\n"                                  \
     "th{font-weight:600;color:var(--soft);font-size:12.5px;white-space:nowrap}td.n,th.n{text-align:right;white-space:nowrap}\n"    \
     "td.w{white-space:nowrap}code,.m{font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,'DejaVu Sans Mono',monospace}\n"           \

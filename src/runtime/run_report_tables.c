@@ -179,13 +179,13 @@ static void link_row(const struct pfl_record *r, const struct pfl_rec_link *l, s
     pfl_buf_append_str(out, "<tr>");
     cell(out, "w", l->node);
     cell(out, "w", pfl_record_name_of(r, l->address));
-    cell(out, "m", l->identity);
+    cell(out, "w m", l->identity);
     short_fingerprint(l->fingerprint ? l->fingerprint : "", text, sizeof(text));
     cell(out, "m", text);
     cell(out, "w", l->tls);
     cell(out, "w m", l->cipher);
     cell(out, "w", l->expires);
-    cell(out, "", l->lost ? l->lost : "up to the end");
+    cell(out, l->lost ? "" : "w", l->lost ? l->lost : "held to the end");
     pfl_buf_append_str(out, "</tr>\n");
 }
 

@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* P2PFL's experiment files. Names of its packages and classes are looked up in alias tables; a name that P2PFL has and this program
+ * has not yet gets an error that says so, which is another one than for a misspelt name. */
+#include "config/experiment.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+#define TRY(expr)                \
+    do {                         \
+        enum pfl_rc try_ = expr; \
+        if (try_ != PFL_OK)      \
+            return try_;         \
+    } while (0)
+
+/* A name as it may stand in a file, and ours; NULL: known, not supported yet. */
+struct alias {
+    const char *name, *ours;
+};
+
+static const struct alias datasets[] = {
+    {"fashion-mnist", "fashion-mnist"}, {"p2pfl/FashionMNIST", "fashion-mnist"}, {"zalando-datasets/fashion_mnist", "fashion-mnist"},
+    {"mnist", "mnist"},                 {"p2pfl/MNIST", "mnist"},                {"ylecun/mnist", "mnist"},
+    {"dummy", "dummy"},                 {"p2pfl/CIFAR10", NULL},                 {"cifar10", NULL},
+};
+static const struct alias partitions[] = {
+    {"iid", "iid"},
+    {"RandomIIDPartitionStrategy", "iid"},
+    {"DirichletPartitionStrategy", NULL},
+    {"LabelSkewedPartitionStrategy", NULL},
+    {"PercentageBasedNonIIDPartitionStrategy", NULL},
+};
+static const struct alias models[] = {
+    {"mlp", "mlp"},
+    {"p2pfl.examples.mnist.model.mlp_pytorch", "mlp"},
+    {"p2pfl.examples.mnist.model.mlp_tensorflow", "mlp"},
+    {"p2pfl.examples.mnist.model.mlp_flax", "mlp"},
+    {"dummy", "dummy"},
+    {"p2pfl.examples.cifar10.model.resnet_pytorch", NULL},
+    {"p2pfl.examples.mnist.model.cnn_pytorch", NULL},
+};
+static const struct alias aggregators[] = {
+    {"FedAvg", "fedavg"}, {"FedMedian", NULL}, {"FedProx", NULL},    {"Krum", NULL},
+    {"Scaffold", NULL},   {"FedAdam", NULL},   {"FedAdagrad", NULL}, {"FedYogi", NULL},
+};
+
+/* Replaces *ret by our name for the text of y (NULL: *ret stays). */
+static enum pfl_rc take_alias(const struct pfl_yaml_doc *doc, const struct pfl_yaml *y, const struct alias *table, size_t n, char **ret,
+                              struct pfl_err *err)
+{
+    if (!y)
+        return PFL_OK;
+    if (y->kind != PFL_YAML_SCALAR)
+        return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be a single value");
+    const char *names[16];
+    PFL_ASSERT(n <= PFL_ARRAY_LEN(names));
+    for (size_t i = 0; i < n; i++) {
+        names[i] = table[i].name;
+        if (strcasecmp(y->text, table[i].name) != 0)
+            continue;
+        if (!table[i].ours)
+            return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err, "'%s' is not supported yet; supported is '%s'", pfl_q(y->text), table[0].name);
+        free(*ret);
+        *ret = pfl_xstrdup(table[i].ours);
+        return PFL_OK;
+    }
+    const char *near = pfl_nearest(y->text, names, n);
+    return pfl_yaml_fail(doc, y, PFL_INVALID, err, "'%s' is unknown; %s '%s'", pfl_q(y->text), near ? "did you mean" : "a valid name is",
+                         near ? near : table[0].name);
+}
+
+void pfl_experiment_default(struct pfl_experiment_config *c)
+{
+    *c = (struct pfl_experiment_config){.name = pfl_xstrdup("experiment"),
+                                        .nodes = 4,
+                                        .topology = PFL_TOPO_FULL,
+                                        .rounds = 5,
+                                        .epochs = 1,
+                                        .trainset_size = 4,
+                                        .seed = 666,
+                                        .wait_timeout = 60 * 60 * PFL_SEC};
+    pfl_learner_config_default(&c->learner);
+    pfl_settings_default(&c->settings);
+}
+
+void pfl_experiment_deinit(struct pfl_experiment_config *c)
+{
+    free(c->description);
+    free(c->name);
+    free(c->additional);
+    pfl_learner_config_deinit(&c->learner);
+    pfl_settings_deinit(&c->settings);
+    *c = (struct pfl_experiment_config){0};
+}
+
+static enum pfl_rc get_unsigned(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, int64_t min, int64_t max,
+                                unsigned *ret, struct pfl_err *err)
+{
+    int64_t v = -1;
+    TRY(pfl_yaml_int(doc, map, key, min, max, &v, err));
+    if (v >= 0)
+        *ret = (unsigned)v;
+    return PFL_OK;
+}
+
+/* ---- network ---- */
+
+bool pfl_topology_parse(const char *text, enum pfl_topology *ret, unsigned *ret_degree)
+{
+    static const struct {
+        const char *name;
+        enum pfl_topology t;
+        unsigned degree;
+    } names[] = {{"star", PFL_TOPO_STAR, 0},       {"full", PFL_TOPO_FULL, 0},         {"line", PFL_TOPO_LINE, 0},
+                 {"ring", PFL_TOPO_RING, 0},       {"random_2", PFL_TOPO_RANDOM, 2},   {"random_3", PFL_TOPO_RANDOM, 3},
+                 {"random_4", PFL_TOPO_RANDOM, 4}};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(names); i++) {
+        if (strcasecmp(text, names[i].name) == 0) {
+            *ret = names[i].t;
+            *ret_degree = names[i].degree;
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *pfl_topology_name(enum pfl_topology t)
+{
+    static const char *const names[] = {"star", "full", "line", "ring", "random"};
+    return names[t];
+}
+
+static enum pfl_rc read_additional(const struct pfl_yaml_doc *doc, struct pfl_yaml *list, struct pfl_experiment_config *c,
+                                   struct pfl_err *err)
+{
+    for (const struct pfl_yaml *y = list ? list->first : NULL; y; y = y->next) {
+        int64_t a = 0, b = 0;
+        const struct pfl_yaml *i = y->first, *j = i ? i->next : NULL;
+        bool pair = y->kind == PFL_YAML_LIST && j && !j->next && i->kind == PFL_YAML_SCALAR && j->kind == PFL_YAML_SCALAR;
+        if (!pair || !pfl_parse_i64(i->text, 0, (int64_t)c->nodes - 1, &a) || !pfl_parse_i64(j->text, 0, (int64_t)c->nodes - 1, &b) ||
+            a == b)
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be a pair of two different nodes from 0 to %u, such as [0, 2]",
+                                 c->nodes - 1);
+        c->additional = pfl_xrealloc(c->additional, (c->n_additional + 1) * sizeof(*c->additional));
+        c->additional[c->n_additional++] = (struct pfl_edge){(unsigned)(a < b ? a : b), (unsigned)(a < b ? b : a)};
+    }
+    return PFL_OK;
+}
+
+static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c, struct pfl_err *err)
+{
+    static const char *const keys[] = {"package", "protocol", "nodes", "topology", "additional_connections"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(get_unsigned(doc, m, "nodes", 1, PFL_EXPERIMENT_NODES_MAX, &c->nodes, err));
+    const struct pfl_yaml *p = pfl_yaml_get(m, "protocol");
+    if (p && p->kind == PFL_YAML_SCALAR && strcasecmp(p->text, "MemoryCommunicationProtocol") == 0) {
+        c->memory_protocol = true;
+        pfl_strs_add(&c->settings.notes, "network.protocol: the memory protocol is not supported yet; the nodes talk gRPC over mutual TLS");
+    } else if (p && (p->kind != PFL_YAML_SCALAR || strcasecmp(p->text, "GrpcCommunicationProtocol") != 0)) {
+        return pfl_yaml_fail(doc, p, PFL_INVALID, err, "must be GrpcCommunicationProtocol or MemoryCommunicationProtocol");
+    }
+    const struct pfl_yaml *t = pfl_yaml_get(m, "topology");
+    if (t && (t->kind != PFL_YAML_SCALAR || !pfl_topology_parse(t->text, &c->topology, &c->random_degree)))
+        return pfl_yaml_fail(doc, t, PFL_INVALID, err, "must be star, full, line, ring, random_2, random_3 or random_4");
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_list(doc, m, "additional_connections", &list, err));
+    return read_additional(doc, list, c, err);
+}
+
+/* ---- experiment ---- */
+
+static enum pfl_rc read_partitioning(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+{
+    static const char *const keys[] = {"package", "strategy", "reduced_dataset", "reduction_factor", "params"};
+    static const char *const no_params[] = {"seed"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(take_alias(doc, pfl_yaml_get(m, "strategy"), partitions, PFL_ARRAY_LEN(partitions), &l->partition, err));
+    bool reduced = false;
+    double factor = 1.0;
+    TRY(pfl_yaml_bool(doc, m, "reduced_dataset", &reduced, err));
+    TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1.0, &factor, err));
+    l->reduction_factor = reduced ? factor : 1.0;
+    struct pfl_yaml *params = NULL;
+    TRY(pfl_yaml_map(doc, m, "params", &params, err));
+    TRY(pfl_yaml_only(doc, params, no_params, PFL_ARRAY_LEN(no_params), err));
+    int64_t seed = -1;
+    TRY(pfl_yaml_int(doc, params, "seed", 0, INT64_MAX, &seed, err));
+    if (seed >= 0)
+        l->part_seed = (uint64_t)seed;
+    return PFL_OK;
+}
+
+static enum pfl_rc read_dataset(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c, struct pfl_err *err)
+{
+    static const char *const keys[] = {"source", "name", "path", "batch_size", "transforms", "partitioning"};
+    struct pfl_learner_config *l = &c->learner;
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    const struct pfl_yaml *source = pfl_yaml_get(m, "source");
+    if (source && (source->kind != PFL_YAML_SCALAR || strcasecmp(source->text, "huggingface") != 0))
+        return pfl_yaml_fail(doc, source, PFL_UNSUPPORTED, err, "only 'huggingface' is supported yet (its names stand for local packages)");
+    TRY(take_alias(doc, pfl_yaml_get(m, "name"), datasets, PFL_ARRAY_LEN(datasets), &l->dataset, err));
+    TRY(pfl_yaml_str(doc, m, "path", &l->dataset_path, err));
+    TRY(get_unsigned(doc, m, "batch_size", 1, 1000000, &l->batch_size, err));
+    struct pfl_yaml *transforms = NULL, *partitioning = NULL;
+    TRY(pfl_yaml_map(doc, m, "transforms", &transforms, err));
+    if (transforms && pfl_yaml_get(transforms, "function"))
+        pfl_strs_add(&c->settings.notes, "experiment.dataset.transforms has no effect: images are scaled to [0, 1], as P2PFL's MNIST "
+                                         "transform does");
+    TRY(pfl_yaml_map(doc, m, "partitioning", &partitioning, err));
+    return partitioning ? read_partitioning(doc, partitioning, l, err) : PFL_OK;
+}
+
+static enum pfl_rc read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *params, struct pfl_learner_config *l, struct pfl_err *err)
+{
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_list(doc, params, "hidden_sizes", &list, err));
+    if (!list)
+        return PFL_OK;
+    l->n_hidden = 0;
+    for (const struct pfl_yaml *y = list->first; y; y = y->next) {
+        int64_t v;
+        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 1, 65536, &v) || l->n_hidden == PFL_ARRAY_LEN(l->hidden))
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be at most 8 whole numbers from 1 to 65536");
+        l->hidden[l->n_hidden++] = (unsigned)v;
+    }
+    return PFL_OK;
+}
+
+static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+{
+    static const char *const keys[] = {"package", "model_build_fn", "params", "compression"};
+    static const char *const param_keys[] = {"seed", "lr_rate", "hidden_sizes", "activation", "values", "delay_ms", "compression"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(take_alias(doc, pfl_yaml_get(m, "package"), models, PFL_ARRAY_LEN(models), &l->model, err));
+    const struct pfl_yaml *compression = pfl_yaml_get(m, "compression");
+    if (compression && compression->first)
+        return pfl_yaml_fail(doc, compression, PFL_UNSUPPORTED, err, "compression is not supported yet");
+    struct pfl_yaml *params = NULL;
+    TRY(pfl_yaml_map(doc, m, "params", &params, err));
+    TRY(pfl_yaml_only(doc, params, param_keys, PFL_ARRAY_LEN(param_keys), err));
+    const struct pfl_yaml *inner = pfl_yaml_get(params, "compression");
+    if (inner && inner->first)
+        return pfl_yaml_fail(doc, inner, PFL_UNSUPPORTED, err, "compression is not supported yet");
+    int64_t seed = -1, values = -1, delay = -1;
+    TRY(pfl_yaml_int(doc, params, "seed", 0, INT64_MAX, &seed, err));
+    TRY(pfl_yaml_double(doc, params, "lr_rate", 1e-9, 1e3, &l->learning_rate, err));
+    TRY(pfl_yaml_int(doc, params, "values", 1, (int64_t)1 << 31, &values, err));
+    TRY(pfl_yaml_int(doc, params, "delay_ms", 0, 3600000, &delay, err));
+    const struct pfl_yaml *activation = pfl_yaml_get(params, "activation");
+    if (activation && (activation->kind != PFL_YAML_SCALAR || strcasecmp(activation->text, "relu") != 0))
+        return pfl_yaml_fail(doc, activation, PFL_UNSUPPORTED, err, "only 'relu' is supported yet");
+    l->has_model_seed = l->has_model_seed || seed >= 0;
+    if (seed >= 0)
+        l->model_seed = (uint64_t)seed;
+    if (values > 0)
+        l->dummy_values = (uint64_t)values;
+    if (delay >= 0)
+        l->dummy_delay = delay * PFL_MS;
+    return read_hidden(doc, params, l, err);
+}
+
+static enum pfl_rc read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+{
+    static const char *const keys[] = {"package", "aggregator", "params"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(take_alias(doc, pfl_yaml_get(m, "aggregator"), aggregators, PFL_ARRAY_LEN(aggregators), &l->aggregator, err));
+    const struct pfl_yaml *params = pfl_yaml_get(m, "params");
+    if (params && params->first && !pfl_streq(params->first->key, "disable_partial_aggregation"))
+        return pfl_yaml_fail(doc, params->first, PFL_INVALID, err, "FedAvg has no such parameter");
+    return PFL_OK;
+}
+
+static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
+                                   struct pfl_err *err)
+{
+    static const char *const keys[] = {"name",         "rounds",  "epochs", "trainset_size", "seed",
+                                       "wait_timeout", "dataset", "model",  "aggregator"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_str(doc, m, "name", &c->name, err));
+    if (strlen(c->name) > 128 || strchr(c->name, '/'))
+        return pfl_yaml_fail(doc, pfl_yaml_get(m, "name"), PFL_INVALID, err, "must be at most 128 bytes without '/'");
+    TRY(get_unsigned(doc, m, "rounds", 1, 1000000, &c->rounds, err));
+    TRY(get_unsigned(doc, m, "epochs", 0, 10000, &c->epochs, err));
+    TRY(get_unsigned(doc, m, "trainset_size", 1, 4096, &c->trainset_size, err));
+    int64_t seed = -1;
+    double minutes = -1;
+    TRY(pfl_yaml_int(doc, m, "seed", 0, INT64_MAX, &seed, err));
+    TRY(pfl_yaml_double(doc, m, "wait_timeout", 0.01, 1e6, &minutes, err));
+    if (seed >= 0)
+        c->seed = (uint64_t)seed;
+    if (minutes > 0)
+        c->wait_timeout = (pfl_ns)(minutes * 60e9);
+    struct pfl_yaml *dataset = NULL, *model = NULL, *aggregator = NULL;
+    TRY(pfl_yaml_map(doc, m, "dataset", &dataset, err));
+    TRY(pfl_yaml_map(doc, m, "model", &model, err));
+    TRY(pfl_yaml_map(doc, m, "aggregator", &aggregator, err));
+    if (dataset)
+        TRY(read_dataset(doc, dataset, c, err));
+    if (model)
+        TRY(read_model(doc, model, &c->learner, err));
+    return aggregator ? read_aggregator(doc, aggregator, &c->learner, err) : PFL_OK;
+}
+
+static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_experiment_config *c, struct pfl_err *err)
+{
+    static const char *const keys[] = {"description", "remote_loggers", "network", "experiment", "settings", "profiling"};
+    struct pfl_yaml *network = NULL, *experiment = NULL, *settings = NULL, *root = doc->root;
+    TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_str(doc, root, "description", &c->description, err));
+    TRY(pfl_yaml_map(doc, root, "settings", &settings, err));
+    TRY(pfl_yaml_map(doc, root, "network", &network, err));
+    TRY(pfl_yaml_map(doc, root, "experiment", &experiment, err));
+    if (settings)
+        TRY(pfl_settings_read(doc, settings, &c->settings, err));
+    if (network)
+        TRY(read_network(doc, network, c, err));
+    if (!experiment)
+        return pfl_err_set(err, PFL_INVALID, "%s: the block 'experiment:' is missing", doc->file);
+    c->seed = c->settings.has_seed ? c->settings.seed : c->seed;
+    TRY(read_experiment(doc, experiment, c, err));
+    if (pfl_yaml_get(root, "remote_loggers"))
+        pfl_strs_add(&c->settings.notes, "remote_loggers has no effect: metrics are written to the run's folder");
+    if (pfl_yaml_get(root, "profiling"))
+        pfl_strs_add(&c->settings.notes, "profiling has no effect: times stand in the report");
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_experiment_parse(const char *file, const char *text, size_t len, struct pfl_experiment_config *ret, struct pfl_err *err)
+{
+    struct pfl_yaml_doc doc = {0};
+    TRY(pfl_yaml_parse(file, text, len, &doc, err));
+    struct pfl_experiment_config c;
+    pfl_experiment_default(&c);
+    enum pfl_rc rc = read_root(&doc, &c, err);
+    pfl_yaml_deinit(&doc);
+    if (rc != PFL_OK) {
+        pfl_experiment_deinit(&c);
+        return rc;
+    }
+    if (c.learner.batch_size == 0)
+        c.learner.batch_size = c.settings.batch_size;
+    *ret = c;
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_experiment_load(const char *path, struct pfl_experiment_config *ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *b = NULL;
+    TRY(pfl_fs_read(path, PFL_YAML_FILE_MAX, &b, err));
+    return pfl_experiment_parse(path, (const char *)b->data, b->len, ret, err);
+}

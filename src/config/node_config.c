@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* node.yaml, read and written. The writer quotes every text, so that no value can become something else. */
+#include "config/node_config.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "base/addr.h"
+#include "base/fs.h"
+#include "base/mem.h"
+
+#define TRY(expr)                \
+    do {                         \
+        enum pfl_rc try_ = expr; \
+        if (try_ != PFL_OK)      \
+            return try_;         \
+    } while (0)
+
+void pfl_node_config_default(struct pfl_node_config *c)
+{
+    *c = (struct pfl_node_config){.name = pfl_xstrdup("node"), .federation = pfl_xstrdup("p2pfl")};
+    pfl_settings_default(&c->settings);
+    pfl_learner_config_default(&c->learner);
+}
+
+void pfl_node_config_deinit(struct pfl_node_config *c)
+{
+    free(c->name);
+    free(c->address);
+    free(c->federation);
+    free(c->state_dir);
+    pfl_strs_deinit(&c->connect);
+    pfl_settings_deinit(&c->settings);
+    pfl_learner_config_deinit(&c->learner);
+    *c = (struct pfl_node_config){0};
+}
+
+static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, const char *value, const char *const *ok,
+                              size_t n, struct pfl_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (pfl_streq(value, ok[i]))
+            return PFL_OK;
+    }
+    const char *near = pfl_nearest(value, ok, n);
+    return pfl_yaml_fail(doc, pfl_yaml_get(map, key), PFL_INVALID, err, "'%s' is unknown; %s '%s'", pfl_q(value),
+                         near ? "did you mean" : "a valid name is", near ? near : ok[0]);
+}
+
+static enum pfl_rc read_u64(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, const char *key, int64_t min, int64_t max, uint64_t *ret,
+                            struct pfl_err *err)
+{
+    int64_t v = -1;
+    TRY(pfl_yaml_int(doc, m, key, min, max, &v, err));
+    if (v >= 0)
+        *ret = (uint64_t)v;
+    return PFL_OK;
+}
+
+static enum pfl_rc read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+{
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_list(doc, m, "hidden_sizes", &list, err));
+    if (list)
+        l->n_hidden = 0;
+    for (const struct pfl_yaml *y = list ? list->first : NULL; y; y = y->next) {
+        int64_t v;
+        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 1, 65536, &v) || l->n_hidden == PFL_ARRAY_LEN(l->hidden))
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be at most 8 whole numbers from 1 to 65536");
+        l->hidden[l->n_hidden++] = (unsigned)v;
+    }
+    return PFL_OK;
+}
+
+static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+{
+    static const char *const keys[] = {"dataset",    "dataset_path",  "partition",  "part_index", "part_count",
+                                       "part_seed",  "reduction_factor", "model",   "hidden_sizes", "learning_rate",
+                                       "model_seed", "batch_size",    "aggregator", "dummy_values", "dummy_delay_ms"};
+    static const char *const datasets[] = {"fashion-mnist", "mnist", "dummy"};
+    static const char *const models[] = {"mlp", "dummy"};
+    static const char *const partitions[] = {"iid"};
+    static const char *const aggregators[] = {"fedavg"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
+    TRY(check_name(doc, m, "dataset", l->dataset, datasets, PFL_ARRAY_LEN(datasets), err));
+    TRY(pfl_yaml_str(doc, m, "dataset_path", &l->dataset_path, err));
+    TRY(pfl_yaml_str(doc, m, "partition", &l->partition, err));
+    TRY(check_name(doc, m, "partition", l->partition, partitions, PFL_ARRAY_LEN(partitions), err));
+    TRY(pfl_yaml_str(doc, m, "model", &l->model, err));
+    TRY(check_name(doc, m, "model", l->model, models, PFL_ARRAY_LEN(models), err));
+    TRY(pfl_yaml_str(doc, m, "aggregator", &l->aggregator, err));
+    TRY(check_name(doc, m, "aggregator", l->aggregator, aggregators, PFL_ARRAY_LEN(aggregators), err));
+    int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, seed = -1;
+    TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
+    TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
+    TRY(pfl_yaml_int(doc, m, "batch_size", 1, 1000000, &batch, err));
+    TRY(pfl_yaml_int(doc, m, "dummy_delay_ms", 0, 3600000, &delay, err));
+    TRY(pfl_yaml_int(doc, m, "model_seed", 0, INT64_MAX, &seed, err));
+    TRY(read_u64(doc, m, "part_seed", 0, INT64_MAX, &l->part_seed, err));
+    TRY(read_u64(doc, m, "dummy_values", 1, (int64_t)1 << 31, &l->dummy_values, err));
+    TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1.0, &l->reduction_factor, err));
+    TRY(pfl_yaml_double(doc, m, "learning_rate", 1e-9, 1e3, &l->learning_rate, err));
+    l->part_index = (unsigned)index;
+    l->part_count = (unsigned)count;
+    l->batch_size = (unsigned)batch;
+    l->dummy_delay = delay >= 0 ? delay * PFL_MS : l->dummy_delay;
+    l->has_model_seed = seed >= 0;
+    l->model_seed = seed >= 0 ? (uint64_t)seed : 0;
+    return read_hidden(doc, m, l, err);
+}
+
+static void resolve(const char *dir, char **path)
+{
+    if (!*path)
+        return;
+    char *full = pfl_fs_join(dir, *path);
+    free(*path);
+    *path = full;
+}
+
+static void resolve_all(const char *dir, struct pfl_node_config *c)
+{
+    struct pfl_ssl_config *s = &c->settings.ssl;
+    char **paths[] = {&s->ca_crt,          &s->server_crt, &s->server_key,           &s->client_crt,
+                      &s->client_key,      &s->passphrase_file, &c->learner.dataset_path, &c->state_dir};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
+        resolve(dir, paths[i]);
+}
+
+static enum pfl_rc read_connect(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
+{
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_list(doc, doc->root, "connect", &list, err));
+    for (const struct pfl_yaml *y = list ? list->first : NULL; y; y = y->next) {
+        struct pfl_addr a;
+        struct pfl_err why = {0};
+        if (y->kind != PFL_YAML_SCALAR || pfl_addr_parse(y->text, &a, &why) != PFL_OK)
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be an address%s%s", why.msg[0] ? ": " : "", why.msg);
+        pfl_strs_add(&c->connect, y->text);
+    }
+    return PFL_OK;
+}
+
+/* Plaintext must be asked for, and stays on this machine. */
+static enum pfl_rc check_ssl(const struct pfl_yaml_doc *doc, const struct pfl_node_config *c, const struct pfl_addr *a, struct pfl_err *err)
+{
+    const struct pfl_ssl_config *s = &c->settings.ssl;
+    const struct {
+        const char *name, *value;
+    } needed[] = {{"ca_crt", s->ca_crt},
+                  {"server_crt", s->server_crt},
+                  {"server_key", s->server_key},
+                  {"client_crt", s->client_crt},
+                  {"client_key", s->client_key}};
+    if (!s->use_ssl && !pfl_addr_is_loopback(a))
+        return pfl_err_set(err, PFL_AUTH, "%s: use_ssl is false and the address '%s' can be reached from outside: plaintext is allowed on "
+                                          "loopback and unix sockets only",
+                           doc->file, c->address);
+    for (size_t i = 0; s->use_ssl && i < PFL_ARRAY_LEN(needed); i++) {
+        if (!needed[i].value)
+            return pfl_err_set(err, PFL_NOT_FOUND, "%s: settings.ssl.%s is missing; there is no fall-back to plaintext", doc->file,
+                               needed[i].name);
+    }
+    return PFL_OK;
+}
+
+static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
+{
+    static const char *const keys[] = {"name", "address", "federation", "state_dir", "connect", "settings", "learner"};
+    struct pfl_yaml *root = doc->root, *settings = NULL, *learner = NULL;
+    TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_str(doc, root, "name", &c->name, err));
+    TRY(pfl_yaml_str(doc, root, "address", &c->address, err));
+    TRY(pfl_yaml_str(doc, root, "federation", &c->federation, err));
+    TRY(pfl_yaml_str(doc, root, "state_dir", &c->state_dir, err));
+    if (!c->address)
+        return pfl_err_set(err, PFL_INVALID, "%s: 'address' is missing (host:port, [v6]:port, or unix:///path)", doc->file);
+    struct pfl_addr a;
+    struct pfl_err why = {0};
+    if (pfl_addr_parse(c->address, &a, &why) != PFL_OK)
+        return pfl_yaml_fail(doc, pfl_yaml_get(root, "address"), PFL_INVALID, err, "%s", why.msg);
+    TRY(read_connect(doc, c, err));
+    TRY(pfl_yaml_map(doc, root, "settings", &settings, err));
+    TRY(pfl_yaml_map(doc, root, "learner", &learner, err));
+    if (settings)
+        TRY(pfl_settings_read(doc, settings, &c->settings, err));
+    if (learner)
+        TRY(read_learner(doc, learner, &c->learner, err));
+    if (c->learner.batch_size == 0)
+        c->learner.batch_size = c->settings.batch_size;
+    return check_ssl(doc, c, &a, err);
+}
+
+enum pfl_rc pfl_node_config_load(const char *path, struct pfl_node_config *ret, struct pfl_err *err)
+{
+    struct pfl_yaml_doc doc = {0};
+    TRY(pfl_yaml_load(path, &doc, err));
+    struct pfl_node_config c;
+    pfl_node_config_default(&c);
+    enum pfl_rc rc = read_root(&doc, &c, err);
+    pfl_yaml_deinit(&doc);
+    if (rc != PFL_OK) {
+        pfl_node_config_deinit(&c);
+        return rc;
+    }
+    PFL_AUTO(pfl_freep) char *dir = pfl_fs_dirname(path);
+    if (!c.state_dir)
+        c.state_dir = pfl_xstrdup(".");
+    resolve_all(dir, &c);
+    *ret = c;
+    return PFL_OK;
+}
+
+/* ---- writing ---- */
+
+static void put_str(struct pfl_buf *b, const char *indent, const char *key, const char *value)
+{
+    if (!value)
+        return;
+    pfl_buf_printf(b, "%s%s: \"", indent, key);
+    for (const char *p = value; *p; p++) {
+        if (*p == '"' || *p == '\\')
+            pfl_buf_printf(b, "\\%c", *p);
+        else if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            pfl_buf_printf(b, "\\x%02x", (unsigned)(unsigned char)*p);
+        else
+            pfl_buf_append(b, p, 1);
+    }
+    pfl_buf_append_str(b, "\"\n");
+}
+
+static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
+{
+    pfl_buf_append_str(b, "settings:\n  general:\n");
+    pfl_buf_printf(b, "    grpc_timeout: %.9g\n", (double)s->grpc_timeout / 1e9);
+    put_str(b, "    ", "log_level", s->log_level);
+    if (s->has_seed)
+        pfl_buf_printf(b, "    seed: %" PRIu64 "\n", s->seed);
+    pfl_buf_printf(b, "  heartbeat:\n    period: %.9g\n    timeout: %.9g\n", (double)s->heartbeat_period / 1e9,
+                   (double)s->heartbeat_timeout / 1e9);
+    pfl_buf_printf(b, "  gossip:\n    ttl: %" PRId32 "\n    amount_last_messages_saved: %u\n", s->ttl, s->seen_max);
+    pfl_buf_printf(b, "  training:\n    vote_timeout: %.9g\n    aggregation_timeout: %.9g\n    default_batch_size: %u\n    threads: %u\n",
+                   (double)s->vote_timeout / 1e9, (double)s->aggregation_timeout / 1e9, s->batch_size, s->threads);
+    pfl_buf_printf(b, "  ssl:\n    use_ssl: %s\n    tls_min: \"%s\"\n", s->ssl.use_ssl ? "true" : "false",
+                   s->ssl.tls12_allowed ? "1.2" : "1.3");
+    put_str(b, "    ", "ca_crt", s->ssl.ca_crt);
+    put_str(b, "    ", "server_crt", s->ssl.server_crt);
+    put_str(b, "    ", "server_key", s->ssl.server_key);
+    put_str(b, "    ", "client_crt", s->ssl.client_crt);
+    put_str(b, "    ", "client_key", s->ssl.client_key);
+    put_str(b, "    ", "passphrase_file", s->ssl.passphrase_file);
+}
+
+static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
+{
+    pfl_buf_append_str(b, "learner:\n");
+    put_str(b, "  ", "dataset", l->dataset);
+    put_str(b, "  ", "dataset_path", l->dataset_path);
+    put_str(b, "  ", "partition", l->partition);
+    pfl_buf_printf(b, "  part_index: %u\n  part_count: %u\n  part_seed: %" PRIu64 "\n  reduction_factor: %.17g\n", l->part_index,
+                   l->part_count, l->part_seed, l->reduction_factor);
+    put_str(b, "  ", "model", l->model);
+    pfl_buf_append_str(b, "  hidden_sizes: [");
+    for (unsigned i = 0; i < l->n_hidden; i++)
+        pfl_buf_printf(b, "%s%u", i ? ", " : "", l->hidden[i]);
+    pfl_buf_printf(b, "]\n  learning_rate: %.17g\n", l->learning_rate);
+    if (l->has_model_seed)
+        pfl_buf_printf(b, "  model_seed: %" PRIu64 "\n", l->model_seed);
+    if (l->batch_size)
+        pfl_buf_printf(b, "  batch_size: %u\n", l->batch_size);
+    put_str(b, "  ", "aggregator", l->aggregator);
+    pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values, (long long)(l->dummy_delay / PFL_MS));
+}
+
+enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config *c, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {.limit = PFL_YAML_FILE_MAX};
+    put_str(&b, "", "name", c->name);
+    put_str(&b, "", "address", c->address);
+    put_str(&b, "", "federation", c->federation);
+    put_str(&b, "", "state_dir", c->state_dir);
+    pfl_buf_append_str(&b, c->connect.n ? "connect:\n" : "");
+    for (size_t i = 0; i < c->connect.n; i++)
+        pfl_buf_printf(&b, "  - \"%s\"\n", c->connect.items[i]);
+    put_settings(&b, &c->settings);
+    put_learner(&b, &c->learner);
+    if (b.failed)
+        return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes", path, PFL_YAML_FILE_MAX);
+    return pfl_fs_write_atomic(path, pfl_buf_view(&b), 0600, err);
+}

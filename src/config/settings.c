@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* P2PFL's settings. What only exists there because it polls is accepted and noted as having no effect. */
+#include "config/settings.h"
+
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+
+#define TRY(expr)                \
+    do {                         \
+        enum pfl_rc try_ = expr; \
+        if (try_ != PFL_OK)      \
+            return try_;         \
+    } while (0)
+
+void pfl_settings_default(struct pfl_settings *s)
+{
+    *s = (struct pfl_settings){
+        .grpc_timeout = 10 * PFL_SEC,
+        .log_level = pfl_xstrdup("INFO"),
+        .heartbeat_period = 2 * PFL_SEC,
+        .heartbeat_timeout = 5 * PFL_SEC,
+        .ttl = 10,
+        .seen_max = 100,
+        .vote_timeout = 60 * PFL_SEC,
+        .aggregation_timeout = 300 * PFL_SEC,
+        .batch_size = 128,
+        .threads = 1,
+        .ssl = {.use_ssl = true},
+    };
+}
+
+void pfl_settings_deinit(struct pfl_settings *s)
+{
+    free(s->log_level);
+    free(s->ssl.ca_crt);
+    free(s->ssl.server_crt);
+    free(s->ssl.server_key);
+    free(s->ssl.client_crt);
+    free(s->ssl.client_key);
+    free(s->ssl.passphrase_file);
+    pfl_strs_deinit(&s->notes);
+    *s = (struct pfl_settings){0};
+}
+
+static enum pfl_rc get_seconds(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, pfl_ns *ret, struct pfl_err *err)
+{
+    double s = -1;
+    TRY(pfl_yaml_double(doc, map, key, 0.001, 1e6, &s, err));
+    if (s > 0)
+        *ret = (pfl_ns)(s * 1e9);
+    return PFL_OK;
+}
+
+static enum pfl_rc get_unsigned(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, int64_t min, int64_t max,
+                                unsigned *ret, struct pfl_err *err)
+{
+    int64_t v = -1;
+    TRY(pfl_yaml_int(doc, map, key, min, max, &v, err));
+    if (v >= 0)
+        *ret = (unsigned)v;
+    return PFL_OK;
+}
+
+static void note_no_effect(struct pfl_yaml *map, const char *key, struct pfl_settings *s)
+{
+    const struct pfl_yaml *y = pfl_yaml_get(map, key);
+    if (!y)
+        return;
+    PFL_AUTO(pfl_freep) char *note =
+        pfl_xasprintf("%s has no effect: nothing is polled here, a round moves on when something happened", y->path);
+    pfl_strs_add(&s->notes, note);
+}
+
+static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
+{
+    static const char *const keys[] = {"grpc_timeout",         "log_level", "seed",        "interop",      "resource_monitor_period",
+                                       "disable_ray",          "log_dir",   "max_log_files", "exclude_beat_logs", "file_log_size"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(get_seconds(doc, m, "grpc_timeout", &s->grpc_timeout, err));
+    TRY(pfl_yaml_str(doc, m, "log_level", &s->log_level, err));
+    enum pfl_log_level level;
+    if (!pfl_log_parse_level(s->log_level, &level))
+        return pfl_yaml_fail(doc, pfl_yaml_get(m, "log_level"), PFL_INVALID, err, "'%s' is not one of DEBUG, INFO, WARNING, ERROR",
+                             pfl_q(s->log_level));
+    int64_t seed = -1;
+    TRY(pfl_yaml_int(doc, m, "seed", 0, INT64_MAX, &seed, err));
+    s->has_seed = s->has_seed || seed >= 0;
+    if (seed >= 0)
+        s->seed = (uint64_t)seed;
+    const struct pfl_yaml *interop = pfl_yaml_get(m, "interop");
+    if (interop && interop->kind == PFL_YAML_SCALAR && !pfl_streq(interop->text, "off"))
+        return pfl_yaml_fail(doc, interop, PFL_UNSUPPORTED, err, "'%s' is not supported yet: nodes link with nodes of this project only",
+                             pfl_q(interop->text));
+    note_no_effect(m, "resource_monitor_period", s);
+    return PFL_OK;
+}
+
+static enum pfl_rc read_gossip(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
+{
+    static const char *const keys[] = {"period",           "ttl",           "messages_per_period", "amount_last_messages_saved",
+                                       "models_period",    "models_per_round", "exit_on_x_equal_rounds", "mode_expectation_timeout"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    int64_t ttl = s->ttl;
+    TRY(pfl_yaml_int(doc, m, "ttl", 1, 1000, &ttl, err));
+    s->ttl = (int32_t)ttl;
+    TRY(get_unsigned(doc, m, "amount_last_messages_saved", 1, 10000000, &s->seen_max, err));
+    static const char *const polled[] = {"period",           "messages_per_period",    "models_period",
+                                         "models_per_round", "exit_on_x_equal_rounds", "mode_expectation_timeout"};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(polled); i++)
+        note_no_effect(m, polled[i], s);
+    return PFL_OK;
+}
+
+static enum pfl_rc read_heartbeat(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
+{
+    static const char *const keys[] = {"period", "timeout", "wait_convergence"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(get_seconds(doc, m, "period", &s->heartbeat_period, err));
+    TRY(get_seconds(doc, m, "timeout", &s->heartbeat_timeout, err));
+    note_no_effect(m, "wait_convergence", s);
+    if (s->heartbeat_timeout <= s->heartbeat_period)
+        return pfl_yaml_fail(doc, m, PFL_INVALID, err, "the timeout (%g s) must be longer than the period (%g s)",
+                             (double)s->heartbeat_timeout / 1e9, (double)s->heartbeat_period / 1e9);
+    return PFL_OK;
+}
+
+static enum pfl_rc read_training(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
+{
+    static const char *const keys[] = {"vote_timeout", "aggregation_timeout", "default_batch_size", "threads", "ray_actor_pool_size"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(get_seconds(doc, m, "vote_timeout", &s->vote_timeout, err));
+    TRY(get_seconds(doc, m, "aggregation_timeout", &s->aggregation_timeout, err));
+    TRY(get_unsigned(doc, m, "default_batch_size", 1, 1000000, &s->batch_size, err));
+    TRY(get_unsigned(doc, m, "threads", 1, 1024, &s->threads, err));
+    note_no_effect(m, "ray_actor_pool_size", s);
+    return PFL_OK;
+}
+
+static enum pfl_rc read_ssl(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_ssl_config *s, struct pfl_err *err)
+{
+    static const char *const keys[] = {"use_ssl",    "ca_crt",     "server_crt",      "server_key",
+                                       "client_crt", "client_key", "passphrase_file", "tls_min"};
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_bool(doc, m, "use_ssl", &s->use_ssl, err));
+    TRY(pfl_yaml_str(doc, m, "ca_crt", &s->ca_crt, err));
+    TRY(pfl_yaml_str(doc, m, "server_crt", &s->server_crt, err));
+    TRY(pfl_yaml_str(doc, m, "server_key", &s->server_key, err));
+    TRY(pfl_yaml_str(doc, m, "client_crt", &s->client_crt, err));
+    TRY(pfl_yaml_str(doc, m, "client_key", &s->client_key, err));
+    TRY(pfl_yaml_str(doc, m, "passphrase_file", &s->passphrase_file, err));
+    const struct pfl_yaml *min = pfl_yaml_get(m, "tls_min");
+    if (!min)
+        return PFL_OK;
+    bool is12 = min->kind == PFL_YAML_SCALAR && pfl_streq(min->text, "1.2");
+    if (!is12 && !(min->kind == PFL_YAML_SCALAR && pfl_streq(min->text, "1.3")))
+        return pfl_yaml_fail(doc, min, PFL_INVALID, err, "must be 1.3 or 1.2");
+    s->tls12_allowed = is12;
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_settings_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *block, struct pfl_settings *s, struct pfl_err *err)
+{
+    static const char *const keys[] = {"general", "ssl", "heartbeat", "gossip", "training"};
+    TRY(pfl_yaml_only(doc, block, keys, PFL_ARRAY_LEN(keys), err));
+    struct pfl_yaml *m[PFL_ARRAY_LEN(keys)] = {NULL};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(keys); i++)
+        TRY(pfl_yaml_map(doc, block, keys[i], &m[i], err));
+    if (m[0])
+        TRY(read_general(doc, m[0], s, err));
+    if (m[1])
+        TRY(read_ssl(doc, m[1], &s->ssl, err));
+    if (m[2])
+        TRY(read_heartbeat(doc, m[2], s, err));
+    if (m[3])
+        TRY(read_gossip(doc, m[3], s, err));
+    if (m[4])
+        TRY(read_training(doc, m[4], s, err));
+    return PFL_OK;
+}
+
+void pfl_learner_config_default(struct pfl_learner_config *l)
+{
+    *l = (struct pfl_learner_config){
+        .dataset = pfl_xstrdup("fashion-mnist"),
+        .partition = pfl_xstrdup("iid"),
+        .part_count = 1,
+        .reduction_factor = 1.0,
+        .model = pfl_xstrdup("mlp"),
+        .hidden = {256, 128},
+        .n_hidden = 2,
+        .learning_rate = 1e-3,
+        .aggregator = pfl_xstrdup("fedavg"),
+        .dummy_values = 1000,
+    };
+}
+
+void pfl_learner_config_deinit(struct pfl_learner_config *l)
+{
+    free(l->dataset);
+    free(l->dataset_path);
+    free(l->partition);
+    free(l->model);
+    free(l->aggregator);
+    *l = (struct pfl_learner_config){0};
+}

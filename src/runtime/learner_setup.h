@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A learner from its configuration: data set, partition, model. */
+#ifndef PFL_RUNTIME_LEARNER_SETUP_H
+#define PFL_RUNTIME_LEARNER_SETUP_H
+
+#include "config/settings.h"
+#include "learning/learner.h"
+
+/** Loads this node's part of the data and makes its learner. *ret is owned. Errors name the file, or the package that brings it. */
+enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
+                              struct pfl_learner *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+#endif

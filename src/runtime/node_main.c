@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One node in the foreground. The first signal says goodbye and ends in order; a second one ends at once. */
+#include "runtime/node_main.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "config/node_config.h"
+#include "runtime/driver.h"
+#include "runtime/learner_setup.h"
+
+struct program {
+    uv_loop_t loop;
+    uv_signal_t sigint, sigterm;
+    struct pfl_driver *driver;
+    struct pfl_node_config config;
+    bool ending;
+};
+
+static void on_closed(void *user)
+{
+    struct program *p = user;
+    p->driver = NULL;
+    uv_close((uv_handle_t *)&p->sigint, NULL);
+    uv_close((uv_handle_t *)&p->sigterm, NULL);
+}
+
+static void end(struct program *p)
+{
+    if (p->ending)
+        return;
+    p->ending = true;
+    pfl_driver_shutdown(p->driver, on_closed, p);
+}
+
+static void on_signal(uv_signal_t *s, int signum)
+{
+    struct program *p = s->data;
+    if (p->ending)
+        _exit(128 + signum);
+    pfl_info("%s: signal %d: ending", p->config.name, signum);
+    end(p);
+}
+
+static void on_shutdown_request(void *user)
+{
+    end(user);
+}
+
+static void on_connected(void *user, const char *error)
+{
+    struct program *p = user;
+    if (error && !p->ending)
+        pfl_warn("%s: connect: %s", p->config.name, error);
+}
+
+static enum pfl_rc load_tls(const struct pfl_ssl_config *s, struct pfl_tls **ret, struct pfl_err *err)
+{
+    if (!s->use_ssl)
+        return PFL_OK;
+    const struct pfl_tls_files files = {.ca_crt = s->ca_crt,
+                                        .server_crt = s->server_crt,
+                                        .server_key = s->server_key,
+                                        .client_crt = s->client_crt,
+                                        .client_key = s->client_key,
+                                        .key_passphrase_file = s->passphrase_file,
+                                        .tls12_allowed = s->tls12_allowed};
+    return pfl_tls_new(&files, ret, err);
+}
+
+static void node_settings(const struct pfl_node_config *c, struct pfl_node_settings *s)
+{
+    pfl_node_settings_default(s);
+    s->heartbeat_period = c->settings.heartbeat_period;
+    s->heartbeat_timeout = c->settings.heartbeat_timeout;
+    s->vote_timeout = c->settings.vote_timeout;
+    s->aggregation_timeout = c->settings.aggregation_timeout;
+    s->call_timeout = c->settings.grpc_timeout;
+    s->gossip_ttl = c->settings.ttl;
+    s->seen_max = c->settings.seen_max > s->seen_max ? c->settings.seen_max : s->seen_max;
+    s->seed = c->settings.has_seed ? c->settings.seed : 0;
+    s->aggregator = pfl_aggregator_find(c->learner.aggregator);
+}
+
+static enum pfl_rc start(struct program *p, struct pfl_err *err)
+{
+    const struct pfl_node_config *c = &p->config;
+    struct pfl_tls *tls = NULL;
+    struct pfl_learner learner = {0};
+    enum pfl_rc rc = load_tls(&c->settings.ssl, &tls, err);
+    if (rc == PFL_OK)
+        rc = pfl_fs_mkdirs(c->state_dir, 0700, err);
+    if (rc == PFL_OK)
+        rc = pfl_learner_setup(&c->learner, &c->settings, c->name, &learner, err);
+    struct pfl_driver_opts opts = {.loop = &p->loop,
+                                   .name = c->name,
+                                   .address = c->address,
+                                   .federation = c->federation,
+                                   .tls = tls,
+                                   .learner = learner,
+                                   .state_dir = c->state_dir};
+    node_settings(c, &opts.settings);
+    if (rc == PFL_OK)
+        rc = pfl_driver_new(&opts, &p->driver, err);
+    if (rc != PFL_OK && learner.ops)
+        learner.ops->free(learner.self);
+    pfl_tls_unref(tls);
+    return rc;
+}
+
+static void watch_signals(struct program *p)
+{
+    uv_signal_init(&p->loop, &p->sigint);
+    uv_signal_init(&p->loop, &p->sigterm);
+    p->sigint.data = p->sigterm.data = p;
+    uv_signal_start(&p->sigint, on_signal, SIGINT);
+    uv_signal_start(&p->sigterm, on_signal, SIGTERM);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+enum pfl_rc pfl_node_main(const char *config_path, struct pfl_err *err)
+{
+    struct program p = {0};
+    enum pfl_log_level level;
+    enum pfl_rc rc = pfl_node_config_load(config_path, &p.config, err);
+    if (rc != PFL_OK)
+        return rc;
+    if (pfl_log_parse_level(p.config.settings.log_level, &level))
+        pfl_log_set_level(level);
+    for (size_t i = 0; i < p.config.settings.notes.n; i++)
+        pfl_warn("%s: %s", config_path, p.config.settings.notes.items[i]);
+    uv_loop_init(&p.loop);
+    rc = start(&p, err);
+    if (rc == PFL_OK) {
+        watch_signals(&p);
+        pfl_driver_on_shutdown_request(p.driver, on_shutdown_request, &p);
+        for (size_t i = 0; i < p.config.connect.n; i++)
+            pfl_driver_command(p.driver, PFL_EV_CMD_CONNECT, p.config.connect.items[i], NULL, on_connected, &p);
+    } else {
+        pfl_err_wrap(err, "node '%s'", p.config.name);
+    }
+    uv_run(&p.loop, UV_RUN_DEFAULT); /* after an error too: what was opened closes in order */
+    uv_loop_close(&p.loop);
+    pfl_node_config_deinit(&p.config);
+    return rc;
+}
