@@ -382,7 +382,7 @@ static void test_chart_lines__equal_series__share_a_line(void **state)
     struct pfl_chart chart = {.title = "t", .x_label = "round", .n_x = 4, .n_series = 3, .series = series};
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf out = {0};
     pfl_chart_lines(&out, &chart);
-    assert_int_equal(count(pfl_buf_cstr(&out), "class=\"line"), 2);
+    assert_int_equal(count(pfl_buf_cstr(&out), "class=\"line c"), 2);
     assert_non_null(strstr(pfl_buf_cstr(&out), "n1, n2 (same values)"));
     pfl_buf_clear(&out);
     chart.n_x = 1; /* one place, and a place without any value */

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a run will be, on disk before anything is started: the run folder with each node's folder, node.yaml and certificates. */
+#ifndef PFL_RUNTIME_RUN_PLAN_H
+#define PFL_RUNTIME_RUN_PLAN_H
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "config/experiment.h"
+
+struct pfl_run_opts {
+    const char *experiment; /* an example's name or a file's path */
+    const char *out;        /* run folder; NULL: runs/<name>-<UTC time> */
+    const char *topology, *data, *certs; /* NULL: as the experiment says */
+    unsigned rounds, epochs, nodes, trainset_size; /* 0: as the experiment says */
+    bool has_seed;
+    uint64_t seed;
+    bool json, impostor, keep_going, quiet;
+};
+
+struct pfl_plan_node {
+    char *name, *address, *dir; /* owned */
+};
+struct pfl_plan {
+    struct pfl_experiment_config cfg; /* with the options applied */
+    char *title, *dir, *text;         /* owned; text: the experiment as it was read, with the options as comments */
+    char *source_dir;                 /* owned: what paths in the file are relative to */
+    struct pfl_plan_node *nodes;      /* owned, cfg.nodes of them */
+    struct pfl_plan_node impostor;    /* set where one was asked for */
+    struct pfl_edge *edges;           /* owned */
+    size_t n_edges;
+    bool certs_made; /* issued for this run, by a CA that is gone now */
+    int port_lock;   /* a socket that keeps the block of ports ours; -1: none */
+};
+
+/** Reads the experiment and makes the run folder. On error nothing but, perhaps, a half-made run folder is left. */
+enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_plan_deinit(struct pfl_plan *p);
+
+/** Certificates of a run (run_certs.c): named by the experiment, in a folder the user gave, or made now by a CA of the run, whose key
+ *  exists only while they are issued. ssl is what goes into node i's node.yaml; pfl_plan_ssl_deinit it. */
+enum pfl_rc pfl_plan_certs(struct pfl_plan *p, const struct pfl_run_opts *opts, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_plan_ssl(const struct pfl_plan *p, const struct pfl_run_opts *opts, const struct pfl_plan_node *node,
+                         struct pfl_ssl_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_plan_ssl_deinit(struct pfl_ssl_config *ssl);
+
+/** A block of n free loopback ports (run_ports.c), the same for the same seed where they are free, since addresses order the nodes and
+ *  seed their votes. *ret_lock keeps other runs off the block until it is closed. */
+enum pfl_rc pfl_plan_ports(uint64_t seed, unsigned n, uint16_t *ret_first, int *ret_lock, struct pfl_err *err) PFL_WARN_UNUSED;
+
+#endif
