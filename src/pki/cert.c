@@ -233,7 +233,7 @@ void pfl_cert_info_of(X509 *cert, struct pfl_cert_info *ret)
     ret->key = pfl_cert_key_text(cert);
     const char *signature = OBJ_nid2ln(X509_get_signature_nid(cert));
     ret->signature = pfl_xstrdup(signature ? signature : "unknown");
-    ret->is_ca = X509_check_ca(cert) == 1;
+    ret->is_ca = (X509_get_extension_flags(cert) & EXFLAG_CA) != 0;
     ret->self_signed = X509_self_signed(cert, 1) == 1;
     if (ret->is_ca)
         ret->path_len = (int)X509_get_pathlen(cert);

@@ -172,7 +172,7 @@ static enum pfl_rc take_sans(struct pfl_identity *id, const X509 *cert, struct p
     int n = sk_GENERAL_NAME_num(names);
     if (n > PFL_SANS_MAX)
         return pfl_err_set(err, PFL_MALFORMED, "%d subject alternative names, the limit is %d", n, PFL_SANS_MAX);
-    bool is_ca = X509_check_ca((X509 *)cert) == 1;
+    bool is_ca = (X509_get_extension_flags((X509 *)cert) & EXFLAG_CA) != 0;
     for (int i = 0; i < n; i++) {
         enum pfl_rc rc = take_san(id, sk_GENERAL_NAME_value(names, i), is_ca, err);
         if (rc != PFL_OK)

@@ -53,7 +53,7 @@ enum pfl_rc pfl_trust_check_strength(X509 *cert, struct pfl_err *err)
 
 static enum pfl_rc check_root(X509 *root, struct pfl_err *err)
 {
-    if (X509_check_ca(root) != 1)
+    if (!(X509_get_extension_flags(root) & EXFLAG_CA))
         return pfl_err_set(err, PFL_AUTH, "is not a CA certificate (basicConstraints CA:TRUE is missing)");
     if (!(X509_get_key_usage(root) & KU_KEY_CERT_SIGN))
         return pfl_err_set(err, PFL_AUTH, "may not sign certificates (its key usage lacks keyCertSign)");

@@ -346,7 +346,7 @@ static enum pfl_rc verify(const struct job *job, struct pfl_err *err)
         rc = only_seems_self_signed(job->leaf) ? verify_directly(job, &root, err) : verify_by_store(job, &root, err);
     if (rc != PFL_OK)
         return rc;
-    if (known || X509_check_ca(job->leaf) != 0)
+    if (known || (X509_get_extension_flags(job->leaf) & EXFLAG_CA) || X509_check_ca(job->leaf) != 0)
         return pfl_err_set(err, PFL_AUTH, "it is a CA certificate, which no node may present: issue the node one of its own");
     rc = check_purpose(job, err);
     return rc == PFL_OK ? check_names(job, root, err) : rc;
