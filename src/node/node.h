@@ -37,10 +37,16 @@ enum pfl_event_kind {
     PFL_EV_HANDSHAKE,     /* addr, hello, call: a peer whose certificate covers addr's host asks for a link */
     PFL_EV_DISCONNECT,    /* addr, call: a peer (checked: addr is bound to its identity) takes its link back */
     PFL_EV_LINK_UP,       /* addr, hello: OPEN succeeded (certificate, identity and, where asked, the handshake) */
-    PFL_EV_LINK_DOWN,     /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself */
+    PFL_EV_LINK_DOWN,     /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself.
+                           * An OPEN of an address that is linked already (a peer that lost its side shakes hands again) is answered
+                           * by LINK_UP, or by LINK_DOWN with AUTH when the caller is somebody else: then the link itself stays. */
     PFL_EV_MESSAGE,       /* msg, call; weights: payload (decoded, digest checked, finite, right layout) or rc/text why not */
-    PFL_EV_SENT,          /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error */
-    PFL_EV_JOB,           /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples */
+    PFL_EV_SENT,          /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
+                           * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
+                           * peer answered with an error */
+    PFL_EV_JOB,           /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples. A fit that failed (or
+                           * gave no samples) costs the round this node's contribution, nothing else: the node announces an empty
+                           * models_aggregated, on which nobody waits for it, collects the others' models and goes on with them */
     PFL_EV_CMD_CONNECT,   /* addr, call: an operator's commands; answered by one REPLY each */
     PFL_EV_CMD_DISCONNECT,/* addr, call */
     PFL_EV_CMD_LEARN,     /* learn, call */
@@ -49,7 +55,7 @@ enum pfl_event_kind {
 };
 struct pfl_learn_args {
     unsigned rounds, epochs, trainset_size;
-    const char *name; /* experiment name; "-<seed or time>" is added by the driver */
+    const char *name; /* experiment name, at most 104 bytes; the core adds "-<seconds since the epoch>" */
 };
 struct pfl_event {
     enum pfl_event_kind kind;

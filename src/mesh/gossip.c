@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Why a ring and a set: P2PFL scans its last 100 hashes; with thousands of nodes 100 is too few and a scan too slow.
+ * Invariant: each of the n newest hashes is in the ring once and in exactly one slot; there are at least twice as many slots. */
+#include "mesh/gossip.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- seen ---- */
+
+static size_t slot_of(const struct pfl_seen *s, int64_t hash)
+{
+    uint64_t x = (uint64_t)hash ^ s->salt;
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccdULL; /* the finaliser of MurmurHash3 */
+    x ^= x >> 33;
+    x *= 0xc4ceb9fe1a85ec53ULL;
+    x ^= x >> 33;
+    return (size_t)x & (s->n_slots - 1);
+}
+
+void pfl_seen_init(struct pfl_seen *s, size_t max, uint64_t salt)
+{
+    PFL_ASSERT(max > 0 && max < UINT32_MAX / 4);
+    *s = (struct pfl_seen){.max = max, .n_slots = 2, .salt = salt};
+    while (s->n_slots < 2 * max)
+        s->n_slots *= 2;
+    s->ring = pfl_xcalloc(max, sizeof(*s->ring));
+    s->slots = pfl_xcalloc(s->n_slots, sizeof(*s->slots));
+}
+
+void pfl_seen_deinit(struct pfl_seen *s)
+{
+    free(s->ring);
+    free(s->slots);
+    *s = (struct pfl_seen){0};
+}
+
+static size_t find_slot(const struct pfl_seen *s, int64_t hash)
+{
+    size_t i = slot_of(s, hash);
+    while (s->slots[i] && s->ring[s->slots[i] - 1] != hash)
+        i = (i + 1) & (s->n_slots - 1);
+    return i;
+}
+
+bool pfl_seen_has(const struct pfl_seen *s, int64_t hash)
+{
+    return s->slots[find_slot(s, hash)] != 0;
+}
+
+/* Linear probing without tombstones: what stood behind the hole moves up if it may. */
+static void remove_slot(struct pfl_seen *s, size_t hole)
+{
+    size_t mask = s->n_slots - 1;
+    for (size_t i = (hole + 1) & mask; s->slots[i]; i = (i + 1) & mask) {
+        size_t home = slot_of(s, s->ring[s->slots[i] - 1]);
+        if (((i - home) & mask) < ((i - hole) & mask))
+            continue;
+        s->slots[hole] = s->slots[i];
+        hole = i;
+    }
+    s->slots[hole] = 0;
+}
+
+bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
+{
+    if (pfl_seen_has(s, hash))
+        return false;
+    if (s->n == s->max)
+        remove_slot(s, find_slot(s, s->ring[s->next]));
+    else
+        s->n++;
+    size_t slot = find_slot(s, hash);
+    s->ring[s->next] = hash;
+    s->slots[slot] = (uint32_t)(s->next + 1);
+    s->next = (s->next + 1) % s->max;
+    return true;
+}
+
+/* ---- outbox ---- */
+
+static void outbox_remove(struct pfl_outbox *o, size_t i)
+{
+    free(o->items[i].to);
+    pfl_scatter_unref(o->items[i].body);
+    memmove(&o->items[i], &o->items[i + 1], (o->n - i - 1) * sizeof(*o->items));
+    o->n--;
+}
+
+void pfl_outbox_deinit(struct pfl_outbox *o)
+{
+    while (o->n > 0)
+        outbox_remove(o, o->n - 1);
+    free(o->items);
+    *o = (struct pfl_outbox){0};
+}
+
+/* Waiting parcels give way first: those in flight are about to be answered. */
+static void make_room(struct pfl_outbox *o)
+{
+    size_t victim = 0;
+    while (victim < o->n && o->items[victim].id != 0)
+        victim++;
+    outbox_remove(o, victim < o->n ? victim : 0);
+    o->dropped++;
+}
+
+void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *body, uint64_t id, pfl_ns due, bool expendable)
+{
+    if (o->n == PFL_OUTBOX_MAX)
+        make_room(o);
+    if (o->n == o->cap) {
+        o->cap = o->cap ? 2 * o->cap : 16;
+        o->items = pfl_xrealloc(o->items, o->cap * sizeof(*o->items));
+    }
+    o->items[o->n++] = (struct pfl_parcel){
+        .id = id, .to = pfl_xstrdup(to), .body = pfl_scatter_ref(body), .attempts = id ? 1 : 0, .due = due, .expendable = expendable};
+}
+
+bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts)
+{
+    for (size_t i = 0; i < o->n; i++) {
+        struct pfl_parcel *p = &o->items[i];
+        if (p->id != id)
+            continue;
+        *ret_to = pfl_xstrdup(p->to);
+        *ret_attempts = p->attempts;
+        if (delivered || p->expendable || p->attempts >= PFL_OUTBOX_ATTEMPTS_MAX) {
+            o->dropped += delivered || p->expendable ? 0 : 1;
+            outbox_remove(o, i);
+            return true;
+        }
+        p->id = 0;
+        p->due = retry_at;
+        return true;
+    }
+    return false;
+}
+
+void pfl_outbox_forget(struct pfl_outbox *o, const char *to)
+{
+    for (size_t i = o->n; i > 0; i--) {
+        if (strcmp(o->items[i - 1].to, to) == 0)
+            outbox_remove(o, i - 1);
+    }
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Flooding: which gossip messages were here already, and which did not reach a neighbour yet.
+ * P2PFL floods without acknowledgement beyond the call's own; what a call could not deliver is offered again from the outbox,
+ * so that one lost vote does not make two nodes see two train sets. */
+#ifndef PFL_MESH_GOSSIP_H
+#define PFL_MESH_GOSSIP_H
+
+#include "base/clock.h"
+#include "wire/msg.h"
+
+enum {
+    PFL_GOSSIP_TTL_MAX = 64,      /* a larger ttl is lowered to this before it is passed on */
+    PFL_OUTBOX_MAX = 1024,        /* undelivered messages over all neighbours; the oldest give way */
+    PFL_OUTBOX_ATTEMPTS_MAX = 40, /* then the message is given up */
+};
+
+/** The hashes seen last: a ring for their age, an open-addressed set for the question. Fixed memory. */
+struct pfl_seen {
+    int64_t *ring;   /* owned, max */
+    uint32_t *slots; /* owned, n_slots: index in ring + 1, 0 free */
+    size_t max, n, next, n_slots;
+    uint64_t salt; /* a peer chooses hashes; without the salt it could choose them to collide */
+};
+void pfl_seen_init(struct pfl_seen *s, size_t max, uint64_t salt); /* max > 0 */
+void pfl_seen_deinit(struct pfl_seen *s);
+bool pfl_seen_has(const struct pfl_seen *s, int64_t hash);
+/** False where it was there. The oldest hash gives way to a new one when the cache is full. */
+bool pfl_seen_add(struct pfl_seen *s, int64_t hash);
+
+/** A message on its way to one neighbour, or waiting to be sent to it again. */
+struct pfl_parcel {
+    uint64_t id; /* of the SEND; 0: waiting */
+    char *to;    /* owned */
+    struct pfl_scatter *body; /* a reference */
+    unsigned attempts;
+    pfl_ns due;   /* waiting: not before */
+    bool expendable; /* not sent again: the next beat replaces a lost one */
+};
+struct pfl_outbox {
+    struct pfl_parcel *items; /* owned, oldest first */
+    size_t n, cap;
+    uint64_t dropped; /* gave way or were given up */
+};
+void pfl_outbox_deinit(struct pfl_outbox *o);
+/** Takes a reference to body. id 0: waits until due. */
+void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *body, uint64_t id, pfl_ns due, bool expendable);
+/** The SEND ended. Delivered (or expendable, or tried too often): forgotten; else it waits until retry_at.
+ *  False where the id is none of ours. *ret_to: to whom, owned by the caller. *ret_attempts: how often it was tried. */
+bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts);
+/** Forgets all that is for this address. */
+void pfl_outbox_forget(struct pfl_outbox *o, const char *to);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A sorted array of pointers: lookups are binary searches, iteration is in address order, and a peer does not move while
+ * callers hold it. Invariant: addresses are unique and ascending bytewise. */
+#include "mesh/neighbours.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const pfl_ns backoff_first = 200 * PFL_MS;
+static const pfl_ns backoff_last = 5 * PFL_SEC;
+
+static void peer_free(struct pfl_peer *p)
+{
+    free(p->addr);
+    free(p);
+}
+
+void pfl_neighbours_deinit(struct pfl_neighbours *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        peer_free(t->items[i]);
+    free(t->items);
+    *t = (struct pfl_neighbours){0};
+}
+
+/* Index of the first peer whose address is not below addr. */
+static size_t lower_bound(const struct pfl_neighbours *t, const char *addr)
+{
+    size_t lo = 0;
+    size_t hi = t->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(t->items[mid]->addr, addr) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+struct pfl_peer *pfl_neighbours_find(const struct pfl_neighbours *t, const char *addr)
+{
+    size_t i = lower_bound(t, addr);
+    return i < t->n && strcmp(t->items[i]->addr, addr) == 0 ? t->items[i] : NULL;
+}
+
+struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr)
+{
+    size_t i = lower_bound(t, addr);
+    if (i < t->n && strcmp(t->items[i]->addr, addr) == 0)
+        return t->items[i];
+    if (t->n == t->cap) {
+        t->cap = t->cap ? 2 * t->cap : 8;
+        t->items = pfl_xrealloc(t->items, t->cap * sizeof(struct pfl_peer *));
+    }
+    memmove(&t->items[i + 1], &t->items[i], (t->n - i) * sizeof(struct pfl_peer *));
+    t->items[i] = pfl_xcalloc(1, sizeof(*t->items[i]));
+    t->items[i]->addr = pfl_xstrdup(addr);
+    t->n++;
+    return t->items[i];
+}
+
+void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p)
+{
+    size_t i = lower_bound(t, p->addr);
+    PFL_ASSERT(i < t->n && t->items[i] == p);
+    memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(struct pfl_peer *));
+    t->n--;
+    peer_free(p);
+}
+
+size_t pfl_neighbours_direct(const struct pfl_neighbours *t)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < t->n; i++)
+        n += t->items[i]->link != PFL_LINK_NONE;
+    return n;
+}
+
+bool pfl_neighbours_alive(const struct pfl_neighbours *t, const char *addr)
+{
+    const struct pfl_peer *p = pfl_neighbours_find(t, addr);
+    return p && p->alive;
+}
+
+bool pfl_peer_wait(struct pfl_peer *p, uint64_t call, bool handshake)
+{
+    if (p->n_calls == PFL_PEER_CALLS_MAX)
+        return false;
+    p->calls[p->n_calls++] = (struct pfl_peer_call){.call = call, .handshake = handshake};
+    return true;
+}
+
+pfl_ns pfl_peer_backoff(struct pfl_peer *p)
+{
+    p->backoff = p->backoff == 0 ? backoff_first : p->backoff * 2;
+    if (p->backoff > backoff_last)
+        p->backoff = backoff_last;
+    return p->backoff;
+}

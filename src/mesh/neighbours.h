@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who is there: the nodes that this one has a link with, and those it only hears of. Sorted by address, so that whatever
+ * iterates over it does so in the same order on every node and in every run. */
+#ifndef PFL_MESH_NEIGHBOURS_H
+#define PFL_MESH_NEIGHBOURS_H
+
+#include "base/clock.h"
+#include "base/str.h"
+
+enum {
+    PFL_PEER_CALLS_MAX = 8, /* callers that wait for one link; more are refused */
+};
+
+enum pfl_link_state {
+    PFL_LINK_NONE,     /* known by its beats at most */
+    PFL_LINK_DIALLING, /* an OPEN is under way and there was no link before */
+    PFL_LINK_UP,
+    PFL_LINK_SUSPECT, /* was up, the channel failed; tried again until the heartbeat timeout evicts the peer */
+};
+
+/** Somebody who waits to hear whether the link came up. */
+struct pfl_peer_call {
+    uint64_t call;
+    bool handshake; /* a peer's handshake; else an operator's command */
+};
+
+struct pfl_peer {
+    char *addr; /* owned */
+    enum pfl_link_state link;
+    bool alive;      /* counts as a node of the network: linked or heard of, not evicted */
+    bool ours;       /* sent a Hello: speaks what our nodes add */
+    bool opening;    /* an OPEN is under way */
+    bool asked;      /* that OPEN asks for the link by a handshake of ours */
+    bool accepted;   /* its own handshake was granted while ours was under way */
+    pfl_ns last_heard, alive_since;
+    pfl_ns retry_at, backoff; /* SUSPECT and not opening: when to dial again */
+    pfl_ns granted_at;        /* when a handshake of its was granted last; 0: never */
+    unsigned failures;        /* sends that failed in a row */
+    struct pfl_peer_call calls[PFL_PEER_CALLS_MAX];
+    size_t n_calls;
+    /* What the experiment knows of it; reset when one starts. */
+    bool takes_part;  /* was there at the start, or showed since that it learns too */
+    bool initialized; /* announced its initial model */
+    bool lapsed;      /* let a vote time out; not waited for until it votes again */
+};
+
+struct pfl_neighbours {
+    struct pfl_peer **items; /* owned, each owned; sorted by addr; a peer stays where it is until it is removed */
+    size_t n, cap;
+};
+void pfl_neighbours_deinit(struct pfl_neighbours *t);
+/** NULL where there is none. */
+struct pfl_peer *pfl_neighbours_find(const struct pfl_neighbours *t, const char *addr);
+/** The one that is there, or a new one with all fields zero. */
+struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr);
+void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p); /* frees p */
+/** With a link, in whatever state but NONE. */
+size_t pfl_neighbours_direct(const struct pfl_neighbours *t);
+bool pfl_neighbours_alive(const struct pfl_neighbours *t, const char *addr);
+/** False where PFL_PEER_CALLS_MAX wait already. */
+bool pfl_peer_wait(struct pfl_peer *p, uint64_t call, bool handshake);
+
+/** The pause before the next dial: 200 ms, doubled up to 5 s. */
+pfl_ns pfl_peer_backoff(struct pfl_peer *p);
+
+#endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Messages in: a table of P2PFL's commands. A command that is unknown, of the wrong kind or with arguments that do not fit is
+ * answered with an error and noted with its source; it changes nothing and is not passed on. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/addr.h"
+#include "node/core.h"
+#include "node/vote.h"
+
+struct command {
+    const char *name;
+    enum pfl_msg_kind kind;
+    size_t args_min, args_max;
+    bool introduces; /* its source becomes known by it */
+    enum pfl_rc (*run)(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+};
+
+/* ---- gossip ---- */
+
+static enum pfl_rc cmd_beat(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    (void)n;
+    (void)in;
+    (void)err; /* that it came is what it says; the sender's clock is not looked at */
+    return PFL_OK;
+}
+
+static enum pfl_rc start_args(const struct pfl_strs *args, struct pfl_learn_args *ret, struct pfl_err *err)
+{
+    int64_t rounds, epochs, size;
+    if (!pfl_parse_i64(args->items[0], 1, PFL_ROUNDS_MAX, &rounds))
+        return pfl_err_set(err, PFL_MALFORMED, "start_learning: %s rounds, 1 to %d are possible", pfl_q(args->items[0]), PFL_ROUNDS_MAX);
+    if (!pfl_parse_i64(args->items[1], 0, PFL_EPOCHS_MAX, &epochs))
+        return pfl_err_set(err, PFL_MALFORMED, "start_learning: %s epochs, 0 to %d are possible", pfl_q(args->items[1]), PFL_EPOCHS_MAX);
+    if (!pfl_parse_i64(args->items[2], 1, PFL_TRAINSET_MAX, &size))
+        return pfl_err_set(err, PFL_MALFORMED, "start_learning: a train set of %s, 1 to %d are possible", pfl_q(args->items[2]),
+                           PFL_TRAINSET_MAX);
+    size_t len = strlen(args->items[3]);
+    if (len == 0 || len > PFL_EXPERIMENT_NAME_MAX)
+        return pfl_err_set(err, PFL_MALFORMED, "start_learning: an experiment name of %zu bytes, 1 to %d are possible", len,
+                           PFL_EXPERIMENT_NAME_MAX);
+    *ret = (struct pfl_learn_args){
+        .rounds = (unsigned)rounds, .epochs = (unsigned)epochs, .trainset_size = (unsigned)size, .name = args->items[3]};
+    return PFL_OK;
+}
+
+static enum pfl_rc cmd_start_learning(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    struct pfl_learn_args args;
+    enum pfl_rc rc = start_args(&in->msg->args, &args, err);
+    if (rc != PFL_OK)
+        return rc;
+    if (n->learning) {
+        pfl_core_note_text(n, PFL_NOTE_WARNING, in->msg->source, "start_learning '%s' is ignored: '%s' is running", pfl_q(args.name),
+                           pfl_q(n->experiment));
+        return PFL_OK;
+    }
+    pfl_core_begin(n, in->msg->source, &args);
+    return PFL_OK;
+}
+
+static enum pfl_rc cmd_stop_learning(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    (void)err;
+    if (n->learning)
+        pfl_core_stop(n, "stopped by %s", in->msg->source);
+    return PFL_OK;
+}
+
+static enum pfl_rc cmd_model_initialized(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    (void)err;
+    if (!in->peer)
+        return PFL_OK;
+    in->peer->initialized = true;
+    in->peer->takes_part = true;
+    n->dirty = true;
+    return PFL_OK;
+}
+
+/* The record where a ballot belongs: while idle, one for round 0 is kept for the start that is still under way to us. */
+static struct pfl_round *ballot_box(struct pfl_node *n, int32_t round)
+{
+    if (n->learning)
+        return pfl_core_round_get(n, round);
+    if (round != 0)
+        return NULL;
+    if (!n->early_round)
+        n->early_round = pfl_round_new(0);
+    if (n->early_until == PFL_NEVER)
+        n->early_until = n->now + n->set.aggregation_timeout;
+    return n->early_round;
+}
+
+static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    enum pfl_rc rc = pfl_vote_check(&in->msg->args, err);
+    if (rc != PFL_OK)
+        return rc;
+    struct pfl_round *r = in->peer ? ballot_box(n, in->msg->round) : NULL;
+    if (!r)
+        return PFL_OK;
+    struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
+    if (p->voted)
+        return PFL_OK; /* the first ballot counts */
+    p->voted = true;
+    pfl_strs_copy(&p->ballot, &in->msg->args);
+    if (n->learning) {
+        in->peer->takes_part = true;
+        in->peer->lapsed = in->peer->lapsed && r->round < n->round;
+    }
+    n->dirty = true;
+    return PFL_OK;
+}
+
+static enum pfl_rc cmd_metrics(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    const struct pfl_strs *args = &in->msg->args;
+    struct pfl_metrics m = {0};
+    for (size_t i = 0; i + 1 < args->n; i += 2) {
+        double v;
+        if (!pfl_parse_double(args->items[i + 1], &v))
+            return pfl_err_set(err, PFL_MALFORMED, "metrics: %s is '%s', a finite number is expected", pfl_q(args->items[i]),
+                               pfl_q(args->items[i + 1]));
+        if (strcmp(args->items[i], "test_loss") == 0)
+            m.loss = v;
+        else if (strcmp(args->items[i], "test_metric") == 0)
+            m.accuracy = v;
+    }
+    if (args->n % 2 != 0)
+        return pfl_err_set(err, PFL_MALFORMED, "metrics: %zu arguments, pairs of name and value are expected", args->n);
+    if (!n->learning && !n->over)
+        return PFL_OK;
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_METRICS, in->msg->source);
+    note->round = in->msg->round;
+    note->metrics = m;
+    return PFL_OK;
+}
+
+static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    (void)err;
+    struct pfl_round *r = in->peer ? pfl_core_round_get(n, in->msg->round) : NULL;
+    if (!r)
+        return PFL_OK;
+    struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
+    if (in->msg->args.n == 0)
+        p->withdrawn = true;
+    /* Lists only grow; an older one that was overtaken must not hide what came after it. */
+    if (in->msg->args.n > p->holds.n) {
+        pfl_strs_copy(&p->holds, &in->msg->args);
+        n->progress_at = n->now;
+    }
+    n->dirty = true;
+    return PFL_OK;
+}
+
+static enum pfl_rc cmd_models_ready(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    (void)err;
+    struct pfl_round *r = in->peer ? pfl_core_round_get(n, in->msg->round) : NULL;
+    if (!r)
+        return PFL_OK;
+    struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
+    if (pfl_round_set_ready(p, in->msg->has_model_digest ? in->msg->model_digest : NULL, n->now)) {
+        n->progress_at = n->now;
+        n->dirty = true;
+    }
+    return PFL_OK;
+}
+
+/* ---- the table ---- */
+
+static const size_t any = SIZE_MAX; /* the codec has its own limit */
+
+static const struct command *find_command(const char *name)
+{
+    static const struct command commands[] = {
+        {"beat", PFL_MSG_GOSSIP, 1, 1, true, cmd_beat},
+        {"start_learning", PFL_MSG_GOSSIP, 4, 4, true, cmd_start_learning},
+        {"stop_learning", PFL_MSG_GOSSIP, 0, 0, false, cmd_stop_learning},
+        {"model_initialized", PFL_MSG_GOSSIP, 0, 0, true, cmd_model_initialized},
+        {"vote_train_set", PFL_MSG_GOSSIP, 2, any, true, cmd_vote_train_set},
+        {"metrics", PFL_MSG_GOSSIP, 0, 64, false, cmd_metrics},
+        {"models_aggregated", PFL_MSG_GOSSIP, 0, PFL_TRAINSET_MAX, false, cmd_models_aggregated},
+        {"models_ready", PFL_MSG_GOSSIP, 0, 0, false, cmd_models_ready},
+        {"PRE_SEND_MODEL", PFL_MSG_DIRECT, 1, PFL_TRAINSET_MAX + 1, false, pfl_core_cmd_pre_send},
+        {"init_model", PFL_MSG_WEIGHTS, 0, 0, false, pfl_core_cmd_init_model},
+        {"partial_model", PFL_MSG_WEIGHTS, 0, 0, false, pfl_core_cmd_partial_model},
+        {"add_model", PFL_MSG_WEIGHTS, 0, 0, false, pfl_core_cmd_add_model},
+    };
+    for (size_t i = 0; i < PFL_ARRAY_LEN(commands); i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+static enum pfl_rc check(const struct command *c, const struct pfl_msg *m, struct pfl_err *err)
+{
+    static const char *const kinds[] = {"empty", "gossip", "direct", "weights"};
+    if (!c)
+        return pfl_err_set(err, PFL_UNSUPPORTED, "Unknown command: %s", pfl_q(m->cmd));
+    if (m->kind != c->kind)
+        return pfl_err_set(err, PFL_MALFORMED, "%s came as a %s message, %s is expected", c->name, kinds[m->kind], kinds[c->kind]);
+    if (m->args.n < c->args_min || m->args.n > c->args_max)
+        return pfl_err_set(err, PFL_MALFORMED, "%s: %zu arguments, %zu to %zu are expected", c->name, m->args.n, c->args_min, c->args_max);
+    if (strlen(m->source) == 0 || strlen(m->source) >= PFL_ADDR_MAX)
+        return pfl_err_set(err, PFL_MALFORMED, "%s: a source of %zu bytes", c->name, strlen(m->source));
+    return PFL_OK;
+}
+
+/* Only a beat brings back a node that was evicted during the experiment: other messages of it may have been long under way. */
+static struct pfl_peer *hear(struct pfl_node *n, const struct command *c, const char *source)
+{
+    bool beat = strcmp(c->name, "beat") == 0;
+    return pfl_core_heard(n, source, c->introduces && (beat || !pfl_core_gone_why(n, source)));
+}
+
+void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
+{
+    struct pfl_msg *m = ev->msg;
+    struct pfl_err err = {0};
+    const struct command *c = find_command(m->cmd);
+    enum pfl_rc rc = check(c, m, &err);
+    bool gossip = m->kind == PFL_MSG_GOSSIP;
+    if (rc == PFL_OK && (pfl_streq(m->source, n->addr) || (gossip && pfl_seen_has(&n->seen, m->hash)))) {
+        pfl_core_reply(n, ev->call, NULL, NULL); /* our own echo, or known already */
+        return;
+    }
+    struct pfl_incoming in = {.ev = ev, .msg = m};
+    if (rc == PFL_OK) {
+        if (gossip)
+            (void)pfl_seen_add(&n->seen, m->hash);
+        in.peer = hear(n, c, m->source);
+        rc = c->run(n, &in, &err);
+    }
+    if (rc != PFL_OK && rc != PFL_STATE)
+        pfl_core_refused(n, m->source, err.msg);
+    pfl_core_reply(n, ev->call, rc == PFL_OK ? in.answer : NULL, rc == PFL_OK ? NULL : err.msg);
+    if (rc == PFL_OK && gossip)
+        pfl_core_forward(n, m);
+}

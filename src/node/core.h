@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The node's inside, shared by the files of this folder only.
+ *
+ * How a step works: the event's handler changes what is known (peers, ballots, contributions, announcements) and marks the node
+ * dirty; then pfl_core_settle looks at all of it and does what is due now: moves the stage on, plans which models go to whom,
+ * sends what waits. Nothing depends on the order in which the facts came in, so early, doubled and late messages need no cases
+ * of their own. A condition that becomes true by time alone asks to be looked at again (pfl_core_wake). */
+#ifndef PFL_NODE_CORE_H
+#define PFL_NODE_CORE_H
+
+#include "base/rng.h"
+#include "mesh/gossip.h"
+#include "mesh/heartbeat.h"
+#include "mesh/neighbours.h"
+#include "mesh/spread.h"
+#include "node/node.h"
+#include "node/round.h"
+
+enum {
+    PFL_ROUNDS_KEPT = 4,      /* the current one, the next (early messages), the last two (spread) */
+    PFL_ROUNDS_MAX = 1000000, /* limits of start_learning's arguments */
+    PFL_EPOCHS_MAX = 10000,
+    PFL_TRAINSET_MAX = 4096,
+    PFL_EXPERIMENT_NAME_MAX = 128,
+    PFL_REFUSED_NOTES_MAX = 50, /* per heartbeat period: a flood of bad messages is no flood of notes */
+    PFL_GONE_MAX = 4096,
+};
+
+enum pfl_stage {
+    PFL_STAGE_IDLE,
+    PFL_STAGE_STARTING,   /* knows of the experiment, has no initial model yet */
+    PFL_STAGE_VOTING,
+    PFL_STAGE_SYNCING,    /* the last round ended differently here; waits for its canonical result before it works on from it */
+    PFL_STAGE_EVALUATING, /* member: before the fit. Everybody: after the last round */
+    PFL_STAGE_TRAINING,   /* member: fits, and collects contributions */
+    PFL_STAGE_AGGREGATING,
+    PFL_STAGE_WAITING,    /* no member: for the round's aggregate */
+    PFL_STAGE_FINISHING,  /* after the last round: until all have the same result */
+};
+
+enum pfl_job_kind { PFL_JOB_NONE, PFL_JOB_EVALUATE, PFL_JOB_FIT, PFL_JOB_AGGREGATE, PFL_JOB_EVALUATE_LAST };
+
+/** A node that was evicted during the experiment, and why. */
+struct pfl_gone {
+    char *addr, *why; /* owned */
+};
+
+struct pfl_node {
+    char *addr, *federation; /* owned */
+    struct pfl_layout *layout;
+    struct pfl_node_settings set;
+    struct pfl_rng rng;
+    uint64_t next_id;
+
+    /* of the running step */
+    pfl_ns now, wall;
+    struct pfl_actions *out;
+    bool dirty;
+    pfl_ns wake_at;
+    bool closing; /* said goodbye: nothing is done any more */
+
+    /* mesh */
+    struct pfl_neighbours peers;
+    struct pfl_heartbeat heartbeat;
+    struct pfl_seen seen;
+    struct pfl_outbox outbox;
+    struct pfl_spread spread;
+    struct pfl_offers offers;
+    unsigned refused_notes;
+    pfl_ns refused_window;
+
+    /* the model it has now, and the initial one that came before start_learning */
+    struct pfl_payload *model, *early_init;
+    pfl_ns early_until;
+    struct pfl_round *early_round; /* ballots for round 0 that came before start_learning */
+
+    /* the experiment */
+    bool learning;
+    bool over;          /* it ended in order: its last rounds are still spread */
+    char *experiment;   /* owned; stays after the end */
+    unsigned rounds, epochs, trainset_size, rounds_done;
+    bool initialized;   /* has the initial model */
+    struct pfl_payload *initial;
+    pfl_ns started_at;
+    enum pfl_stage stage;
+    pfl_ns stage_since, progress_at;
+    int32_t round;
+    struct pfl_round *kept[PFL_ROUNDS_KEPT];
+    struct pfl_gone *gone; /* owned */
+    size_t n_gone;
+
+    /* jobs */
+    enum pfl_job_kind job;
+    uint64_t job_id;
+    bool fit_ended; /* with a contribution or without */
+    uint64_t partial_id; /* AGGREGATE of some contributions for a relay; 0: none */
+    struct pfl_strs partial_who;
+    uint64_t partial_samples;
+    int32_t partial_round;
+    struct pfl_metrics metrics;
+};
+
+/* ---- actions.c ---- */
+struct pfl_action *pfl_core_act(struct pfl_node *n, enum pfl_action_kind kind, const char *addr); /* addr copied, may be NULL */
+/** Answers call unless it is 0. */
+void pfl_core_reply(struct pfl_node *n, uint64_t call, const char *text, const char *error);
+/** A note with the current round; the caller fills in more. addr copied, may be NULL. */
+struct pfl_note *pfl_core_note(struct pfl_node *n, enum pfl_note_kind kind, const char *addr);
+struct pfl_note *pfl_core_note_text(struct pfl_node *n, enum pfl_note_kind kind, const char *addr, const char *fmt, ...) PFL_PRINTF(4, 5);
+void pfl_note_set_digest(struct pfl_note *note, const struct pfl_payload *p);
+/** A REFUSED note, within the budget. */
+void pfl_core_refused(struct pfl_node *n, const char *addr, const char *text);
+uint64_t pfl_core_send(struct pfl_node *n, const char *addr, struct pfl_scatter *body, pfl_ns timeout);
+/** How long a call with a model of our layout may take: the call timeout, and 1 s more per 4 MiB. */
+pfl_ns pfl_core_bulk_timeout(const struct pfl_node *n);
+
+/* ---- node.c ---- */
+void pfl_core_wake(struct pfl_node *n, pfl_ns at);
+/** A direct neighbour, known node, or this one. user is the node. */
+bool pfl_core_alive(void *user, const char *addr);
+/** Transport failures: the message may or may not have arrived. Everything else is an answer. */
+bool pfl_core_is_outage(enum pfl_rc rc);
+
+/* ---- flood.c: gossip ---- */
+/** Floods a message of our own. Takes msg. */
+void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg);
+/** Own gossip with these arguments (NULL: none). */
+void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args);
+/** Passes a received gossip message on. */
+void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg);
+void pfl_core_beat(struct pfl_node *n);
+/** Sends what waits for its turn. */
+void pfl_core_outbox_run(struct pfl_node *n);
+pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n);
+/** A SEND ended that was gossip; false where it was not. */
+bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev);
+
+/* ---- links.c: membership ---- */
+void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_cmd_disconnect(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_disconnect(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_link_down(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_shutdown(struct pfl_node *n);
+/** A neighbour's channel failed: it is dialled again until the timeout evicts it. */
+void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p);
+/** A message of this source arrived. introduce: it makes an unknown source known. NULL where the source stays unknown. */
+struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool introduce);
+/** Evicts the silent, dials the suspected. */
+void pfl_core_links_run(struct pfl_node *n);
+pfl_ns pfl_core_links_deadline(const struct pfl_node *n);
+
+/* ---- commands.c, models.c: messages ---- */
+void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev);
+struct pfl_incoming {
+    const struct pfl_event *ev;
+    struct pfl_msg *msg;   /* borrowed */
+    struct pfl_peer *peer; /* the source; NULL: unknown */
+    const char *answer;    /* static; NULL: an empty response */
+};
+/* Handlers of models.c. STATE means: not now, nobody's fault (answered, not noted). */
+enum pfl_rc pfl_core_cmd_pre_send(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+enum pfl_rc pfl_core_cmd_init_model(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+enum pfl_rc pfl_core_cmd_partial_model(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+enum pfl_rc pfl_core_cmd_add_model(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+
+/* ---- stages.c: the frame of an experiment ---- */
+const char *pfl_stage_name(enum pfl_stage s);
+void pfl_core_stage(struct pfl_node *n, enum pfl_stage s); /* with its note */
+/** The record of a round; NULL where it is not kept. */
+struct pfl_round *pfl_core_round(const struct pfl_node *n, int32_t round);
+/** The same, made where it is within reach: the last two, the current and the next while learning. */
+struct pfl_round *pfl_core_round_get(struct pfl_node *n, int32_t round);
+void pfl_core_on_learn(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_stop(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_model(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_on_job(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_args *args);
+void pfl_core_stop(struct pfl_node *n, const char *fmt, ...) PFL_PRINTF(2, 3); /* why, for the note */
+void pfl_core_set_model(struct pfl_node *n, struct pfl_payload *p);
+/** The own row of a round says ready with this digest; tells everybody. */
+void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r);
+/** The round ended here with this model. */
+void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_payload *aggregate);
+void pfl_core_adopt(struct pfl_node *n, struct pfl_round *r); /* the offered model becomes the round's result */
+/** Moves the stage on while it can be. */
+void pfl_core_advance(struct pfl_node *n);
+pfl_ns pfl_core_stage_until(const struct pfl_node *n);
+/** Whom or what the stage waits for; *ret gets names, the text says what of them ("its vote"). NULL: nothing. */
+const char *pfl_core_waits_for(const struct pfl_node *n, struct pfl_strs *ret);
+void pfl_core_gone(struct pfl_node *n, const char *addr, const char *why); /* remembers an eviction */
+const char *pfl_core_gone_why(const struct pfl_node *n, const char *addr); /* NULL: was not evicted */
+
+/* ---- stage_vote.c ---- */
+void pfl_core_enter_vote(struct pfl_node *n, int32_t round);
+bool pfl_core_advance_vote(struct pfl_node *n);
+void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret);
+
+/* ---- stage_train.c ---- */
+void pfl_core_enter_train(struct pfl_node *n);
+bool pfl_core_advance_train(struct pfl_node *n);
+void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *ret);
+void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who, struct pfl_payload *payload,
+                         uint64_t n_samples);
+void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_aggregated(struct pfl_node *n, const struct pfl_event *ev);
+/** Broadcasts and notes own metrics as those of `round`. */
+void pfl_core_publish_metrics(struct pfl_node *n, int32_t round, const struct pfl_metrics *m);
+
+/* ---- stage_end.c: waiting, syncing, finishing ---- */
+void pfl_core_after_vote(struct pfl_node *n); /* the train set is known: sync if need be, then train or wait */
+void pfl_core_after_round(struct pfl_node *n);
+bool pfl_core_advance_sync(struct pfl_node *n);
+bool pfl_core_advance_wait(struct pfl_node *n);
+bool pfl_core_advance_finish(struct pfl_node *n);
+void pfl_core_finished(struct pfl_node *n, const struct pfl_event *ev); /* the last evaluation ended */
+void pfl_core_missing_ready(const struct pfl_node *n, struct pfl_strs *ret);
+/** May the offered model stand for this unfinished round? */
+bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r);
+const struct pfl_round_peer *pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r);
+/** Does this round's result here differ from the canonical one? */
+bool pfl_core_off_canon(const struct pfl_node *n, const struct pfl_round *r);
+
+/* ---- pushes.c: models to others ---- */
+void pfl_core_plan_pushes(struct pfl_node *n);
+void pfl_core_run_pushes(struct pfl_node *n);
+bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev);
+void pfl_core_partial_made(struct pfl_node *n, const struct pfl_event *ev);
+
+#endif

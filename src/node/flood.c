@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Gossip out: own messages, forwarded ones, beats. A message that a neighbour could not be given is tried again until the
+ * neighbour is evicted: P2PFL drops it, and a vote that is lost on one link makes two nodes train in different train sets. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "node/core.h"
+
+static const pfl_ns resend_first = 100 * PFL_MS;
+static const unsigned failures_to_suspect = 3;
+
+/* To every direct neighbour but `except` (NULL: none). */
+static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, const char *except, bool expendable)
+{
+    for (size_t i = 0; i < n->peers.n; i++) {
+        struct pfl_peer *p = n->peers.items[i];
+        if (pfl_streq(p->addr, except))
+            continue;
+        if (p->link == PFL_LINK_UP)
+            pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, expendable);
+        else if (p->link == PFL_LINK_SUSPECT && !expendable)
+            pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
+    }
+}
+
+void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
+{
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = msg;
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+    struct pfl_err err = {0};
+    m->ttl = n->set.gossip_ttl;
+    do {
+        m->hash = (int64_t)pfl_rng_u64(&n->rng);
+    } while (!pfl_seen_add(&n->seen, m->hash));
+    if (pfl_msg_encode(m, NULL, &body, &err) != PFL_OK) {
+        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "%s is not sent: %s", m->cmd, err.msg);
+        return;
+    }
+    give_to_neighbours(n, body, NULL, pfl_streq(m->cmd, "beat"));
+}
+
+void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args)
+{
+    struct pfl_msg *m = pfl_msg_new(n->addr, round, cmd, PFL_MSG_GOSSIP);
+    if (args)
+        pfl_strs_copy(&m->args, args);
+    pfl_core_flood(n, m);
+}
+
+void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
+{
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+    struct pfl_err err = {0};
+    if (msg->ttl <= 0 || !msg->blob)
+        return;
+    int32_t ttl = (msg->ttl < PFL_GOSSIP_TTL_MAX ? msg->ttl : PFL_GOSSIP_TTL_MAX) - 1;
+    if (pfl_msg_forward(msg, ttl, &body, &err) != PFL_OK) {
+        pfl_core_note_text(n, PFL_NOTE_WARNING, msg->source, "%s is not passed on: %s", pfl_q(msg->cmd), err.msg);
+        return;
+    }
+    give_to_neighbours(n, body, msg->source, pfl_streq(msg->cmd, "beat"));
+}
+
+void pfl_core_beat(struct pfl_node *n)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs args = {0};
+    char seconds[48];
+    snprintf(seconds, sizeof(seconds), "%lld.%06lld", (long long)(n->wall / PFL_SEC), (long long)(n->wall % PFL_SEC / 1000));
+    pfl_strs_add(&args, seconds);
+    pfl_core_gossip(n, "beat", -1, &args);
+    pfl_heartbeat_sent(&n->heartbeat, n->now);
+}
+
+/* Parcels of a suspected neighbour wait for its link. */
+static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
+{
+    const struct pfl_peer *peer = p->id == 0 ? pfl_neighbours_find(&n->peers, p->to) : NULL;
+    return peer && peer->link == PFL_LINK_UP;
+}
+
+void pfl_core_outbox_run(struct pfl_node *n)
+{
+    for (size_t i = 0; i < n->outbox.n; i++) {
+        struct pfl_parcel *p = &n->outbox.items[i];
+        if (p->due > n->now || !can_go(n, p))
+            continue;
+        p->attempts++;
+        p->id = pfl_core_send(n, p->to, p->body, n->set.call_timeout);
+    }
+}
+
+pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n)
+{
+    pfl_ns t = PFL_NEVER;
+    for (size_t i = 0; i < n->outbox.n; i++) {
+        if (n->outbox.items[i].due < t && can_go(n, &n->outbox.items[i]))
+            t = n->outbox.items[i].due;
+    }
+    return t;
+}
+
+bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev)
+{
+    PFL_AUTO(pfl_freep) char *to = NULL;
+    unsigned attempts = 0;
+    bool outage = pfl_core_is_outage(ev->rc);
+    if (!pfl_outbox_sent(&n->outbox, ev->id, !outage, n->now + resend_first, &to, &attempts))
+        return false;
+    struct pfl_peer *p = pfl_neighbours_find(&n->peers, to);
+    if (!p)
+        return true;
+    if (!outage) {
+        p->failures = 0;
+        p->last_heard = n->now; /* it answered */
+        return true;
+    }
+    if (++p->failures >= failures_to_suspect)
+        pfl_core_suspect(n, p);
+    return true;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The step: hand the event to whom it concerns, then settle. Settling is the only place where stages move and models are sent,
+ * and it looks at the whole state, so that two events in either order end in the same state. */
+#include "node/node.h"
+
+#include <stdlib.h>
+
+#include "node/core.h"
+
+enum { SETTLE_ROUNDS_MAX = 64 }; /* more moves of the stage in one step than any experiment makes: a bug, not a wait */
+
+static const unsigned seen_min = 4096;
+
+void pfl_node_settings_default(struct pfl_node_settings *s)
+{
+    *s = (struct pfl_node_settings){
+        .heartbeat_period = 2 * PFL_SEC,
+        .heartbeat_timeout = 5 * PFL_SEC,
+        .vote_timeout = 60 * PFL_SEC,
+        .aggregation_timeout = 300 * PFL_SEC,
+        .call_timeout = 10 * PFL_SEC,
+        .retry_period = PFL_SEC,
+        .gossip_ttl = 10,
+        .seen_max = seen_min,
+        .neighbours_max = 64,
+        .known_max = 4096,
+        .seed = 666,
+        .aggregator = pfl_aggregator_find("fedavg"),
+    };
+}
+
+struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const struct pfl_node_settings *s)
+{
+    PFL_ASSERT(s->aggregator && s->heartbeat_period > 0 && s->retry_period > 0);
+    struct pfl_node *n = pfl_xcalloc(1, sizeof(*n));
+    n->addr = pfl_xstrdup(addr);
+    n->layout = pfl_layout_ref(layout);
+    n->set = *s;
+    n->federation = s->federation ? pfl_xstrdup(s->federation) : NULL;
+    n->set.federation = n->federation;
+    n->round = -1;
+    n->wake_at = PFL_NEVER;
+    n->early_until = PFL_NEVER;
+    pfl_rng_seed_named(&n->rng, s->seed, addr);
+    unsigned seen = s->seen_max > seen_min ? s->seen_max : seen_min;
+    pfl_seen_init(&n->seen, seen, pfl_rng_u64(&n->rng));
+    pfl_heartbeat_init(&n->heartbeat, s->heartbeat_period, s->heartbeat_timeout);
+    return n;
+}
+
+void pfl_node_free(struct pfl_node *n)
+{
+    if (!n)
+        return;
+    pfl_neighbours_deinit(&n->peers);
+    pfl_seen_deinit(&n->seen);
+    pfl_outbox_deinit(&n->outbox);
+    pfl_spread_deinit(&n->spread);
+    pfl_offers_deinit(&n->offers);
+    pfl_payload_unref(n->model);
+    pfl_payload_unref(n->early_init);
+    pfl_payload_unref(n->initial);
+    pfl_round_free(n->early_round);
+    for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++)
+        pfl_round_free(n->kept[i]);
+    for (size_t i = 0; i < n->n_gone; i++) {
+        free(n->gone[i].addr);
+        free(n->gone[i].why);
+    }
+    free(n->gone);
+    pfl_strs_deinit(&n->partial_who);
+    pfl_layout_unref(n->layout);
+    free(n->experiment);
+    free(n->federation);
+    free(n->addr);
+    free(n);
+}
+
+/* ---- small questions of the other files ---- */
+
+void pfl_core_wake(struct pfl_node *n, pfl_ns at)
+{
+    if (at < n->wake_at)
+        n->wake_at = at;
+}
+
+bool pfl_core_alive(void *user, const char *addr)
+{
+    const struct pfl_node *n = user;
+    return pfl_streq(addr, n->addr) || pfl_neighbours_alive(&n->peers, addr);
+}
+
+bool pfl_core_is_outage(enum pfl_rc rc)
+{
+    return rc == PFL_UNAVAILABLE || rc == PFL_TIMEOUT || rc == PFL_IO || rc == PFL_CANCELED;
+}
+
+/* ---- the step ---- */
+
+static void on_sent(struct pfl_node *n, const struct pfl_event *ev)
+{
+    if (!pfl_core_flood_sent(n, ev))
+        (void)pfl_core_push_sent(n, ev); /* else: of something that was given up meanwhile */
+}
+
+static void dispatch(struct pfl_node *n, const struct pfl_event *ev)
+{
+    switch (ev->kind) {
+    case PFL_EV_TICK:
+        break;
+    case PFL_EV_MODEL:
+        pfl_core_on_model(n, ev);
+        break;
+    case PFL_EV_HANDSHAKE:
+        pfl_core_on_handshake(n, ev);
+        break;
+    case PFL_EV_DISCONNECT:
+        pfl_core_on_disconnect(n, ev);
+        break;
+    case PFL_EV_LINK_UP:
+        pfl_core_on_link_up(n, ev);
+        break;
+    case PFL_EV_LINK_DOWN:
+        pfl_core_on_link_down(n, ev);
+        break;
+    case PFL_EV_MESSAGE:
+        pfl_core_on_message(n, ev);
+        break;
+    case PFL_EV_SENT:
+        on_sent(n, ev);
+        break;
+    case PFL_EV_JOB:
+        pfl_core_on_job(n, ev);
+        break;
+    case PFL_EV_CMD_CONNECT:
+        pfl_core_on_connect(n, ev);
+        break;
+    case PFL_EV_CMD_DISCONNECT:
+        pfl_core_on_cmd_disconnect(n, ev);
+        break;
+    case PFL_EV_CMD_LEARN:
+        pfl_core_on_learn(n, ev);
+        break;
+    case PFL_EV_CMD_STOP:
+        pfl_core_on_stop(n, ev);
+        break;
+    case PFL_EV_SHUTDOWN:
+        pfl_core_shutdown(n);
+        break;
+    }
+}
+
+/* What came before start_learning is not kept for ever. */
+static void drop_early(struct pfl_node *n)
+{
+    if (n->early_until > n->now)
+        return;
+    n->early_until = PFL_NEVER;
+    pfl_payload_unref(n->early_init);
+    n->early_init = NULL;
+    pfl_round_free(n->early_round);
+    n->early_round = NULL;
+}
+
+static void settle(struct pfl_node *n)
+{
+    drop_early(n);
+    pfl_core_links_run(n);
+    if (pfl_heartbeat_due(&n->heartbeat, n->now))
+        pfl_core_beat(n);
+    pfl_core_outbox_run(n);
+    if (pfl_core_stage_until(n) <= n->now || n->wake_at <= n->now || pfl_spread_deadline(&n->spread) <= n->now)
+        n->dirty = true;
+    for (unsigned i = 0; n->dirty; i++) {
+        PFL_ASSERT(i < SETTLE_ROUNDS_MAX);
+        n->dirty = false;
+        n->wake_at = PFL_NEVER;
+        pfl_core_advance(n);
+        pfl_core_plan_pushes(n);
+        pfl_core_run_pushes(n);
+    }
+}
+
+void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_actions *out)
+{
+    n->now = ev->now;
+    n->wall = ev->wall;
+    n->out = out;
+    if (n->closing) {
+        pfl_core_reply(n, ev->call, NULL, "the node is shutting down");
+    } else {
+        pfl_heartbeat_observe(&n->heartbeat, ev->now);
+        dispatch(n, ev);
+        if (!n->closing)
+            settle(n);
+    }
+    n->out = NULL;
+}
+
+static pfl_ns earlier(pfl_ns a, pfl_ns b)
+{
+    return a < b ? a : b;
+}
+
+pfl_ns pfl_node_deadline(const struct pfl_node *n)
+{
+    if (n->closing)
+        return PFL_NEVER;
+    pfl_ns t = earlier(pfl_heartbeat_deadline(&n->heartbeat), pfl_core_links_deadline(n));
+    t = earlier(t, pfl_core_outbox_deadline(n));
+    t = earlier(t, pfl_spread_deadline(&n->spread));
+    t = earlier(t, earlier(n->wake_at, n->early_until));
+    return earlier(t, pfl_core_stage_until(n));
+}

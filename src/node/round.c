@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Invariants: the entries of a round's book are disjoint and sorted; a peer's row is unique; decided implies that train_set and
+ * members hold the same names. Where a thing does not fit, nothing is changed and the reason is said. */
+#include "node/round.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- book ---- */
+
+static void entry_deinit(struct pfl_entry *e)
+{
+    pfl_strs_deinit(&e->who);
+    pfl_payload_unref(e->payload);
+}
+
+void pfl_book_deinit(struct pfl_book *b)
+{
+    for (size_t i = 0; i < b->n; i++)
+        entry_deinit(&b->items[i]);
+    free(b->items);
+    *b = (struct pfl_book){0};
+}
+
+bool pfl_book_has(const struct pfl_book *b, const char *who)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (pfl_strs_has(&b->items[i].who, who))
+            return true;
+    }
+    return false;
+}
+
+static bool has_twins(const struct pfl_strs *who)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs sorted = {0};
+    pfl_strs_copy(&sorted, who);
+    pfl_strs_sort(&sorted);
+    for (size_t i = 1; i < sorted.n; i++) {
+        if (strcmp(sorted.items[i - 1], sorted.items[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who, int64_t n_samples,
+                                     struct pfl_err *err)
+{
+    size_t counted = 0;
+    if (who->n == 0 || who->n > PFL_CONTRIBUTORS_MAX) {
+        pfl_err_set(err, PFL_MALFORMED, "a model with %zu contributors, 1 to %d are expected", who->n, PFL_CONTRIBUTORS_MAX);
+        return PFL_BOOK_REFUSED;
+    }
+    if (has_twins(who)) {
+        pfl_err_set(err, PFL_MALFORMED, "a contributor is named twice");
+        return PFL_BOOK_REFUSED;
+    }
+    for (size_t i = 0; i < who->n; i++) {
+        if (members && !pfl_strs_has(members, who->items[i])) {
+            pfl_err_set(err, PFL_INVALID, "contributor %s is not in the train set", pfl_q(who->items[i]));
+            return PFL_BOOK_REFUSED;
+        }
+        counted += pfl_book_has(b, who->items[i]);
+    }
+    if (n_samples <= 0) {
+        pfl_err_set(err, PFL_INVALID, "a contribution of %lld samples", (long long)n_samples);
+        return PFL_BOOK_REFUSED;
+    }
+    if (counted == who->n)
+        return PFL_BOOK_KNOWN;
+    if (counted > 0) {
+        pfl_err_set(err, PFL_INVALID, "%zu of its %zu contributors are counted already", counted, who->n);
+        return PFL_BOOK_REFUSED;
+    }
+    return PFL_BOOK_FITS;
+}
+
+void pfl_book_add(struct pfl_book *b, const struct pfl_strs *who, struct pfl_payload *payload, uint64_t n_samples, pfl_ns now)
+{
+    struct pfl_entry e = {.payload = pfl_payload_ref(payload), .n_samples = n_samples, .at = now};
+    pfl_strs_copy(&e.who, who);
+    pfl_strs_sort(&e.who);
+    if (b->n == b->cap) {
+        b->cap = b->cap ? 2 * b->cap : 8;
+        b->items = pfl_xrealloc(b->items, b->cap * sizeof(*b->items));
+    }
+    size_t i = b->n;
+    while (i > 0 && strcmp(b->items[i - 1].who.items[0], e.who.items[0]) > 0)
+        i--;
+    memmove(&b->items[i + 1], &b->items[i], (b->n - i) * sizeof(*b->items));
+    b->items[i] = e;
+    b->n++;
+}
+
+void pfl_book_union(const struct pfl_book *b, struct pfl_strs *ret)
+{
+    pfl_strs_deinit(ret);
+    for (size_t i = 0; i < b->n; i++) {
+        for (size_t k = 0; k < b->items[i].who.n; k++)
+            pfl_strs_add(ret, b->items[i].who.items[k]);
+    }
+    pfl_strs_sort(ret);
+}
+
+uint64_t pfl_book_samples(const struct pfl_book *b)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < b->n; i++)
+        sum += b->items[i].n_samples;
+    return sum;
+}
+
+const struct pfl_entry *pfl_book_find(const struct pfl_book *b, const struct pfl_strs *who)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        const struct pfl_strs *w = &b->items[i].who;
+        size_t k = 0;
+        while (k < w->n && k < who->n && strcmp(w->items[k], who->items[k]) == 0)
+            k++;
+        if (k == w->n && k == who->n)
+            return &b->items[i];
+    }
+    return NULL;
+}
+
+/* ---- round ---- */
+
+struct pfl_round *pfl_round_new(int32_t round)
+{
+    struct pfl_round *r = pfl_xcalloc(1, sizeof(*r));
+    r->round = round;
+    return r;
+}
+
+static void early_deinit(struct pfl_early *e)
+{
+    pfl_payload_unref(e->payload);
+    pfl_strs_deinit(&e->who);
+    *e = (struct pfl_early){0};
+}
+
+static void round_peer_free(struct pfl_round_peer *p)
+{
+    free(p->addr);
+    pfl_strs_deinit(&p->ballot);
+    pfl_strs_deinit(&p->holds);
+    early_deinit(&p->early);
+    free(p);
+}
+
+void pfl_round_free(struct pfl_round *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n_peers; i++)
+        round_peer_free(r->peers[i]);
+    free(r->peers);
+    pfl_strs_deinit(&r->train_set);
+    pfl_strs_deinit(&r->members);
+    pfl_book_deinit(&r->book);
+    pfl_book_deinit(&r->partials);
+    pfl_payload_unref(r->aggregate);
+    pfl_payload_unref(r->offered);
+    free(r->offered_by);
+    free(r);
+}
+
+static size_t lower_bound(const struct pfl_round *r, const char *addr)
+{
+    size_t lo = 0;
+    size_t hi = r->n_peers;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(r->peers[mid]->addr, addr) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+struct pfl_round_peer *pfl_round_find(const struct pfl_round *r, const char *addr)
+{
+    size_t i = lower_bound(r, addr);
+    return i < r->n_peers && strcmp(r->peers[i]->addr, addr) == 0 ? r->peers[i] : NULL;
+}
+
+struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr)
+{
+    size_t i = lower_bound(r, addr);
+    if (i < r->n_peers && strcmp(r->peers[i]->addr, addr) == 0)
+        return r->peers[i];
+    if (r->n_peers == r->cap_peers) {
+        r->cap_peers = r->cap_peers ? 2 * r->cap_peers : 8;
+        r->peers = pfl_xrealloc(r->peers, r->cap_peers * sizeof(struct pfl_round_peer *));
+    }
+    memmove(&r->peers[i + 1], &r->peers[i], (r->n_peers - i) * sizeof(struct pfl_round_peer *));
+    r->peers[i] = pfl_xcalloc(1, sizeof(*r->peers[i]));
+    r->peers[i]->addr = pfl_xstrdup(addr);
+    r->n_peers++;
+    return r->peers[i];
+}
+
+bool pfl_round_is_member(const struct pfl_round *r, const char *addr)
+{
+    return pfl_strs_has(&r->members, addr);
+}
+
+void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from)
+{
+    struct pfl_payload *old = r->offered;
+    r->offered = payload ? pfl_payload_ref(payload) : NULL;
+    pfl_payload_unref(old);
+    free(r->offered_by);
+    r->offered_by = from ? pfl_xstrdup(from) : NULL;
+}
+
+bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
+{
+    for (size_t i = 0; i < p->n_digests; i++) {
+        if (memcmp(p->digests[i], digest, PFL_DIGEST_LEN) == 0)
+            return true;
+    }
+    return false;
+}
+
+const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p)
+{
+    return p->n_digests > 0 ? p->digests[p->n_digests - 1] : NULL;
+}
+
+bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now)
+{
+    if (p->ready && (!digest || pfl_round_peer_announced(p, digest)))
+        return false;
+    p->ready = true;
+    p->ready_at = now;
+    if (!digest)
+        return true;
+    if (p->n_digests == PFL_READY_DIGESTS_MAX) {
+        memmove(p->digests[0], p->digests[1], sizeof(p->digests[0]) * (PFL_READY_DIGESTS_MAX - 1));
+        p->n_digests--;
+    }
+    memcpy(p->digests[p->n_digests++], digest, PFL_DIGEST_LEN);
+    return true;
+}
+
+bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN])
+{
+    for (size_t i = 0; i < r->n_peers; i++) {
+        if (pfl_round_peer_announced(r->peers[i], digest) && pfl_round_is_member(r, r->peers[i]->addr))
+            return true;
+    }
+    return false;
+}
+
+const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
+{
+    const struct pfl_round_peer *other = NULL;
+    for (size_t i = 0; i < r->n_peers; i++) {
+        const struct pfl_round_peer *p = r->peers[i];
+        const uint8_t *digest = pfl_round_peer_digest(p);
+        if (!digest)
+            continue;
+        bool member = pfl_round_is_member(r, p->addr);
+        if (!member && other)
+            continue;
+        bool held = live(user, p->addr);
+        /* A dead member's result counts while somebody has it: when a node learns of the death differs, what was announced does not. */
+        for (size_t k = 0; member && !held && k < r->n_peers; k++)
+            held = pfl_round_peer_announced(r->peers[k], digest) && live(user, r->peers[k]->addr);
+        if (!held)
+            continue;
+        if (member)
+            return p;
+        other = p;
+    }
+    return other;
+}
+
+void pfl_round_drop_models(struct pfl_round *r)
+{
+    pfl_book_deinit(&r->book);
+    pfl_book_deinit(&r->partials);
+    for (size_t i = 0; i < r->n_peers; i++)
+        early_deinit(&r->peers[i]->early);
+}

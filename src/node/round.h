@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known of one round: ballots, train set, contributions, who holds what, who has the aggregate and with which digest.
+ * A record is made when the first thing about its round is heard, which may be before this node gets there, and outlives the
+ * round by two, because the aggregate is spread in the background. Pure book-keeping: no stage, no actions. */
+#ifndef PFL_NODE_ROUND_H
+#define PFL_NODE_ROUND_H
+
+#include "base/clock.h"
+#include "base/str.h"
+#include "wire/payload.h"
+
+/* ---- contributions ---- */
+
+enum { PFL_CONTRIBUTORS_MAX = 4096 }; /* as many as a train set may have */
+
+struct pfl_entry {
+    struct pfl_strs who; /* sorted: one contributor, or several behind one partial aggregate */
+    struct pfl_payload *payload; /* a reference */
+    uint64_t n_samples;
+    pfl_ns at; /* since when it is held */
+};
+/** Disjoint sets of contributors with their models, sorted by first contributor: the order in which they are aggregated. */
+struct pfl_book {
+    struct pfl_entry *items; /* owned */
+    size_t n, cap;
+};
+void pfl_book_deinit(struct pfl_book *b);
+enum pfl_book_verdict {
+    PFL_BOOK_FITS,
+    PFL_BOOK_KNOWN,  /* all of it is counted already: nothing to do, nobody's fault */
+    PFL_BOOK_REFUSED,
+};
+/** May these contributors be added? members NULL: any. who need not be sorted. REFUSED sets *err: nobody or too many named, a name twice, not
+ *  a member, counted in part, no samples. */
+enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who, int64_t n_samples,
+                                     struct pfl_err *err);
+/** Adds what pfl_book_check found to fit; copies who, takes a reference to payload. */
+void pfl_book_add(struct pfl_book *b, const struct pfl_strs *who, struct pfl_payload *payload, uint64_t n_samples, pfl_ns now);
+bool pfl_book_has(const struct pfl_book *b, const char *who);
+/** All contributors, sorted; *ret is deinited first. */
+void pfl_book_union(const struct pfl_book *b, struct pfl_strs *ret);
+uint64_t pfl_book_samples(const struct pfl_book *b);
+/** The entry of exactly these (sorted) contributors, or NULL. */
+const struct pfl_entry *pfl_book_find(const struct pfl_book *b, const struct pfl_strs *who);
+
+/* ---- one node, as this round knows it ---- */
+
+/** A model that came before this node could judge it. */
+struct pfl_early {
+    struct pfl_payload *payload; /* a reference; NULL: none */
+    struct pfl_strs who;
+    uint64_t n_samples;
+};
+enum { PFL_READY_DIGESTS_MAX = 3 };
+struct pfl_round_peer {
+    char *addr; /* owned */
+    bool voted;
+    struct pfl_strs ballot;
+    struct pfl_strs holds;  /* its last models_aggregated */
+    bool withdrawn;         /* announced an empty models_aggregated: its training failed, do not wait for it */
+    bool ready; /* models_ready */
+    /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
+     * overtake each other. */
+    uint8_t digests[PFL_READY_DIGESTS_MAX][PFL_DIGEST_LEN];
+    size_t n_digests;
+    pfl_ns ready_at;
+    struct pfl_early early;
+};
+
+struct pfl_round {
+    int32_t round;
+    struct pfl_round_peer **peers; /* owned, each owned; sorted by address; this node's own row is among them */
+    size_t n_peers, cap_peers;
+    bool decided;              /* the train set is known */
+    struct pfl_strs train_set; /* in order of votes */
+    struct pfl_strs members;   /* the same, sorted */
+    struct pfl_book book;
+    struct pfl_book partials;  /* overlapping ones: aggregates of some made for relaying */
+    struct pfl_payload *aggregate; /* a reference: what this node ended the round with; NULL: not yet */
+    pfl_ns done_at;
+    bool done;
+    struct pfl_payload *offered; /* a reference: an add_model that is not adopted (yet) */
+    char *offered_by;            /* owned */
+};
+struct pfl_round *pfl_round_new(int32_t round);
+void pfl_round_free(struct pfl_round *r);
+/** NULL where nothing is known of it. */
+struct pfl_round_peer *pfl_round_find(const struct pfl_round *r, const char *addr);
+struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr);
+/** models_ready; digest NULL: without one. False where it says nothing new. */
+bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
+bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
+/** The latest; NULL where there is none. */
+const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
+bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
+void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
+/** Some member (a live one or not) announced this digest. */
+bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN]);
+/** The round's canonical result: what the member with the lowest address announced, as long as a live node has it; where no member
+ *  announced any, what the live node with the lowest address did. NULL: nobody announced one. */
+const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user);
+/** Lets go of the contributions, when nobody can need them any more. */
+void pfl_round_drop_models(struct pfl_round *r);
+
+#endif

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* TrainStage of a train set member: evaluate, fit, collect the others' contributions, aggregate. A contribution is waited for
+ * while it can still come: from its living trainer, or from a living node that announced that it has it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/core.h"
+
+static struct pfl_action *start_job(struct pfl_node *n, enum pfl_action_kind kind, enum pfl_job_kind job)
+{
+    struct pfl_action *a = pfl_core_act(n, kind, NULL);
+    a->id = ++n->next_id;
+    n->job = job;
+    n->job_id = a->id;
+    return a;
+}
+
+void pfl_core_enter_train(struct pfl_node *n)
+{
+    n->progress_at = n->now;
+    if (!pfl_round_is_member(pfl_core_round(n, n->round), n->addr)) {
+        pfl_core_stage(n, PFL_STAGE_WAITING);
+        return;
+    }
+    pfl_core_stage(n, PFL_STAGE_EVALUATING);
+    start_job(n, PFL_ACT_EVALUATE, PFL_JOB_EVALUATE)->payload = pfl_payload_ref(n->model);
+}
+
+void pfl_core_publish_metrics(struct pfl_node *n, int32_t round, const struct pfl_metrics *m)
+{
+    n->metrics = *m;
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_METRICS, n->addr);
+    note->round = round;
+    note->metrics = *m;
+    if (!isfinite(m->loss) || !isfinite(m->accuracy)) {
+        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "the evaluation gave no finite number; it is not sent");
+        return;
+    }
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs args = {0};
+    char loss[40], accuracy[40];
+    snprintf(loss, sizeof(loss), "%.17g", m->loss);
+    snprintf(accuracy, sizeof(accuracy), "%.17g", m->accuracy);
+    const char *const texts[] = {"test_loss", loss, "test_metric", accuracy};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(texts); i++)
+        pfl_strs_add(&args, texts[i]);
+    pfl_core_gossip(n, "metrics", round, &args);
+}
+
+void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev)
+{
+    struct pfl_rng rng;
+    if (ev->rc == PFL_OK)
+        pfl_core_publish_metrics(n, n->round, &ev->metrics);
+    else
+        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "evaluation failed: %s", ev->text ? ev->text : pfl_rc_text(ev->rc));
+    pfl_core_stage(n, PFL_STAGE_TRAINING);
+    struct pfl_action *a = start_job(n, PFL_ACT_FIT, PFL_JOB_FIT);
+    a->payload = pfl_payload_ref(n->model);
+    a->epochs = n->epochs;
+    pfl_rng_seed_named(&rng, n->set.seed + (uint64_t)n->round * UINT64_C(0x9e3779b97f4a7c15), n->addr);
+    a->seed = pfl_rng_u64(&rng);
+}
+
+/* Tells everybody what is held, so that they send only what is missing. */
+static void announce_holdings(struct pfl_node *n, struct pfl_round *r)
+{
+    struct pfl_round_peer *me = pfl_round_get(r, n->addr);
+    pfl_book_union(&r->book, &me->holds);
+    pfl_core_gossip(n, "models_aggregated", r->round, &me->holds);
+}
+
+void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who, struct pfl_payload *payload,
+                         uint64_t n_samples)
+{
+    pfl_book_add(&r->book, who, payload, n_samples, n->now);
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_CONTRIBUTION, from);
+    note->round = r->round;
+    note->n_samples = n_samples;
+    pfl_strs_copy(&note->list, who);
+    pfl_strs_sort(&note->list);
+    n->progress_at = n->now;
+    n->dirty = true;
+    announce_holdings(n, r);
+}
+
+/* An empty list says that nothing will come from here; the round goes on without. */
+static void withdraw(struct pfl_node *n, struct pfl_round *r, const char *why)
+{
+    pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "training failed: %s; this node contributes nothing to round %d", why, r->round);
+    pfl_round_get(r, n->addr)->withdrawn = true;
+    pfl_core_gossip(n, "models_aggregated", r->round, NULL);
+    if (r->book.n > 0)
+        announce_holdings(n, r);
+}
+
+void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs me = {0};
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    n->fit_ended = true;
+    n->progress_at = n->now;
+    if (ev->rc != PFL_OK || !ev->payload || ev->n_samples == 0) {
+        withdraw(n, r, ev->rc != PFL_OK && ev->text ? ev->text : "no model or no samples came of it");
+        return;
+    }
+    uint64_t n_samples = ev->n_samples < INT32_MAX ? ev->n_samples : INT32_MAX; /* what num_samples on the wire can say */
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_FIT, NULL);
+    note->metrics = ev->metrics;
+    note->n_samples = n_samples;
+    pfl_strs_add(&me, n->addr);
+    if (pfl_book_check(&r->book, &r->members, &me, (int64_t)n_samples, NULL) == PFL_BOOK_FITS)
+        pfl_core_contribute(n, r, n->addr, &me, ev->payload, n_samples);
+}
+
+/* Is a contribution that this node lacks still to be expected? */
+static bool may_come(const struct pfl_node *n, const struct pfl_round *r, const char *member)
+{
+    const struct pfl_round_peer *row = pfl_round_find(r, member);
+    bool withdrawn = row && row->withdrawn;
+    if (!withdrawn && pfl_neighbours_alive(&n->peers, member))
+        return true;
+    for (size_t i = 0; i < r->n_peers; i++) {
+        const struct pfl_round_peer *p = r->peers[i];
+        if (pfl_strs_has(&p->holds, member) && pfl_neighbours_alive(&n->peers, p->addr))
+            return true;
+    }
+    return false;
+}
+
+void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *ret)
+{
+    const struct pfl_round *r = pfl_core_round(n, n->round);
+    for (size_t i = 0; r && i < r->members.n; i++) {
+        const char *m = r->members.items[i];
+        if (strcmp(m, n->addr) != 0 && !pfl_book_has(&r->book, m) && may_come(n, r, m))
+            pfl_strs_add(ret, m);
+    }
+}
+
+static void note_excluded(struct pfl_node *n, const struct pfl_round *r)
+{
+    for (size_t i = 0; i < r->members.n; i++) {
+        const char *m = r->members.items[i];
+        if (pfl_book_has(&r->book, m))
+            continue;
+        const struct pfl_round_peer *row = pfl_round_find(r, m);
+        const char *why = pfl_core_gone_why(n, m);
+        if (row && row->withdrawn)
+            why = "its training failed";
+        if (why)
+            pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "%s", why);
+        else if (!pfl_core_alive(n, m))
+            pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "it was never heard of");
+        else
+            pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "no contribution came within %.0f s of the last progress",
+                               (double)n->set.aggregation_timeout / (double)PFL_SEC);
+    }
+}
+
+static void aggregate(struct pfl_node *n, struct pfl_round *r)
+{
+    pfl_core_stage(n, PFL_STAGE_AGGREGATING);
+    struct pfl_action *a = start_job(n, PFL_ACT_AGGREGATE, PFL_JOB_AGGREGATE);
+    a->in = pfl_xcalloc(r->book.n, sizeof(*a->in));
+    a->n_in = r->book.n;
+    for (size_t i = 0; i < r->book.n; i++)
+        a->in[i] = (struct pfl_contribution){.model = pfl_model_ref(r->book.items[i].payload->model), .n_samples = r->book.items[i].n_samples};
+}
+
+bool pfl_core_advance_train(struct pfl_node *n)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    if (r->done || n->stage == PFL_STAGE_AGGREGATING)
+        return false;
+    if (pfl_core_adoptable(n, r)) {
+        pfl_core_adopt(n, r);
+        return true;
+    }
+    if (n->stage == PFL_STAGE_EVALUATING || !n->fit_ended)
+        return false;
+    pfl_core_missing_contributions(n, &missing);
+    if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
+        return false;
+    note_excluded(n, r);
+    if (r->book.n > 0) {
+        aggregate(n, r);
+        return true;
+    }
+    pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "nobody contributed to round %d: the model stays as it is", r->round);
+    pfl_core_round_done(n, r, n->model);
+    return true;
+}
+
+void pfl_core_aggregated(struct pfl_node *n, const struct pfl_event *ev)
+{
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    if (ev->rc != PFL_OK || !ev->payload) {
+        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "aggregation failed: %s; waiting for the others' result",
+                           ev->text ? ev->text : pfl_rc_text(ev->rc));
+        n->progress_at = n->now;
+        pfl_core_stage(n, PFL_STAGE_WAITING);
+        return;
+    }
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_AGGREGATED, NULL);
+    pfl_book_union(&r->book, &note->list);
+    note->n_samples = pfl_book_samples(&r->book);
+    pfl_note_set_digest(note, ev->payload);
+    pfl_core_round_done(n, r, ev->payload);
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* VoteTrainSet. It ends when everybody who takes part has voted or is gone: then all nodes count the same ballots. The votes of
+ * the dead count, because the living may learn of a death at different times. */
+#include <stdlib.h>
+
+#include "node/core.h"
+#include "node/vote.h"
+
+/* A round's models are needed until all living members have the aggregate; older ones by nobody. */
+static void let_go(struct pfl_node *n, int32_t round)
+{
+    struct pfl_round *r = pfl_core_round(n, round);
+    if (r)
+        pfl_round_drop_models(r);
+}
+
+void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs candidates = {0};
+    n->round = round;
+    n->progress_at = n->now;
+    n->fit_ended = false;
+    let_go(n, round - 2);
+    struct pfl_round *r = pfl_core_round_get(n, round);
+    pfl_core_note(n, PFL_NOTE_ROUND_STARTED, NULL);
+    pfl_core_stage(n, PFL_STAGE_VOTING);
+    pfl_strs_add(&candidates, n->addr);
+    for (size_t i = 0; i < n->peers.n; i++) {
+        const struct pfl_peer *p = n->peers.items[i];
+        if (p->alive && p->takes_part && !p->lapsed)
+            pfl_strs_add(&candidates, p->addr);
+    }
+    pfl_strs_sort(&candidates);
+    struct pfl_round_peer *me = pfl_round_get(r, n->addr);
+    me->voted = true;
+    pfl_vote_make(&n->rng, &candidates, n->trainset_size, &me->ballot);
+    pfl_core_gossip(n, "vote_train_set", round, &me->ballot);
+}
+
+void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
+{
+    const struct pfl_round *r = pfl_core_round(n, n->round);
+    for (size_t i = 0; r && i < n->peers.n; i++) {
+        const struct pfl_peer *p = n->peers.items[i];
+        if (!p->alive || !p->takes_part || p->lapsed)
+            continue;
+        const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
+        if (!row || !row->voted)
+            pfl_strs_add(ret, p->addr);
+    }
+}
+
+/* Heard of at some time in this experiment: a vote for a name that nobody ever heard of is a vote for nobody. */
+static bool name_counts(void *user, const char *name)
+{
+    const struct pfl_node *n = user;
+    const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(n, n->round), name);
+    return pfl_core_alive(user, name) || pfl_core_gone_why(n, name) || (row && row->voted);
+}
+
+static void note_lapsed(struct pfl_node *n, const struct pfl_strs *missing)
+{
+    for (size_t i = 0; i < missing->n; i++) {
+        struct pfl_peer *p = pfl_neighbours_find(&n->peers, missing->items[i]);
+        if (p)
+            p->lapsed = true;
+        pfl_core_note_text(n, PFL_NOTE_WARNING, missing->items[i], "no vote for round %d within %.0f s; it is not waited for any more",
+                           n->round, (double)n->set.vote_timeout / (double)PFL_SEC);
+    }
+}
+
+/* What came before the train set was known is judged now. */
+static void judge_early(struct pfl_node *n, struct pfl_round *r)
+{
+    bool member = pfl_round_is_member(r, n->addr);
+    for (size_t i = 0; i < r->n_peers; i++) {
+        struct pfl_round_peer *p = r->peers[i];
+        struct pfl_early e = p->early;
+        struct pfl_err err = {0};
+        p->early = (struct pfl_early){0};
+        if (!e.payload)
+            continue;
+        enum pfl_book_verdict v =
+            member ? pfl_book_check(&r->book, &r->members, &e.who, (int64_t)e.n_samples, &err) : PFL_BOOK_KNOWN;
+        if (v == PFL_BOOK_FITS)
+            pfl_core_contribute(n, r, p->addr, &e.who, e.payload, e.n_samples);
+        else if (v == PFL_BOOK_REFUSED)
+            pfl_core_refused(n, p->addr, err.msg);
+        pfl_payload_unref(e.payload);
+        pfl_strs_deinit(&e.who);
+    }
+}
+
+bool pfl_core_advance_vote(struct pfl_node *n)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    pfl_core_missing_votes(n, &missing);
+    if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
+        return false;
+    note_lapsed(n, &missing);
+
+    const struct pfl_strs **ballots = pfl_xcalloc(r->n_peers, sizeof(*ballots));
+    size_t n_ballots = 0;
+    for (size_t i = 0; i < r->n_peers; i++) {
+        if (r->peers[i]->voted)
+            ballots[n_ballots++] = &r->peers[i]->ballot;
+    }
+    pfl_vote_tally(ballots, n_ballots, n->trainset_size, name_counts, n, &r->train_set);
+    free(ballots);
+    pfl_strs_copy(&r->members, &r->train_set);
+    pfl_strs_sort(&r->members);
+    r->decided = true;
+    pfl_strs_copy(&pfl_core_note(n, PFL_NOTE_TRAIN_SET, NULL)->list, &r->train_set);
+    judge_early(n, r);
+    pfl_core_after_vote(n);
+    return true;
+}
