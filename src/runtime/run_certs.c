@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which certificates the nodes of a run use. Those made for the run come from a CA whose key is encrypted under a passphrase that was
- * never written anywhere, and is removed as soon as the last certificate is out: nobody can add a node to the federation later. */
+/* Which certificates the nodes of a run use. Those made for the run come from a CA whose key is encrypted under a passphrase that
+ * was never written anywhere, and is removed as soon as the last certificate is out: nobody can add a node to the federation later.
+ */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +53,8 @@ static enum pfl_rc issue(const struct pfl_ca *ca, const struct pfl_plan_node *no
 }
 
 /* A CA in `dir`, certificates for the nodes, and no CA key afterwards, whether it went well or not. */
-static enum pfl_rc make_certs(const char *dir, const char *ca_name, const struct pfl_plan_node *nodes, size_t n, struct pfl_err *err)
+static enum pfl_rc make_certs(const char *dir, const char *ca_name, const struct pfl_plan_node *nodes, size_t n,
+                              struct pfl_err *err)
 {
     PFL_AUTO(pfl_passphrase_freep) struct pfl_passphrase *pass = NULL;
     PFL_AUTO(pfl_ca_freep) struct pfl_ca *ca = NULL;
@@ -70,7 +72,8 @@ static enum pfl_rc make_certs(const char *dir, const char *ca_name, const struct
     return rc;
 }
 
-/* "ca.crt" of the federation is public: the impostor has it, and so can check whom it dials. Its own certificates are another CA's. */
+/* "ca.crt" of the federation is public: the impostor has it, and so can check whom it dials. Its own certificates are another CA's.
+ */
 static enum pfl_rc impostor_certs(struct pfl_plan *p, const struct pfl_run_opts *opts, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) char *ca_dir = pfl_fs_join(p->impostor.dir, "ca");

@@ -151,8 +151,9 @@ static void y_axis(struct pfl_buf *out, const struct pfl_chart *c, const struct 
         char text[32];
         double y = y_at(s, v);
         tick_text(c->unit, fabs(v) < s->step / 1e6 ? 0 : v, s->step, text, sizeof(text));
-        pfl_buf_printf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"t\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
-                       LEFT, y, W - RIGHT, LEFT - 8, y + 4, text);
+        pfl_buf_printf(
+            out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"t\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
+            LEFT, y, W - RIGHT, LEFT - 8, y + 4, text);
     }
 }
 
@@ -264,7 +265,8 @@ static bool range_of(const struct pfl_chart *c, double *lo, double *hi)
 
 static void empty_chart(struct pfl_buf *out)
 {
-    pfl_buf_printf(out, "<text class=\"t\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">no values</text>\n</svg></figure>\n", W / 2, H / 2);
+    pfl_buf_printf(out, "<text class=\"t\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">no values</text>\n</svg></figure>\n", W / 2,
+                   H / 2);
 }
 
 void pfl_chart_lines(struct pfl_buf *out, const struct pfl_chart *c)

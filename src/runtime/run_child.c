@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libuv starts processes but cannot ask for a parent-death signal, so a child is this same program once more, which asks for it and then
- * replaces itself by the node. Children are sessions of their own: Ctrl-C reaches the runner alone, which ends them in order. */
+/* libuv starts processes but cannot ask for a parent-death signal, so a child is this same program once more, which asks for it and
+ * then replaces itself by the node. Children are sessions of their own: Ctrl-C reaches the runner alone, which ends them in order.
+ */
 #include "runtime/run_child.h"
 
 #include <errno.h>
@@ -124,9 +125,8 @@ static int spawn(struct pfl_child *c, int log_fd)
     (void)snprintf(parent, sizeof(parent), "%ld", (long)getpid());
     char *args[] = {(char[]){"p2pfl"}, (char[]){"run"}, (char[]){"--as-child-of"}, parent, c->name, NULL};
     PFL_AUTO(pfl_freep) char **env = child_env();
-    uv_stdio_container_t io[] = {{.flags = UV_IGNORE},
-                                 {.flags = UV_INHERIT_FD, .data.fd = log_fd},
-                                 {.flags = UV_INHERIT_FD, .data.fd = log_fd}};
+    uv_stdio_container_t io[] = {
+        {.flags = UV_IGNORE}, {.flags = UV_INHERIT_FD, .data.fd = log_fd}, {.flags = UV_INHERIT_FD, .data.fd = log_fd}};
     uv_process_options_t o = {.file = "/proc/self/exe",
                               .args = args,
                               .env = env,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection per request keeps answers and requests together without numbering them: a command may take as long as a link does to
- * come up, and others go on meanwhile. A node that sends a line over the limit or no JSON loses its connection. */
+/* One connection per request keeps answers and requests together without numbering them: a command may take as long as a link does
+ * to come up, and others go on meanwhile. A node that sends a line over the limit or no JSON loses its connection. */
 #include "runtime/run_conn.h"
 
 #include <errno.h>

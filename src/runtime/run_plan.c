@@ -30,8 +30,8 @@ static enum pfl_rc unknown_example(const char *name, struct pfl_err *err)
     for (const struct pfl_example *e = pfl_examples; e->name; e++)
         pfl_strs_add(&names, e->name);
     const char *near = pfl_nearest(name, (const char *const *)names.items, names.n);
-    enum pfl_rc rc = pfl_err_set(err, PFL_NOT_FOUND, "'%s' is neither a file nor an example%s%s%s; 'p2pfl examples' lists them", pfl_q(name),
-                                 near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
+    enum pfl_rc rc = pfl_err_set(err, PFL_NOT_FOUND, "'%s' is neither a file nor an example%s%s%s; 'p2pfl examples' lists them",
+                                 pfl_q(name), near ? " (did you mean '" : "", near ? near : "", near ? "'?)" : "");
     pfl_strs_deinit(&names);
     return rc;
 }
@@ -98,6 +98,7 @@ static enum pfl_rc apply_options(struct pfl_plan *p, const struct pfl_run_opts *
         char text[24];
         (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)o->seed);
         c->seed = o->seed;
+        c->learner.part_seed = 0;
         c->learner.has_model_seed = false;
         override(p, "--seed", text);
     }
@@ -238,7 +239,8 @@ static enum pfl_rc write_node(const struct pfl_plan *p, const struct pfl_run_opt
     c.settings.seed = p->cfg.seed;
     c.learner.part_index = index;
     c.learner.part_count = p->cfg.nodes;
-    c.learner.part_seed = p->cfg.seed;
+    if (c.learner.part_seed == 0)
+        c.learner.part_seed = p->cfg.seed;
     if (!c.learner.has_model_seed) {
         c.learner.has_model_seed = true;
         c.learner.model_seed = p->cfg.seed;

@@ -8,9 +8,9 @@
 #include "config/experiment.h"
 
 struct pfl_run_opts {
-    const char *experiment; /* an example's name or a file's path */
-    const char *out;        /* run folder; NULL: runs/<name>-<UTC time> */
-    const char *topology, *data, *certs; /* NULL: as the experiment says */
+    const char *experiment;                        /* an example's name or a file's path */
+    const char *out;                               /* run folder; NULL: runs/<name>-<UTC time> */
+    const char *topology, *data, *certs;           /* NULL: as the experiment says */
     unsigned rounds, epochs, nodes, trainset_size; /* 0: as the experiment says */
     bool has_seed;
     uint64_t seed;
@@ -36,15 +36,15 @@ struct pfl_plan {
 enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_plan_deinit(struct pfl_plan *p);
 
-/** Certificates of a run (run_certs.c): named by the experiment, in a folder the user gave, or made now by a CA of the run, whose key
- *  exists only while they are issued. ssl is what goes into node i's node.yaml; pfl_plan_ssl_deinit it. */
+/** Certificates of a run (run_certs.c): named by the experiment, in a folder the user gave, or made now by a CA of the run, whose
+ * key exists only while they are issued. ssl is what goes into node i's node.yaml; pfl_plan_ssl_deinit it. */
 enum pfl_rc pfl_plan_certs(struct pfl_plan *p, const struct pfl_run_opts *opts, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_plan_ssl(const struct pfl_plan *p, const struct pfl_run_opts *opts, const struct pfl_plan_node *node,
                          struct pfl_ssl_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_plan_ssl_deinit(struct pfl_ssl_config *ssl);
 
-/** A block of n free loopback ports (run_ports.c), the same for the same seed where they are free, since addresses order the nodes and
- *  seed their votes. *ret_lock keeps other runs off the block until it is closed. */
+/** A block of n free loopback ports (run_ports.c), the same for the same seed where they are free, since addresses order the nodes
+ * and seed their votes. *ret_lock keeps other runs off the block until it is closed. */
 enum pfl_rc pfl_plan_ports(uint64_t seed, unsigned n, uint16_t *ret_first, int *ret_lock, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

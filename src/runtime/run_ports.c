@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ports for a run: below the range that the kernel hands out by itself, so nobody takes one by chance between our look and the node's
- * bind. All have five digits, so addresses sort as numbers do. */
+/* Ports for a run: below the range that the kernel hands out by itself, so nobody takes one by chance between our look and the
+ * node's bind. All have five digits, so addresses sort as numbers do. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

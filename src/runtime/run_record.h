@@ -43,13 +43,13 @@ struct pfl_rec_node {
     char *stage;          /* owned */
     char *waiting_for;    /* owned or NULL */
     int64_t pid;
-    int32_t round;     /* current; -1 before the first */
+    int32_t round; /* current; -1 before the first */
     unsigned rounds_done;
     bool started, learning, finished, stopped;
-    char *lost;        /* owned: why it ended before its time; NULL: it did not */
-    double accuracy, loss; /* the latest own evaluation; NaN before it */
-    double final_t;        /* Unix seconds of learning_finished */
-    char digest[PFL_RECORD_DIGEST_MAX]; /* of the final model, "" before the end */
+    char *lost;                              /* owned: why it ended before its time; NULL: it did not */
+    double accuracy, loss;                   /* the latest own evaluation; NaN before it */
+    double final_t;                          /* Unix seconds of learning_finished */
+    char digest[PFL_RECORD_DIGEST_MAX];      /* of the final model, "" before the end */
     char file_digest[PFL_RECORD_DIGEST_MAX]; /* SHA-256 of its models/final.safetensors, as the runner read it */
     struct pfl_rec_counters counters;
     uint64_t rss_kb;
@@ -60,7 +60,7 @@ struct pfl_rec_node {
 /** One direction of a link: what `node` saw of its neighbour. */
 struct pfl_rec_link {
     char *node, *address, *identity, *fingerprint, *tls, *cipher, *expires; /* owned, "" where unknown */
-    char *lost; /* owned: the reason; NULL: it stood to the end */
+    char *lost;                                                             /* owned: the reason; NULL: it stood to the end */
     double t;
 };
 struct pfl_rec_refusal {
@@ -80,15 +80,15 @@ struct pfl_rec_remarks {
 
 struct pfl_record {
     char *title, *experiment, *topology, *versions; /* owned, "" where unset */
-    char *config_text;       /* owned: the experiment file as it was run */
-    char *final_model, *run_dir; /* owned or NULL */
+    char *config_text;                              /* owned: the experiment file as it was run */
+    char *final_model, *run_dir;                    /* owned or NULL */
     unsigned rounds, epochs, trainset_size;
     uint64_t seed;
     bool tls;
     double start_t, learn_t, end_t; /* Unix seconds; 0: not yet. learn_t: when the first node began */
     bool interrupted;
-    bool finished;  /* every node that was not lost finished, models are equal and nobody got in who should not */
-    bool identical; /* set by pfl_record_close */
+    bool finished;              /* every node that was not lost finished, models are equal and nobody got in who should not */
+    bool identical;             /* set by pfl_record_close */
     struct pfl_rec_node *nodes; /* owned */
     size_t n_nodes;
     struct pfl_rec_link *links; /* owned */

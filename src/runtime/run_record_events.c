@@ -39,8 +39,7 @@ static void list_of(const json_t *e, const char *key, struct pfl_strs *out)
     const json_t *a = json_object_get(e, key), *v;
     size_t i;
     pfl_strs_deinit(out);
-    json_array_foreach(a, i, v)
-    {
+    json_array_foreach (a, i, v) {
         if (json_is_string(v) && out->n < PFL_RECORD_LIST_MAX)
             pfl_strs_add(out, json_string_value(v));
     }

@@ -95,8 +95,8 @@ static void models_line(const struct pfl_record *r, struct pfl_buf *out)
         }
     }
     if (r->identical)
-        pfl_buf_printf(out, "<p class=\"hash\">All %zu final models are identical, byte for byte: SHA-256 <code>%.64s</code></p>\n", n,
-                       digest);
+        pfl_buf_printf(out, "<p class=\"hash\">All %zu final models are identical, byte for byte: SHA-256 <code>%.64s</code></p>\n",
+                       n, digest);
     else if (n > 0)
         pfl_buf_append_str(out, "<p class=\"callout bad\"><b>The final models are not all the same</b>; the table of nodes below "
                                 "tells them apart.</p>\n");
@@ -195,10 +195,10 @@ static void charts(const struct pfl_record *r, struct pfl_buf *out)
     one_chart(r, out, TEST_ACCURACY,
               (struct pfl_chart){
                   .title = "Test accuracy", .note = "0 is the initial model", .x_label = "after round", .unit = PFL_CHART_PERCENT});
-    one_chart(r, out, TEST_LOSS, (struct pfl_chart){.title = "Test loss", .note = "0 is the initial model", .x_label = "after round"});
+    one_chart(r, out, TEST_LOSS,
+              (struct pfl_chart){.title = "Test loss", .note = "0 is the initial model", .x_label = "after round"});
     one_chart(r, out, FIT_LOSS,
-              (struct pfl_chart){
-                  .title = "Training loss", .note = "each node on its own data", .x_label = "round", .x_first = 1});
+              (struct pfl_chart){.title = "Training loss", .note = "each node on its own data", .x_label = "round", .x_first = 1});
     one_chart(r, out, BYTES,
               (struct pfl_chart){.title = "Bytes sent",
                                  .note = "round 1 includes getting to know each other",
@@ -236,10 +236,11 @@ static void footer(const struct pfl_record *r, struct pfl_buf *out)
 
 void pfl_report_html(const struct pfl_record *r, struct pfl_buf *out)
 {
-    pfl_buf_append_str(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-                            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-                            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
-                            "<title>");
+    pfl_buf_append_str(out,
+                       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+                       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
+                       "<title>");
     pfl_html_text(out, r->title);
     pfl_buf_append_str(out, " – p2pfl</title>\n<style>\n" PFL_REPORT_STYLE "</style>\n</head>\n<body>\n<main>\n");
     headline(r, out);

@@ -50,9 +50,10 @@ static void node_row(const struct pfl_rec_node *n, struct pfl_buf *out)
 
 void pfl_report_nodes(const struct pfl_record *r, struct pfl_buf *out)
 {
-    pfl_buf_append_str(out, "<h2>Nodes</h2>\n<div class=\"scroll\"><table><thead><tr><th>Node</th><th>Address</th><th class=\"n\">Accuracy</th>"
-                            "<th class=\"n\">Loss</th><th class=\"n\">Rounds</th><th class=\"n\">Sent</th><th class=\"n\">Received</th>"
-                            "<th class=\"n\">Messages</th><th class=\"n\">Memory</th><th>Model SHA-256</th><th>State</th></tr></thead>\n");
+    pfl_buf_append_str(
+        out, "<h2>Nodes</h2>\n<div class=\"scroll\"><table><thead><tr><th>Node</th><th>Address</th><th class=\"n\">Accuracy</th>"
+             "<th class=\"n\">Loss</th><th class=\"n\">Rounds</th><th class=\"n\">Sent</th><th class=\"n\">Received</th>"
+             "<th class=\"n\">Messages</th><th class=\"n\">Memory</th><th>Model SHA-256</th><th>State</th></tr></thead>\n");
     for (size_t i = 0; i < r->n_nodes; i++)
         node_row(&r->nodes[i], out);
     pfl_buf_append_str(out, "</table></div>\n");
@@ -143,8 +144,9 @@ static double round_end(const struct pfl_record *r, size_t round)
 
 void pfl_report_rounds(const struct pfl_record *r, struct pfl_buf *out)
 {
-    pfl_buf_append_str(out, "<h2>Rounds</h2>\n<div class=\"scroll\"><table><thead><tr><th class=\"n\">Round</th><th>Train set</th>"
-                            "<th>Went into the model</th><th>Left out</th><th>Model after it</th><th class=\"n\">Time</th></tr></thead>\n");
+    pfl_buf_append_str(
+        out, "<h2>Rounds</h2>\n<div class=\"scroll\"><table><thead><tr><th class=\"n\">Round</th><th>Train set</th>"
+             "<th>Went into the model</th><th>Left out</th><th>Model after it</th><th class=\"n\">Time</th></tr></thead>\n");
     double before = r->learn_t;
     for (size_t round = 0; round < r->rounds; round++) {
         static const struct pfl_strs none;
@@ -192,13 +194,15 @@ static void link_row(const struct pfl_record *r, const struct pfl_rec_link *l, s
 void pfl_report_links(const struct pfl_record *r, struct pfl_buf *out)
 {
     pfl_buf_append_str(out, "<h2>Links</h2>\n");
-    pfl_buf_append_str(out, r->tls ? "<p class=\"note\">Each row is what one node verified about a neighbour: the certificate that the "
-                                     "neighbour proved to own, and how the connection to it was protected.</p>\n"
-                                   : "<p class=\"note\">Plaintext links: no certificate was asked for.</p>\n");
+    pfl_buf_append_str(out,
+                       r->tls ? "<p class=\"note\">Each row is what one node verified about a neighbour: the certificate that the "
+                                "neighbour proved to own, and how the connection to it was protected.</p>\n"
+                              : "<p class=\"note\">Plaintext links: no certificate was asked for.</p>\n");
     if (r->n_links > LINKS_OPEN_MAX)
         pfl_buf_printf(out, "<details><summary>%zu links</summary>", r->n_links);
-    pfl_buf_append_str(out, "<div class=\"scroll\"><table><thead><tr><th>Node</th><th>Neighbour</th><th>Certificate identity</th>"
-                            "<th>Fingerprint (SHA-256)</th><th>Protocol</th><th>Cipher</th><th>Valid until</th><th>Link</th></tr></thead>\n");
+    pfl_buf_append_str(
+        out, "<div class=\"scroll\"><table><thead><tr><th>Node</th><th>Neighbour</th><th>Certificate identity</th>"
+             "<th>Fingerprint (SHA-256)</th><th>Protocol</th><th>Cipher</th><th>Valid until</th><th>Link</th></tr></thead>\n");
     for (size_t i = 0; i < r->n_links; i++)
         link_row(r, &r->links[i], out);
     if (r->n_links == 0)
@@ -225,8 +229,9 @@ void pfl_report_refusals(const struct pfl_record *r, struct pfl_buf *out)
         pfl_buf_append_str(out, "<p class=\"sub\">Nobody was refused.</p>\n");
         return;
     }
-    pfl_buf_append_str(out, "<div class=\"scroll\"><table><thead><tr><th class=\"n\">At</th><th>By</th><th>Who</th><th>From</th><th>Why"
-                            "</th></tr></thead>\n");
+    pfl_buf_append_str(out,
+                       "<div class=\"scroll\"><table><thead><tr><th class=\"n\">At</th><th>By</th><th>Who</th><th>From</th><th>Why"
+                       "</th></tr></thead>\n");
     for (size_t i = 0; i < r->n_refusals; i++) {
         const struct pfl_rec_refusal *x = &r->refusals[i];
         pfl_buf_append_str(out, "<tr>");
@@ -244,8 +249,11 @@ static void remarks_table(const struct pfl_record *r, const struct pfl_rec_remar
 {
     if (l->n == 0)
         return;
-    pfl_buf_printf(out, "<h2>%s</h2>\n<div class=\"scroll\"><table><thead><tr><th class=\"n\">At</th><th class=\"n\">Round</th><th>Node says"
-                        "</th><th>About</th><th>What</th></tr></thead>\n", title);
+    pfl_buf_printf(
+        out,
+        "<h2>%s</h2>\n<div class=\"scroll\"><table><thead><tr><th class=\"n\">At</th><th class=\"n\">Round</th><th>Node says"
+        "</th><th>About</th><th>What</th></tr></thead>\n",
+        title);
     for (size_t i = 0; i < l->n; i++) {
         const struct pfl_rec_remark *x = &l->items[i];
         pfl_buf_append_str(out, "<tr>");

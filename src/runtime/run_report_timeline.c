@@ -14,9 +14,14 @@ static const struct {
     const char *stage, *what;
     unsigned colour;
 } stages[] = {
-    {"training", "training", 0},          {"evaluating", "evaluating", 5}, {"aggregating", "aggregating", 2},
-    {"voting", "voting", 6},              {"waiting", "waiting", 7},       {"syncing", "spreading the model", 3},
-    {"starting", "getting the model", 1}, {"finishing", "finishing", 4},
+    {"training", "training", 0},
+    {"evaluating", "evaluating", 5},
+    {"aggregating", "aggregating", 2},
+    {"voting", "voting", 6},
+    {"waiting", "waiting", 7},
+    {"syncing", "spreading the model", 3},
+    {"starting", "getting the model", 1},
+    {"finishing", "finishing", 4},
 };
 
 static int stage_index(const char *stage)
@@ -59,8 +64,14 @@ static void axis(const struct pfl_record *r, struct pfl_buf *out, double seconds
     size_t bottom = TOP + r->n_nodes * (ROW + GAP);
     for (double s = 0; s <= seconds * 1.0001; s += step) {
         double x = LEFT + (W - LEFT - RIGHT) * s / seconds;
-        pfl_buf_printf(out, "<path class=\"grid\" d=\"M%.1f %dV%zu\"/><text class=\"t\" x=\"%.1f\" y=\"%zu\" text-anchor=\"middle\">%.*f</text>\n",
-                       x, TOP, bottom, x, bottom + 14, step >= 1 ? 0 : step >= 0.1 ? 1 : 2, s);
+        pfl_buf_printf(
+            out,
+            "<path class=\"grid\" d=\"M%.1f %dV%zu\"/><text class=\"t\" x=\"%.1f\" y=\"%zu\" text-anchor=\"middle\">%.*f</text>\n",
+            x, TOP, bottom, x, bottom + 14,
+            step >= 1     ? 0
+            : step >= 0.1 ? 1
+                          : 2,
+            s);
     }
     pfl_buf_printf(out, "<text class=\"t\" x=\"%d\" y=\"%zu\" text-anchor=\"middle\">seconds of learning</text>\n",
                    LEFT + (W - LEFT - RIGHT) / 2, bottom + 32);
@@ -89,8 +100,10 @@ void pfl_report_timeline(const struct pfl_record *r, struct pfl_buf *out)
     if (seconds <= 0 || r->stages.n == 0)
         return;
     size_t height = TOP + r->n_nodes * (ROW + GAP) + BOTTOM;
-    pfl_buf_printf(out, "<figure><figcaption>Where the time went</figcaption>\n<svg viewBox=\"0 0 %d %zu\" role=\"img\" "
-                        "aria-label=\"Where the time went\">\n", W, height);
+    pfl_buf_printf(out,
+                   "<figure><figcaption>Where the time went</figcaption>\n<svg viewBox=\"0 0 %d %zu\" role=\"img\" "
+                   "aria-label=\"Where the time went\">\n",
+                   W, height);
     axis(r, out, seconds);
     spans(r, out, t0, t0 + seconds);
     pfl_buf_append_str(out, "</svg>\n<p class=\"legend\">");

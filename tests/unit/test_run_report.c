@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: runtime */
-/* The record of a run, its summary and its report, from recorded events and from hostile ones. With an argument the program writes the
- * report of an event file instead of testing: for looking at it. */
+/* The record of a run, its summary and its report, from recorded events and from hostile ones. With an argument the program writes
+ * the report of an event file instead of testing: for looking at it. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -116,9 +116,10 @@ static void test_record_event__others_metrics__are_not_taken_for_own(void **stat
 static void finish(struct pfl_record *r, const char *node, const char *digest)
 {
     char line[256];
-    (void)snprintf(line, sizeof(line),
-                   "{\"node\":\"%s\",\"event\":\"learning_finished\",\"t\":9,\"rounds\":2,\"accuracy\":0.9,\"loss\":0.2,\"digest\":\"%s\"}",
-                   node, digest);
+    (void)snprintf(
+        line, sizeof(line),
+        "{\"node\":\"%s\",\"event\":\"learning_finished\",\"t\":9,\"rounds\":2,\"accuracy\":0.9,\"loss\":0.2,\"digest\":\"%s\"}",
+        node, digest);
     assert_true(feed(r, line));
 }
 
@@ -247,7 +248,8 @@ static void test_summary_text__recorded_run__says_what_people_ask(void **state)
     const char *text = pfl_buf_cstr(&out);
     assert_non_null(strstr(text, "accuracy 87.5 %"));
     assert_non_null(strstr(text, "all 4 models are identical: sha256 "));
-    assert_non_null(strstr(text, "refused: node-1 turned away 'spiffe://p2pfl/node/mallory' (127.0.0.1:53122): certificate is signed by"));
+    assert_non_null(
+        strstr(text, "refused: node-1 turned away 'spiffe://p2pfl/node/mallory' (127.0.0.1:53122): certificate is signed by"));
     pfl_record_free(r);
 }
 
@@ -296,7 +298,8 @@ static void test_report__hostile_text_everywhere__stays_text(void **state)
         "\"event\":\"started\",\"address\":\"X\"",
         "\"event\":\"learning_started\",\"rounds\":1,\"t\":1",
         "\"event\":\"stage\",\"stage\":\"X\",\"t\":1,\"round\":0",
-        "\"event\":\"neighbour\",\"address\":\"X\",\"identity\":\"X\",\"fingerprint\":\"X\",\"tls\":\"X\",\"cipher\":\"X\",\"expires\":\"X\"",
+        "\"event\":\"neighbour\",\"address\":\"X\",\"identity\":\"X\",\"fingerprint\":\"X\",\"tls\":\"X\",\"cipher\":\"X\","
+        "\"expires\":\"X\"",
         "\"event\":\"neighbour_lost\",\"address\":\"X\",\"reason\":\"X\"",
         "\"event\":\"refused\",\"peer\":\"X\",\"remote\":\"X\",\"reason\":\"X\"",
         "\"event\":\"train_set\",\"round\":0,\"members\":[\"X\"]",
@@ -363,9 +366,15 @@ static void test_chart_value__units__read_well(void **state)
         double v;
         const char *want;
     } rows[] = {
-        {PFL_CHART_PERCENT, 0.8749, "87.5 %"}, {PFL_CHART_BYTES, 941, "941 B"},         {PFL_CHART_BYTES, 12345678, "12.3 MB"},
-        {PFL_CHART_BYTES, 2e6, "2 MB"},        {PFL_CHART_COUNT, 1234567, "1,234,567"}, {PFL_CHART_COUNT, 12, "12"},
-        {PFL_CHART_NUMBER, 0.12345, "0.123"},  {PFL_CHART_COUNT, -3, "0"},              {PFL_CHART_NUMBER, NAN, "–"},
+        {PFL_CHART_PERCENT, 0.8749, "87.5 %"},
+        {PFL_CHART_BYTES, 941, "941 B"},
+        {PFL_CHART_BYTES, 12345678, "12.3 MB"},
+        {PFL_CHART_BYTES, 2e6, "2 MB"},
+        {PFL_CHART_COUNT, 1234567, "1,234,567"},
+        {PFL_CHART_COUNT, 12, "12"},
+        {PFL_CHART_NUMBER, 0.12345, "0.123"},
+        {PFL_CHART_COUNT, -3, "0"},
+        {PFL_CHART_NUMBER, NAN, "–"},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
         char text[32];
