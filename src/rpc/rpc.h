@@ -14,9 +14,23 @@
 
 /** gRPC status codes, by their numbers in the gRPC specification. */
 enum pfl_grpc_code {
-    PFL_GRPC_OK = 0, PFL_GRPC_CANCELLED, PFL_GRPC_UNKNOWN, PFL_GRPC_INVALID_ARGUMENT, PFL_GRPC_DEADLINE_EXCEEDED, PFL_GRPC_NOT_FOUND,
-    PFL_GRPC_ALREADY_EXISTS, PFL_GRPC_PERMISSION_DENIED, PFL_GRPC_RESOURCE_EXHAUSTED, PFL_GRPC_FAILED_PRECONDITION, PFL_GRPC_ABORTED,
-    PFL_GRPC_OUT_OF_RANGE, PFL_GRPC_UNIMPLEMENTED, PFL_GRPC_INTERNAL, PFL_GRPC_UNAVAILABLE, PFL_GRPC_DATA_LOSS, PFL_GRPC_UNAUTHENTICATED,
+    PFL_GRPC_OK = 0,
+    PFL_GRPC_CANCELLED,
+    PFL_GRPC_UNKNOWN,
+    PFL_GRPC_INVALID_ARGUMENT,
+    PFL_GRPC_DEADLINE_EXCEEDED,
+    PFL_GRPC_NOT_FOUND,
+    PFL_GRPC_ALREADY_EXISTS,
+    PFL_GRPC_PERMISSION_DENIED,
+    PFL_GRPC_RESOURCE_EXHAUSTED,
+    PFL_GRPC_FAILED_PRECONDITION,
+    PFL_GRPC_ABORTED,
+    PFL_GRPC_OUT_OF_RANGE,
+    PFL_GRPC_UNIMPLEMENTED,
+    PFL_GRPC_INTERNAL,
+    PFL_GRPC_UNAVAILABLE,
+    PFL_GRPC_DATA_LOSS,
+    PFL_GRPC_UNAUTHENTICATED,
 };
 const char *pfl_grpc_code_name(int code); /* "UNAVAILABLE" */
 struct pfl_rpc_status {
@@ -26,8 +40,8 @@ struct pfl_rpc_status {
 
 /** What is known of the other side of a connection. */
 struct pfl_rpc_peer {
-    char remote[PFL_ADDR_MAX + 16]; /* "127.0.0.1:53422" or "unix" */
-    struct pfl_identity *identity;  /* borrowed for the connection's life; NULL on plaintext */
+    char remote[PFL_ADDR_MAX + 16];   /* "127.0.0.1:53422" or "unix" */
+    struct pfl_identity *identity;    /* borrowed for the connection's life; NULL on plaintext */
     const char *tls_version, *cipher; /* "TLSv1.3", "TLS_AES_128_GCM_SHA256"; NULL on plaintext */
 };
 
@@ -41,9 +55,11 @@ struct pfl_rpc_body {
 
 /* ---- server ---- */
 struct pfl_rpc_server;
-struct pfl_rpc_call; /* one request being answered; valid until reply or fail is called on it, also when its connection is gone by then */
+struct pfl_rpc_call; /* one request being answered; valid until reply or fail is called on it, also when its connection is gone by
+                        then */
 
-typedef void (*pfl_rpc_handler)(void *user, struct pfl_rpc_call *call, struct pfl_blob *request); /* request borrowed: ref to keep */
+typedef void (*pfl_rpc_handler)(void *user, struct pfl_rpc_call *call,
+                                struct pfl_blob *request); /* request borrowed: ref to keep */
 struct pfl_rpc_method {
     const char *path; /* "/node.NodeServices/send" */
     pfl_rpc_handler handler;
@@ -51,8 +67,8 @@ struct pfl_rpc_method {
 };
 struct pfl_rpc_server_opts {
     uv_loop_t *loop;
-    const char *address;      /* parsed by pfl_addr_parse; port 0 or a bare host picks a free port */
-    struct pfl_tls *tls;      /* a reference is taken. NULL: plaintext, allowed on loopback and unix only (else INVALID) */
+    const char *address; /* parsed by pfl_addr_parse; port 0 or a bare host picks a free port */
+    struct pfl_tls *tls; /* a reference is taken. NULL: plaintext, allowed on loopback and unix only (else INVALID) */
     const struct pfl_rpc_method *methods; /* copied */
     size_t n_methods;
     void *user;
@@ -62,19 +78,23 @@ struct pfl_rpc_server_opts {
     void (*on_refused)(void *user, const char *peer, const char *remote, const char *reason);
     unsigned connections_max, connections_per_ip_max, streams_max; /* 0: defaults in rpc/limits.h */
     pfl_ns handshake_timeout, idle_ping_period;                    /* 0: defaults */
-    bool health, reflection; /* serve grpc.health.v1 and grpc.reflection.v1/v1alpha */
+    bool health, reflection;                                       /* serve grpc.health.v1 and grpc.reflection.v1/v1alpha */
 };
-enum pfl_rc pfl_rpc_server_new(const struct pfl_rpc_server_opts *opts, struct pfl_rpc_server **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_rpc_server_new(const struct pfl_rpc_server_opts *opts, struct pfl_rpc_server **ret,
+                               struct pfl_err *err) PFL_WARN_UNUSED;
 const char *pfl_rpc_server_address(const struct pfl_rpc_server *s); /* with the real port */
-void pfl_rpc_server_set_tls(struct pfl_rpc_server *s, struct pfl_tls *tls); /* for new connections; old ones are drained with GOAWAY */
+void pfl_rpc_server_set_tls(struct pfl_rpc_server *s,
+                            struct pfl_tls *tls); /* for new connections; old ones are drained with GOAWAY */
 /** GOAWAY, calls in flight get `grace` to end, then everything is closed; `closed` is called last and frees are done. */
 void pfl_rpc_server_close(struct pfl_rpc_server *s, pfl_ns grace, void (*closed)(void *user), void *user);
 /** Closes every connection of peers for which match() says so, with a reason for the log. Returns how many. */
-unsigned pfl_rpc_server_drop(struct pfl_rpc_server *s, bool (*match)(void *user, const struct pfl_rpc_peer *), void *user, const char *reason);
+unsigned pfl_rpc_server_drop(struct pfl_rpc_server *s, bool (*match)(void *user, const struct pfl_rpc_peer *), void *user,
+                             const char *reason);
 
 const struct pfl_rpc_peer *pfl_rpc_call_peer(const struct pfl_rpc_call *c);
 pfl_ns pfl_rpc_call_deadline(const struct pfl_rpc_call *c); /* monotonic; PFL_NEVER where none */
-bool pfl_rpc_call_alive(const struct pfl_rpc_call *c); /* false: the caller is gone; reply or fail must still be called, it only frees */
+bool pfl_rpc_call_alive(
+    const struct pfl_rpc_call *c); /* false: the caller is gone; reply or fail must still be called, it only frees */
 /** Each ends the call (the handler must end with one of them, at once or later). body may be NULL for an empty message. */
 void pfl_rpc_call_reply(struct pfl_rpc_call *c, const struct pfl_rpc_body *body);
 void pfl_rpc_call_fail(struct pfl_rpc_call *c, int code, const char *fmt, ...) PFL_PRINTF(3, 4);
@@ -83,25 +103,27 @@ void pfl_rpc_call_fail(struct pfl_rpc_call *c, int code, const char *fmt, ...) P
 struct pfl_rpc_channel;
 struct pfl_rpc_channel_opts {
     uv_loop_t *loop;
-    const char *target; /* address to dial */
+    const char *target;  /* address to dial */
     struct pfl_tls *tls; /* a reference; NULL: plaintext, loopback and unix only */
     void *user;
     /** After TLS and certificate checks, before the first call: false with *err refuses the peer (wrong identity). May be NULL. */
     bool (*check_peer)(void *user, const struct pfl_rpc_peer *peer, struct pfl_err *err);
     /** up true: ready; false: lost or could not be made, with the reason in words (certificate reasons included). */
     void (*on_state)(void *user, bool up, const struct pfl_rpc_peer *peer, enum pfl_rc rc, const char *reason);
-    size_t response_limit; /* 0: 4 MiB */
+    size_t response_limit;                            /* 0: 4 MiB */
     pfl_ns connect_timeout, backoff_min, backoff_max; /* 0: 10 s, 200 ms, 10 s; jitter 20 % */
 };
-enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *opts, struct pfl_rpc_channel **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *opts, struct pfl_rpc_channel **ret,
+                                struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_rpc_channel_connect(struct pfl_rpc_channel *c); /* dial now, also out of back-off; else the first call dials */
 const struct pfl_rpc_peer *pfl_rpc_channel_peer(const struct pfl_rpc_channel *c); /* NULL while not connected */
 void pfl_rpc_channel_set_tls(struct pfl_rpc_channel *c, struct pfl_tls *tls);
 /** response is a blob (borrowed, NULL unless status is OK). Called exactly once for each call, never from within pfl_rpc_call. */
 typedef void (*pfl_rpc_done)(void *user, const struct pfl_rpc_status *status, struct pfl_blob *response);
-/** Unary. timeout > 0 becomes grpc-timeout and is kept here too. A call while disconnected dials and waits for that one attempt; in back-off
- *  it fails at once with UNAVAILABLE and the last reason. */
-void pfl_rpc_channel_call(struct pfl_rpc_channel *c, const char *path, const struct pfl_rpc_body *body, pfl_ns timeout, pfl_rpc_done done, void *user);
+/** Unary. timeout > 0 becomes grpc-timeout and is kept here too. A call while disconnected dials and waits for that one attempt; in
+ * back-off it fails at once with UNAVAILABLE and the last reason. */
+void pfl_rpc_channel_call(struct pfl_rpc_channel *c, const char *path, const struct pfl_rpc_body *body, pfl_ns timeout,
+                          pfl_rpc_done done, void *user);
 /** Calls in flight end with CANCELLED; GOAWAY; closed last. */
 void pfl_rpc_channel_close(struct pfl_rpc_channel *c, void (*closed)(void *user), void *user);
 

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What context.c, session.c and bio.c share. Not for other layers. */
+#ifndef PFL_TLS_IMPL_H
+#define PFL_TLS_IMPL_H
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+
+#include "pki/verify.h"
+#include "tls/context.h"
+
+enum {
+    PFL_TLS_HEAD_MAX = 16,         /* first bytes from a peer that are kept, to say what they are when they are not TLS */
+    PFL_TLS_READ_AHEAD = 64 << 10, /* bytes that one read from the socket may take in: several records */
+};
+
+struct pfl_tls {
+    atomic_uint refs;
+    bool tls12_allowed;
+    struct pfl_trust *trust;                                /* owned */
+    SSL_CTX *server, *client;                               /* owned */
+    BIO_METHOD *bio;                                        /* owned */
+    struct pfl_identity *server_identity, *client_identity; /* owned */
+};
+
+/** The callbacks that context.c puts into its SSL_CTXs; the SSL's application data is its session. */
+int pfl_tls_session_verify(X509_STORE_CTX *ctx, void *unused);
+int pfl_tls_session_client_hello(SSL *ssl, int *alert, void *unused);
+int pfl_tls_session_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len, const unsigned char *in, unsigned in_len,
+                         void *unused);
+
+/** A socket BIO that never raises SIGPIPE and that remembers the first bytes from the peer. */
+struct pfl_tls_socket {
+    int fd;
+    uint8_t head[PFL_TLS_HEAD_MAX];
+    size_t head_len;
+    int errnum; /* of the last failed read or write; 0: none. EPIPE and ECONNRESET end up here */
+};
+BIO_METHOD *pfl_tls_bio_method_new(void);
+
+#endif
