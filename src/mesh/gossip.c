@@ -114,8 +114,12 @@ void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *bo
         o->cap = o->cap ? 2 * o->cap : 16;
         o->items = pfl_xrealloc(o->items, o->cap * sizeof(*o->items));
     }
-    o->items[o->n++] = (struct pfl_parcel){
-        .id = id, .to = pfl_xstrdup(to), .body = pfl_scatter_ref(body), .attempts = id ? 1 : 0, .due = due, .expendable = expendable};
+    o->items[o->n++] = (struct pfl_parcel){.id = id,
+                                           .to = pfl_xstrdup(to),
+                                           .body = pfl_scatter_ref(body),
+                                           .attempts = id ? 1 : 0,
+                                           .due = due,
+                                           .expendable = expendable};
 }
 
 bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts)

@@ -29,11 +29,11 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash);
 
 /** A message on its way to one neighbour, or waiting to be sent to it again. */
 struct pfl_parcel {
-    uint64_t id; /* of the SEND; 0: waiting */
-    char *to;    /* owned */
+    uint64_t id;              /* of the SEND; 0: waiting */
+    char *to;                 /* owned */
     struct pfl_scatter *body; /* a reference */
     unsigned attempts;
-    pfl_ns due;   /* waiting: not before */
+    pfl_ns due;      /* waiting: not before */
     bool expendable; /* not sent again: the next beat replaces a lost one */
 };
 struct pfl_outbox {

@@ -27,11 +27,11 @@ struct pfl_peer_call {
 struct pfl_peer {
     char *addr; /* owned */
     enum pfl_link_state link;
-    bool alive;      /* counts as a node of the network: linked or heard of, not evicted */
-    bool ours;       /* sent a Hello: speaks what our nodes add */
-    bool opening;    /* an OPEN is under way */
-    bool asked;      /* that OPEN asks for the link by a handshake of ours */
-    bool accepted;   /* its own handshake was granted while ours was under way */
+    bool alive;    /* counts as a node of the network: linked or heard of, not evicted */
+    bool ours;     /* sent a Hello: speaks what our nodes add */
+    bool opening;  /* an OPEN is under way */
+    bool asked;    /* that OPEN asks for the link by a handshake of ours */
+    bool accepted; /* its own handshake was granted while ours was under way */
     pfl_ns last_heard, alive_since;
     pfl_ns retry_at, backoff; /* SUSPECT and not opening: when to dial again */
     pfl_ns granted_at;        /* when a handshake of its was granted last; 0: never */

@@ -161,8 +161,8 @@ static void expire(struct pfl_offers *o, pfl_ns now)
     }
 }
 
-bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from, const struct pfl_strs *contributors,
-                     pfl_ns now, pfl_ns until)
+bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from,
+                     const struct pfl_strs *contributors, pfl_ns now, pfl_ns until)
 {
     static const struct pfl_strs none = {0};
     const struct pfl_strs *who = contributors ? contributors : &none;

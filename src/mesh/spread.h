@@ -64,8 +64,8 @@ struct pfl_offers {
 };
 void pfl_offers_deinit(struct pfl_offers *o);
 /** True: `from` may send; the mark is made or renewed. False: somebody else is sending that or a part of it, or too many are. */
-bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from, const struct pfl_strs *contributors,
-                     pfl_ns now, pfl_ns until);
+bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from,
+                     const struct pfl_strs *contributors, pfl_ns now, pfl_ns until);
 void pfl_offers_arrived(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from);
 void pfl_offers_forget(struct pfl_offers *o, const char *from); /* the sender is lost */
 

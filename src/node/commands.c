@@ -30,9 +30,11 @@ static enum pfl_rc start_args(const struct pfl_strs *args, struct pfl_learn_args
 {
     int64_t rounds, epochs, size;
     if (!pfl_parse_i64(args->items[0], 1, PFL_ROUNDS_MAX, &rounds))
-        return pfl_err_set(err, PFL_MALFORMED, "start_learning: %s rounds, 1 to %d are possible", pfl_q(args->items[0]), PFL_ROUNDS_MAX);
+        return pfl_err_set(err, PFL_MALFORMED, "start_learning: %s rounds, 1 to %d are possible", pfl_q(args->items[0]),
+                           PFL_ROUNDS_MAX);
     if (!pfl_parse_i64(args->items[1], 0, PFL_EPOCHS_MAX, &epochs))
-        return pfl_err_set(err, PFL_MALFORMED, "start_learning: %s epochs, 0 to %d are possible", pfl_q(args->items[1]), PFL_EPOCHS_MAX);
+        return pfl_err_set(err, PFL_MALFORMED, "start_learning: %s epochs, 0 to %d are possible", pfl_q(args->items[1]),
+                           PFL_EPOCHS_MAX);
     if (!pfl_parse_i64(args->items[2], 1, PFL_TRAINSET_MAX, &size))
         return pfl_err_set(err, PFL_MALFORMED, "start_learning: a train set of %s, 1 to %d are possible", pfl_q(args->items[2]),
                            PFL_TRAINSET_MAX);
@@ -52,8 +54,8 @@ static enum pfl_rc cmd_start_learning(struct pfl_node *n, struct pfl_incoming *i
     if (rc != PFL_OK)
         return rc;
     if (n->learning) {
-        pfl_core_note_text(n, PFL_NOTE_WARNING, in->msg->source, "start_learning '%s' is ignored: '%s' is running", pfl_q(args.name),
-                           pfl_q(n->experiment));
+        pfl_core_note_text(n, PFL_NOTE_WARNING, in->msg->source, "start_learning '%s' is ignored: '%s' is running",
+                           pfl_q(args.name), pfl_q(n->experiment));
         return PFL_OK;
     }
     pfl_core_begin(n, in->msg->source, &args);
@@ -205,7 +207,8 @@ static enum pfl_rc check(const struct command *c, const struct pfl_msg *m, struc
     if (m->kind != c->kind)
         return pfl_err_set(err, PFL_MALFORMED, "%s came as a %s message, %s is expected", c->name, kinds[m->kind], kinds[c->kind]);
     if (m->args.n < c->args_min || m->args.n > c->args_max)
-        return pfl_err_set(err, PFL_MALFORMED, "%s: %zu arguments, %zu to %zu are expected", c->name, m->args.n, c->args_min, c->args_max);
+        return pfl_err_set(err, PFL_MALFORMED, "%s: %zu arguments, %zu to %zu are expected", c->name, m->args.n, c->args_min,
+                           c->args_max);
     if (strlen(m->source) == 0 || strlen(m->source) >= PFL_ADDR_MAX)
         return pfl_err_set(err, PFL_MALFORMED, "%s: a source of %zu bytes", c->name, strlen(m->source));
     return PFL_OK;

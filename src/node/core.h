@@ -28,14 +28,14 @@ enum {
 
 enum pfl_stage {
     PFL_STAGE_IDLE,
-    PFL_STAGE_STARTING,   /* knows of the experiment, has no initial model yet */
+    PFL_STAGE_STARTING, /* knows of the experiment, has no initial model yet */
     PFL_STAGE_VOTING,
     PFL_STAGE_SYNCING,    /* the last round ended differently here; waits for its canonical result before it works on from it */
     PFL_STAGE_EVALUATING, /* member: before the fit. Everybody: after the last round */
     PFL_STAGE_TRAINING,   /* member: fits, and collects contributions */
     PFL_STAGE_AGGREGATING,
-    PFL_STAGE_WAITING,    /* no member: for the round's aggregate */
-    PFL_STAGE_FINISHING,  /* after the last round: until all have the same result */
+    PFL_STAGE_WAITING,   /* no member: for the round's aggregate */
+    PFL_STAGE_FINISHING, /* after the last round: until all have the same result */
 };
 
 enum pfl_job_kind { PFL_JOB_NONE, PFL_JOB_EVALUATE, PFL_JOB_FIT, PFL_JOB_AGGREGATE, PFL_JOB_EVALUATE_LAST };
@@ -76,10 +76,10 @@ struct pfl_node {
 
     /* the experiment */
     bool learning;
-    bool over;          /* it ended in order: its last rounds are still spread */
-    char *experiment;   /* owned; stays after the end */
+    bool over;        /* it ended in order: its last rounds are still spread */
+    char *experiment; /* owned; stays after the end */
     unsigned rounds, epochs, trainset_size, rounds_done;
-    bool initialized;   /* has the initial model */
+    bool initialized; /* has the initial model */
     struct pfl_payload *initial;
     pfl_ns started_at;
     enum pfl_stage stage;
@@ -92,7 +92,7 @@ struct pfl_node {
     /* jobs */
     enum pfl_job_kind job;
     uint64_t job_id;
-    bool fit_ended; /* with a contribution or without */
+    bool fit_ended;      /* with a contribution or without */
     uint64_t partial_id; /* AGGREGATE of some contributions for a relay; 0: none */
     struct pfl_strs partial_who;
     uint64_t partial_samples;
@@ -106,7 +106,8 @@ struct pfl_action *pfl_core_act(struct pfl_node *n, enum pfl_action_kind kind, c
 void pfl_core_reply(struct pfl_node *n, uint64_t call, const char *text, const char *error);
 /** A note with the current round; the caller fills in more. addr copied, may be NULL. */
 struct pfl_note *pfl_core_note(struct pfl_node *n, enum pfl_note_kind kind, const char *addr);
-struct pfl_note *pfl_core_note_text(struct pfl_node *n, enum pfl_note_kind kind, const char *addr, const char *fmt, ...) PFL_PRINTF(4, 5);
+struct pfl_note *pfl_core_note_text(struct pfl_node *n, enum pfl_note_kind kind, const char *addr, const char *fmt, ...)
+    PFL_PRINTF(4, 5);
 void pfl_note_set_digest(struct pfl_note *note, const struct pfl_payload *p);
 /** A REFUSED note, within the budget. */
 void pfl_core_refused(struct pfl_node *n, const char *addr, const char *text);
@@ -201,8 +202,8 @@ void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret);
 void pfl_core_enter_train(struct pfl_node *n);
 bool pfl_core_advance_train(struct pfl_node *n);
 void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *ret);
-void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who, struct pfl_payload *payload,
-                         uint64_t n_samples);
+void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who,
+                         struct pfl_payload *payload, uint64_t n_samples);
 void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_aggregated(struct pfl_node *n, const struct pfl_event *ev);

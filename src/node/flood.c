@@ -18,7 +18,7 @@ static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, con
             continue;
         if (p->link == PFL_LINK_UP)
             pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, expendable);
-        else if (p->link == PFL_LINK_SUSPECT && !expendable)
+        else if (p->link != PFL_LINK_NONE && !expendable) /* dialled, or dialled again: it waits for the link */
             pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
     }
 }
@@ -71,7 +71,6 @@ void pfl_core_beat(struct pfl_node *n)
     pfl_heartbeat_sent(&n->heartbeat, n->now);
 }
 
-/* Parcels of a suspected neighbour wait for its link. */
 static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
 {
     const struct pfl_peer *peer = p->id == 0 ? pfl_neighbours_find(&n->peers, p->to) : NULL;

@@ -237,6 +237,7 @@ static void dial_failed(struct pfl_node *n, struct pfl_peer *p, const struct pfl
     if (ev->rc == PFL_AUTH)
         close_link(n, p->addr, why);
     p->link = PFL_LINK_NONE;
+    pfl_outbox_forget(&n->outbox, p->addr);
     if (!p->alive)
         drop_peer(n, p, why);
 }
@@ -297,8 +298,8 @@ void pfl_core_links_run(struct pfl_node *n)
     for (size_t i = n->peers.n; i > 0; i--) {
         struct pfl_peer *p = n->peers.items[i - 1];
         if (p->alive && pfl_heartbeat_expiry(&n->heartbeat, p->last_heard) <= n->now) {
-            PFL_AUTO(pfl_freep) char *why =
-                pfl_xasprintf("no sign of life for %.1f s", (double)(n->now - p->last_heard) / (double)PFL_SEC);
+            PFL_AUTO(pfl_freep)
+            char *why = pfl_xasprintf("no sign of life for %.1f s", (double)(n->now - p->last_heard) / (double)PFL_SEC);
             if (p->link != PFL_LINK_DIALLING) /* a known node may have a channel, too: for models */
                 close_link(n, p->addr, why);
             drop_peer(n, p, why);

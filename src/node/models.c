@@ -15,7 +15,8 @@ static bool wants_partial(struct pfl_node *n, const struct pfl_incoming *in, con
         return false;
     if (r->decided)
         return pfl_round_is_member(r, n->addr) && pfl_book_check(&r->book, &r->members, who, 1, NULL) == PFL_BOOK_FITS;
-    return in->peer && !pfl_round_get(r, in->peer->addr)->early.payload && pfl_book_check(&r->book, NULL, who, 1, NULL) == PFL_BOOK_FITS;
+    return in->peer && !pfl_round_get(r, in->peer->addr)->early.payload &&
+           pfl_book_check(&r->book, NULL, who, 1, NULL) == PFL_BOOK_FITS;
 }
 
 /* An offer that no member vouches for must not keep a better one away. */

@@ -32,26 +32,26 @@ void pfl_node_settings_default(struct pfl_node_settings *s);
 
 /* ---- events ---- */
 enum pfl_event_kind {
-    PFL_EV_TICK,          /* a deadline has passed */
-    PFL_EV_MODEL,         /* payload: the node's initial model is there (once, at the start; also a warm start while idle) */
-    PFL_EV_HANDSHAKE,     /* addr, hello, call: a peer whose certificate covers addr's host asks for a link */
-    PFL_EV_DISCONNECT,    /* addr, call: a peer (checked: addr is bound to its identity) takes its link back */
-    PFL_EV_LINK_UP,       /* addr, hello: OPEN succeeded (certificate, identity and, where asked, the handshake) */
-    PFL_EV_LINK_DOWN,     /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself.
-                           * An OPEN of an address that is linked already (a peer that lost its side shakes hands again) is answered
-                           * by LINK_UP, or by LINK_DOWN with AUTH when the caller is somebody else: then the link itself stays. */
-    PFL_EV_MESSAGE,       /* msg, call; weights: payload (decoded, digest checked, finite, right layout) or rc/text why not */
-    PFL_EV_SENT,          /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
-                           * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
-                           * peer answered with an error */
-    PFL_EV_JOB,           /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples. A fit that failed (or
-                           * gave no samples) costs the round this node's contribution, nothing else: the node announces an empty
-                           * models_aggregated, on which nobody waits for it, collects the others' models and goes on with them */
-    PFL_EV_CMD_CONNECT,   /* addr, call: an operator's commands; answered by one REPLY each */
-    PFL_EV_CMD_DISCONNECT,/* addr, call */
-    PFL_EV_CMD_LEARN,     /* learn, call */
-    PFL_EV_CMD_STOP,      /* call */
-    PFL_EV_SHUTDOWN,      /* say goodbye: disconnect to every neighbour, then nothing more */
+    PFL_EV_TICK,        /* a deadline has passed */
+    PFL_EV_MODEL,       /* payload: the node's initial model is there (once, at the start; also a warm start while idle) */
+    PFL_EV_HANDSHAKE,   /* addr, hello, call: a peer whose certificate covers addr's host asks for a link */
+    PFL_EV_DISCONNECT,  /* addr, call: a peer (checked: addr is bound to its identity) takes its link back */
+    PFL_EV_LINK_UP,     /* addr, hello: OPEN succeeded (certificate, identity and, where asked, the handshake) */
+    PFL_EV_LINK_DOWN,   /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself.
+                         * An OPEN of an address that is linked already (a peer that lost its side shakes hands again) is answered
+                         * by LINK_UP, or by LINK_DOWN with AUTH when the caller is somebody else: then the link itself stays. */
+    PFL_EV_MESSAGE,     /* msg, call; weights: payload (decoded, digest checked, finite, right layout) or rc/text why not */
+    PFL_EV_SENT,        /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
+                         * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
+                         * peer answered with an error */
+    PFL_EV_JOB,         /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples. A fit that failed (or
+                         * gave no samples) costs the round this node's contribution, nothing else: the node announces an empty
+                         * models_aggregated, on which nobody waits for it, collects the others' models and goes on with them */
+    PFL_EV_CMD_CONNECT, /* addr, call: an operator's commands; answered by one REPLY each */
+    PFL_EV_CMD_DISCONNECT, /* addr, call */
+    PFL_EV_CMD_LEARN,      /* learn, call */
+    PFL_EV_CMD_STOP,       /* call */
+    PFL_EV_SHUTDOWN,       /* say goodbye: disconnect to every neighbour, then nothing more */
 };
 struct pfl_learn_args {
     unsigned rounds, epochs, trainset_size;
@@ -83,31 +83,31 @@ enum pfl_action_kind {
     PFL_ACT_REPLY,    /* call, text or error (each may be NULL); hello: put ours in (handshake) */
     PFL_ACT_FIT,      /* id, payload, epochs, seed */
     PFL_ACT_EVALUATE, /* id, payload */
-    PFL_ACT_AGGREGATE,/* id, contributions in order: n_in, in (models with references held by the action) */
-    PFL_ACT_CANCEL,   /* jobs that run: interrupt them; their events are ignored */
-    PFL_ACT_NOTE,     /* note: what happened, for log, event stream and report */
+    PFL_ACT_AGGREGATE, /* id, contributions in order: n_in, in (models with references held by the action) */
+    PFL_ACT_CANCEL,    /* jobs that run: interrupt them; their events are ignored */
+    PFL_ACT_NOTE,      /* note: what happened, for log, event stream and report */
 };
 
 /* What a note is about; the names are those of the event stream. */
-#define PFL_NOTE_LIST(X)                                                                          \
-    X(NEIGHBOUR, "neighbour")                 /* addr */                                          \
-    X(NEIGHBOUR_LOST, "neighbour_lost")       /* addr, text */                                    \
-    X(KNOWN, "known")                         /* addr: heard of, not a direct neighbour */        \
-    X(KNOWN_LOST, "known_lost")               /* addr, text */                                    \
-    X(LEARNING_STARTED, "learning_started")   /* addr = who started it, text = experiment, learn */ \
-    X(ROUND_STARTED, "round_started")         /* round */                                         \
-    X(STAGE, "stage")                         /* round, text */                                   \
-    X(TRAIN_SET, "train_set")                 /* round, list */                                   \
-    X(FIT, "fit")                             /* round, metrics.loss, n_samples */                \
-    X(METRICS, "metrics")                     /* round, addr = whose, metrics */                  \
-    X(CONTRIBUTION, "contribution")           /* round, addr = from whom, list = contributors, n_samples */ \
-    X(EXCLUDED, "excluded")                   /* round, addr, text */                             \
-    X(AGGREGATED, "aggregated")               /* round, list = contributors, n_samples, digest */ \
-    X(ADOPTED, "adopted")                     /* round, addr = from whom, digest */               \
-    X(ROUND_FINISHED, "round_finished")       /* round, digest */                                 \
-    X(LEARNING_FINISHED, "learning_finished") /* round = rounds done, metrics, digest */          \
-    X(LEARNING_STOPPED, "learning_stopped")   /* text */                                          \
-    X(REFUSED, "refused")                     /* addr, text: a message or link the core refused */ \
+#define PFL_NOTE_LIST(X)                                                                                                           \
+    X(NEIGHBOUR, "neighbour")                 /* addr */                                                                           \
+    X(NEIGHBOUR_LOST, "neighbour_lost")       /* addr, text */                                                                     \
+    X(KNOWN, "known")                         /* addr: heard of, not a direct neighbour */                                         \
+    X(KNOWN_LOST, "known_lost")               /* addr, text */                                                                     \
+    X(LEARNING_STARTED, "learning_started")   /* addr = who started it, text = experiment, learn */                                \
+    X(ROUND_STARTED, "round_started")         /* round */                                                                          \
+    X(STAGE, "stage")                         /* round, text */                                                                    \
+    X(TRAIN_SET, "train_set")                 /* round, list */                                                                    \
+    X(FIT, "fit")                             /* round, metrics.loss, n_samples */                                                 \
+    X(METRICS, "metrics")                     /* round, addr = whose, metrics */                                                   \
+    X(CONTRIBUTION, "contribution")           /* round, addr = from whom, list = contributors, n_samples */                        \
+    X(EXCLUDED, "excluded")                   /* round, addr, text */                                                              \
+    X(AGGREGATED, "aggregated")               /* round, list = contributors, n_samples, digest */                                  \
+    X(ADOPTED, "adopted")                     /* round, addr = from whom, digest */                                                \
+    X(ROUND_FINISHED, "round_finished")       /* round, digest */                                                                  \
+    X(LEARNING_FINISHED, "learning_finished") /* round = rounds done, metrics, digest */                                           \
+    X(LEARNING_STOPPED, "learning_stopped")   /* text */                                                                           \
+    X(REFUSED, "refused")                     /* addr, text: a message or link the core refused */                                 \
     X(WARNING, "warning")                     /* addr or NULL, text */
 enum pfl_note_kind {
 #define X(id, name) PFL_NOTE_##id,
@@ -154,31 +154,32 @@ struct pfl_node;
 /** addr: our own address, copied. layout: of the model (a reference is taken). */
 struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const struct pfl_node_settings *s);
 void pfl_node_free(struct pfl_node *n);
-/** Appends to out, in the order in which they are to be carried out. Never fails: what is wrong with an event becomes a reply or a note. */
+/** Appends to out, in the order in which they are to be carried out. Never fails: what is wrong with an event becomes a reply or a
+ * note. */
 void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_actions *out);
 /** Monotonic time at which a TICK is due; PFL_NEVER where nothing is pending. */
 pfl_ns pfl_node_deadline(const struct pfl_node *n);
 
 /* ---- snapshot: read-only, for status, web and the experiment runner ---- */
 struct pfl_peer_view {
-    char *addr; /* owned */
+    char *addr;        /* owned */
     bool direct, ours; /* ours: sent a Hello */
     pfl_ns last_heard; /* monotonic */
 };
 struct pfl_snapshot {
     const char *stage; /* idle, starting, voting, evaluating, training, aggregating, waiting, syncing, finishing: static */
     bool learning;
-    char *experiment;  /* owned or NULL */
-    int32_t round;     /* current; -1 when idle */
+    char *experiment; /* owned or NULL */
+    int32_t round;    /* current; -1 when idle */
     unsigned rounds, rounds_done;
-    char *waiting_for; /* owned or NULL: "node 127.0.0.1:6667 (its contribution)" */
+    char *waiting_for;    /* owned or NULL: "node 127.0.0.1:6667 (its contribution)" */
     pfl_ns waiting_until; /* monotonic; PFL_NEVER */
     struct pfl_strs train_set;
     struct pfl_peer_view *peers; /* owned */
     size_t n_peers;
     bool has_digest;
     uint8_t digest[PFL_DIGEST_LEN]; /* of the model it has now */
-    struct pfl_metrics metrics; /* last own evaluation */
+    struct pfl_metrics metrics;     /* last own evaluation */
 };
 void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret);
 void pfl_snapshot_deinit(struct pfl_snapshot *s);

@@ -51,7 +51,8 @@ static bool our_turn(struct pfl_node *n, const struct pfl_round *r, const struct
 }
 
 /* One model for several contributions: made by a job the first time, then kept. NULL: not there yet. */
-static const struct pfl_entry *partial_of(struct pfl_node *n, struct pfl_round *r, const struct pfl_entry *const *entries, size_t n_entries)
+static const struct pfl_entry *partial_of(struct pfl_node *n, struct pfl_round *r, const struct pfl_entry *const *entries,
+                                          size_t n_entries)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs who = {0};
     uint64_t n_samples = 0;
@@ -69,7 +70,8 @@ static const struct pfl_entry *partial_of(struct pfl_node *n, struct pfl_round *
     a->in = pfl_xcalloc(n_entries, sizeof(*a->in));
     a->n_in = n_entries;
     for (size_t i = 0; i < n_entries; i++)
-        a->in[i] = (struct pfl_contribution){.model = pfl_model_ref(entries[i]->payload->model), .n_samples = entries[i]->n_samples};
+        a->in[i] =
+            (struct pfl_contribution){.model = pfl_model_ref(entries[i]->payload->model), .n_samples = entries[i]->n_samples};
     n->partial_id = a->id;
     n->partial_round = r->round;
     n->partial_samples = n_samples;
@@ -158,7 +160,8 @@ static void plan_contributions(struct pfl_node *n, struct pfl_round *r)
 /* ---- aggregates ---- */
 
 /* When this node should push its aggregate to p; PFL_NEVER: not. */
-static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p, const struct pfl_round_peer *canonical)
+static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p,
+                      const struct pfl_round_peer *canonical)
 {
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
     const uint8_t *digest = canonical ? pfl_round_peer_digest(canonical) : NULL;

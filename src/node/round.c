@@ -43,8 +43,8 @@ static bool has_twins(const struct pfl_strs *who)
     return false;
 }
 
-enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who, int64_t n_samples,
-                                     struct pfl_err *err)
+enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who,
+                                     int64_t n_samples, struct pfl_err *err)
 {
     size_t counted = 0;
     if (who->n == 0 || who->n > PFL_CONTRIBUTORS_MAX) {
@@ -266,7 +266,8 @@ const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool
         if (!member && other)
             continue;
         bool held = live(user, p->addr);
-        /* A dead member's result counts while somebody has it: when a node learns of the death differs, what was announced does not. */
+        /* A dead member's result counts while somebody has it: when a node learns of the death differs, what was announced does
+         * not. */
         for (size_t k = 0; member && !held && k < r->n_peers; k++)
             held = pfl_round_peer_announced(r->peers[k], digest) && live(user, r->peers[k]->addr);
         if (!held)

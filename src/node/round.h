@@ -14,7 +14,7 @@
 enum { PFL_CONTRIBUTORS_MAX = 4096 }; /* as many as a train set may have */
 
 struct pfl_entry {
-    struct pfl_strs who; /* sorted: one contributor, or several behind one partial aggregate */
+    struct pfl_strs who;         /* sorted: one contributor, or several behind one partial aggregate */
     struct pfl_payload *payload; /* a reference */
     uint64_t n_samples;
     pfl_ns at; /* since when it is held */
@@ -27,13 +27,13 @@ struct pfl_book {
 void pfl_book_deinit(struct pfl_book *b);
 enum pfl_book_verdict {
     PFL_BOOK_FITS,
-    PFL_BOOK_KNOWN,  /* all of it is counted already: nothing to do, nobody's fault */
+    PFL_BOOK_KNOWN, /* all of it is counted already: nothing to do, nobody's fault */
     PFL_BOOK_REFUSED,
 };
-/** May these contributors be added? members NULL: any. who need not be sorted. REFUSED sets *err: nobody or too many named, a name twice, not
- *  a member, counted in part, no samples. */
-enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who, int64_t n_samples,
-                                     struct pfl_err *err);
+/** May these contributors be added? members NULL: any. who need not be sorted. REFUSED sets *err: nobody or too many named, a name
+ * twice, not a member, counted in part, no samples. */
+enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who,
+                                     int64_t n_samples, struct pfl_err *err);
 /** Adds what pfl_book_check found to fit; copies who, takes a reference to payload. */
 void pfl_book_add(struct pfl_book *b, const struct pfl_strs *who, struct pfl_payload *payload, uint64_t n_samples, pfl_ns now);
 bool pfl_book_has(const struct pfl_book *b, const char *who);
@@ -56,9 +56,9 @@ struct pfl_round_peer {
     char *addr; /* owned */
     bool voted;
     struct pfl_strs ballot;
-    struct pfl_strs holds;  /* its last models_aggregated */
-    bool withdrawn;         /* announced an empty models_aggregated: its training failed, do not wait for it */
-    bool ready; /* models_ready */
+    struct pfl_strs holds; /* its last models_aggregated */
+    bool withdrawn;        /* announced an empty models_aggregated: its training failed, do not wait for it */
+    bool ready;            /* models_ready */
     /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
      * overtake each other. */
     uint8_t digests[PFL_READY_DIGESTS_MAX][PFL_DIGEST_LEN];
@@ -75,7 +75,7 @@ struct pfl_round {
     struct pfl_strs train_set; /* in order of votes */
     struct pfl_strs members;   /* the same, sorted */
     struct pfl_book book;
-    struct pfl_book partials;  /* overlapping ones: aggregates of some made for relaying */
+    struct pfl_book partials;      /* overlapping ones: aggregates of some made for relaying */
     struct pfl_payload *aggregate; /* a reference: what this node ended the round with; NULL: not yet */
     pfl_ns done_at;
     bool done;

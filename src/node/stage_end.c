@@ -104,8 +104,9 @@ bool pfl_core_advance_sync(struct pfl_node *n)
     if (!settled(n)) {
         if (pfl_core_stage_until(n) > n->now)
             return false;
-        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "the common result of round %d did not come within %.0f s: going on with another",
-                           n->round - 1, (double)n->set.aggregation_timeout / (double)PFL_SEC);
+        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL,
+                           "the common result of round %d did not come within %.0f s: going on with another", n->round - 1,
+                           (double)n->set.aggregation_timeout / (double)PFL_SEC);
     }
     pfl_core_enter_train(n);
     return true;
@@ -134,7 +135,8 @@ bool pfl_core_advance_wait(struct pfl_node *n)
             const char *why = pfl_core_gone_why(n, r->members.items[i]);
             pfl_core_note_text(n, PFL_NOTE_EXCLUDED, r->members.items[i], "%s", why ? why : "it was never heard of");
         }
-        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "the whole train set of round %d is gone: the model stays as it is", r->round);
+        pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "the whole train set of round %d is gone: the model stays as it is",
+                           r->round);
         pfl_core_round_done(n, r, n->model);
         return true;
     }

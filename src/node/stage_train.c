@@ -71,8 +71,8 @@ static void announce_holdings(struct pfl_node *n, struct pfl_round *r)
     pfl_core_gossip(n, "models_aggregated", r->round, &me->holds);
 }
 
-void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who, struct pfl_payload *payload,
-                         uint64_t n_samples)
+void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who,
+                         struct pfl_payload *payload, uint64_t n_samples)
 {
     pfl_book_add(&r->book, who, payload, n_samples, n->now);
     struct pfl_note *note = pfl_core_note(n, PFL_NOTE_CONTRIBUTION, from);
@@ -166,7 +166,8 @@ static void aggregate(struct pfl_node *n, struct pfl_round *r)
     a->in = pfl_xcalloc(r->book.n, sizeof(*a->in));
     a->n_in = r->book.n;
     for (size_t i = 0; i < r->book.n; i++)
-        a->in[i] = (struct pfl_contribution){.model = pfl_model_ref(r->book.items[i].payload->model), .n_samples = r->book.items[i].n_samples};
+        a->in[i] = (struct pfl_contribution){.model = pfl_model_ref(r->book.items[i].payload->model),
+                                             .n_samples = r->book.items[i].n_samples};
 }
 
 bool pfl_core_advance_train(struct pfl_node *n)

@@ -64,8 +64,9 @@ static void note_lapsed(struct pfl_node *n, const struct pfl_strs *missing)
         struct pfl_peer *p = pfl_neighbours_find(&n->peers, missing->items[i]);
         if (p)
             p->lapsed = true;
-        pfl_core_note_text(n, PFL_NOTE_WARNING, missing->items[i], "no vote for round %d within %.0f s; it is not waited for any more",
-                           n->round, (double)n->set.vote_timeout / (double)PFL_SEC);
+        pfl_core_note_text(n, PFL_NOTE_WARNING, missing->items[i],
+                           "no vote for round %d within %.0f s; it is not waited for any more", n->round,
+                           (double)n->set.vote_timeout / (double)PFL_SEC);
     }
 }
 

@@ -205,7 +205,7 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->initial = pfl_steal(&n->early_init);
     n->early_until = PFL_NEVER;
     for (size_t i = 0; i < n->peers.n; i++) {
-        n->peers.items[i]->takes_part = n->peers.items[i]->alive;
+        n->peers.items[i]->takes_part = true; /* also one whose link is being made: the start waits for it in the outbox */
         n->peers.items[i]->lapsed = false;
     }
     struct pfl_note *note = pfl_core_note_text(n, PFL_NOTE_LEARNING_STARTED, by, "%s", n->experiment);

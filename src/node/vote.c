@@ -58,8 +58,8 @@ enum pfl_rc pfl_vote_check(const struct pfl_strs *args, struct pfl_err *err)
         if (len == 0 || len >= PFL_ADDR_MAX)
             return pfl_err_set(err, PFL_MALFORMED, "vote_train_set: a name of %zu bytes", len);
         if (!pfl_parse_i64(args->items[i + 1], 0, PFL_VOTE_MAX, &votes))
-            return pfl_err_set(err, PFL_MALFORMED, "vote_train_set: '%s' votes for %s: a number in 0..%d is expected", pfl_q(args->items[i + 1]),
-                               pfl_q(args->items[i]), PFL_VOTE_MAX);
+            return pfl_err_set(err, PFL_MALFORMED, "vote_train_set: '%s' votes for %s: a number in 0..%d is expected",
+                               pfl_q(args->items[i + 1]), pfl_q(args->items[i]), PFL_VOTE_MAX);
     }
     if (!names_differ(args))
         return pfl_err_set(err, PFL_MALFORMED, "vote_train_set: a name occurs twice");
@@ -99,8 +99,8 @@ static size_t merge(struct tally *t, size_t n)
     return kept;
 }
 
-void pfl_vote_tally(const struct pfl_strs *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name), void *user,
-                    struct pfl_strs *ret)
+void pfl_vote_tally(const struct pfl_strs *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
+                    void *user, struct pfl_strs *ret)
 {
     size_t n_pairs = 0;
     for (size_t i = 0; i < n; i++)
