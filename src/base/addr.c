@@ -22,9 +22,19 @@ static enum pfl_rc parse_unix(const char *text, struct pfl_addr *a, struct pfl_e
         return bad(err, text, "the path behind unix:// must be absolute");
     if (strlen(path) >= sizeof(a->path))
         return bad(err, text, "the path is longer than 107 bytes");
+    for (const char *p = path; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return bad(err, text, "the path has a control character");
+    }
     memcpy(a->path, path, strlen(path) + 1);
     a->is_unix = true;
     return PFL_OK;
+}
+
+/* Digits and dots alone are an IPv4 address or a mistake: resolvers read "127.1" in their own way. */
+static bool only_digits(const char *host)
+{
+    return host[strspn(host, "0123456789.")] == '\0';
 }
 
 static bool host_ok(const char *host)
@@ -72,6 +82,8 @@ enum pfl_rc pfl_addr_parse(const char *text, struct pfl_addr *ret, struct pfl_er
         return bad(err, text, "not an IPv6 address");
     if (a.is_ipv6 && !inet_ntop(AF_INET6, &v6, a.host, sizeof(a.host)))
         return bad(err, text, "not an IPv6 address");
+    if (!a.is_ipv4 && !a.is_ipv6 && a.host[0] != '\0' && only_digits(a.host))
+        return bad(err, text, "not an IPv4 address");
     if (!a.is_ipv4 && !a.is_ipv6 && !host_ok(a.host))
         return bad(err, text, "a host has letters, digits, '.', '-' and '_' only");
     *ret = a;

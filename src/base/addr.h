@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Node addresses as P2PFL writes them: "127.0.0.1:6666", "[::1]:6666", "host.example:6666", "host" (a free port),
  * "unix:///abs/path". The address is the node's name on the wire. */
 #ifndef PFL_BASE_ADDR_H

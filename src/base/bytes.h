@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Bytes: a view, a growable buffer with a hard limit, a refcounted block and a sticky reader.
  * No pointer arithmetic on untrusted bytes happens outside these files. */
 #ifndef PFL_BASE_BYTES_H

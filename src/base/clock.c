@@ -24,10 +24,11 @@ pfl_ns pfl_clock_wall(void)
 
 void pfl_clock_format(pfl_ns wall, char out[32])
 {
-    time_t s = (time_t)(wall / PFL_SEC);
+    pfl_ns part = wall % PFL_SEC < 0 ? wall % PFL_SEC + PFL_SEC : wall % PFL_SEC;
+    time_t s = (time_t)(wall / PFL_SEC - (wall % PFL_SEC < 0 ? 1 : 0));
     struct tm tm;
     char day[24];
     gmtime_r(&s, &tm);
     strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(out, 32, "%s.%03dZ", day, (int)(wall % PFL_SEC / PFL_MS));
+    snprintf(out, 32, "%s.%03dZ", day, (int)(part / PFL_MS));
 }

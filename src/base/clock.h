@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Clock: who may read it is decided by the layer rules; the node core gets `now` with each event. */
 #ifndef PFL_BASE_CLOCK_H
 #define PFL_BASE_CLOCK_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* An error: a class for the program and one line for the person who reads it. */
 #ifndef PFL_BASE_ERR_H
 #define PFL_BASE_ERR_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Files: whole reads with a limit, atomic writes with a mode, private-file checks. */
 #ifndef PFL_BASE_FS_H
 #define PFL_BASE_FS_H

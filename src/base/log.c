@@ -58,7 +58,7 @@ void pfl_log(enum pfl_log_level level, const char *fmt, ...)
 {
     if ((int)level < atomic_load(&the_level))
         return;
-    char text[2001], line[2001];
+    char text[2100], line[2001]; /* text is longer, so that a cut line shows "..." */
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);

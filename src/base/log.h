@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Log: one line per event, to one sink per process. Thread-safe. The only mutable global of the program. */
 #ifndef PFL_BASE_LOG_H
 #define PFL_BASE_LOG_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory: small allocations end the process when memory is gone; sizes from outside are checked first and may fail.
  * Ownership is handed over with PFL_AUTO (cleanup at scope end) and pfl_steal (leave the scope alive). */
 #ifndef PFL_BASE_MEM_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Result codes: the classes of failure a caller branches on. One X-macro holds code, number and text. */
 #ifndef PFL_BASE_RC_H
 #define PFL_BASE_RC_H

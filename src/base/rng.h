@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Random numbers: a seeded, reproducible generator (xoshiro256**, seeded by splitmix64; Blackman and Vigna 2018).
  * Not for keys or tokens: those come from OpenSSL. */
 #ifndef PFL_BASE_RNG_H

@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,15 +42,14 @@ char *pfl_quote(const void *text, size_t len, char *out, size_t out_size)
 {
     PFL_ASSERT(out_size >= 8);
     const uint8_t *s = text;
-    size_t o = 0;
+    size_t o = 0, cut = 0; /* cut: the last place where "..." fits */
     for (size_t i = 0; i < len;) {
         size_t n = utf8_len(s + i, len - i);
         bool c1 = n == 2 && s[i] == 0xc2 && s[i + 1] < 0xa0; /* U+0080 to U+009F steer terminals */
         bool plain = n > 1 ? !c1 : n == 1 && s[i] >= 0x20 && s[i] < 0x7f;
         size_t need = plain ? n : 4;
-        size_t reserve = i + (plain ? n : 1) < len ? 4 : 1; /* room for "..." and the NUL */
-        if (o + need + reserve > out_size) {
-            memcpy(out + o, "...", 4);
+        if (o + need + 1 > out_size) {
+            memcpy(out + cut, "...", 4);
             return out;
         }
         if (plain)
@@ -57,6 +57,7 @@ char *pfl_quote(const void *text, size_t len, char *out, size_t out_size)
         else
             snprintf(out + o, 5, "\\x%02x", s[i]);
         o += need;
+        cut = o + 4 <= out_size ? o : cut;
         i += plain ? n : 1;
     }
     out[o] = '\0';
@@ -86,13 +87,30 @@ bool pfl_parse_i64(const char *s, int64_t min, int64_t max, int64_t *ret)
     return true;
 }
 
-bool pfl_parse_double(const char *s, double *ret)
+bool pfl_parse_u64(const char *s, uint64_t *ret)
 {
-    if (!s || s[0] == '\0' || isspace((unsigned char)s[0]))
+    if (!s || !isdigit((unsigned char)s[0]))
         return false;
     char *end;
-    double v = strtod(s, &end);
-    if (*end != '\0' || !isfinite(v))
+    errno = 0;
+    unsigned long long v = strtoull(s, &end, 10);
+    if (errno != 0 || *end != '\0')
+        return false;
+    *ret = v;
+    return true;
+}
+
+bool pfl_parse_double(const char *s, double *ret)
+{
+    if (!s || s[0] == '\0' || s[strspn(s, "0123456789+-.eE")] != '\0') /* no hex, no inf, no blanks */
+        return false;
+    locale_t c = newlocale(LC_ALL_MASK, "C", (locale_t)0); /* a program that embeds us may have set another one */
+    if (!c)
+        return false;
+    char *end;
+    double v = strtod_l(s, &end, c);
+    freelocale(c);
+    if (end == s || *end != '\0' || !isfinite(v))
         return false;
     *ret = v;
     return true;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Strings: quoting of text from outside, strict number parsing, lists of strings. */
 #ifndef PFL_BASE_STR_H
 #define PFL_BASE_STR_H
@@ -17,6 +18,7 @@ const char *pfl_q(const char *text);
 
 /** Strict: the whole string is one decimal number in range. */
 bool pfl_parse_i64(const char *s, int64_t min, int64_t max, int64_t *ret);
+bool pfl_parse_u64(const char *s, uint64_t *ret);
 bool pfl_parse_double(const char *s, double *ret); /* finite only, C locale */
 
 bool pfl_streq(const char *a, const char *b); /* NULL equals NULL only */
