@@ -362,7 +362,7 @@ static void kill_all(struct pfl_run *run, int signum)
     for (unsigned i = 0; i < run->plan.cfg.nodes; i++) {
         if (!run->children[i] || !pfl_child_running(run->children[i]))
             continue;
-        pfl_progress_say(run->progress, "%s does not end: sending it %s", run->plan.nodes[i].name, strsignal(signum));
+        pfl_progress_say(run->progress, "%s does not end: sending it SIG%s", run->plan.nodes[i].name, sigabbrev_np(signum));
         pfl_child_kill(run->children[i], signum);
     }
     if (run->impostor.child)

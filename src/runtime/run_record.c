@@ -181,21 +181,32 @@ void pfl_record_failure(struct pfl_record *r, double t, const char *text)
     pfl_record_remark(&r->failures, t, -1, "", "", text);
 }
 
-/* Equal where every node that is still there ended with one and the same digest, in its event and in its file. */
-static bool models_identical(const struct pfl_record *r)
+size_t pfl_record_models(const struct pfl_record *r, const char **ret_digest)
 {
-    const char *first = NULL;
+    const char *common = NULL;
+    bool equal = true;
+    size_t n_models = 0;
     for (size_t i = 0; i < r->n_nodes; i++) {
         const struct pfl_rec_node *n = &r->nodes[i];
-        if (n->lost)
+        if (n->lost || !n->finished)
             continue;
-        if (!n->finished || !n->digest[0] || (n->file_digest[0] && !pfl_streq(n->digest, n->file_digest)))
-            return false;
-        if (first && !pfl_streq(first, n->digest))
-            return false;
-        first = n->digest;
+        equal = equal && n->digest[0] && (!n->file_digest[0] || pfl_streq(n->digest, n->file_digest)) &&
+                (!common || pfl_streq(common, n->digest));
+        common = n->digest;
+        n_models++;
     }
-    return first != NULL;
+    *ret_digest = equal && common ? common : "";
+    return n_models;
+}
+
+/* Every node that is still there ended with one and the same model. */
+static bool models_identical(const struct pfl_record *r)
+{
+    const char *digest;
+    size_t there = 0;
+    for (size_t i = 0; i < r->n_nodes; i++)
+        there += !r->nodes[i].lost;
+    return there > 0 && pfl_record_models(r, &digest) == there && digest[0];
 }
 
 void pfl_record_close(struct pfl_record *r, double t)

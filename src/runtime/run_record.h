@@ -121,6 +121,9 @@ void pfl_record_failure(struct pfl_record *r, double t, const char *text);
 /** All is over: sets identical and finished. */
 void pfl_record_close(struct pfl_record *r, double t);
 
+/** How many nodes finished and were not lost; *ret_digest is their common model's ("" where they have more than one, or a file is
+ * not what its node reported). */
+size_t pfl_record_models(const struct pfl_record *r, const char **ret_digest);
 /** What a node (index) sent and received in one round: the difference of its cumulative counters. False where it is not known. */
 bool pfl_record_round_traffic(const struct pfl_record *r, size_t node, size_t round, struct pfl_rec_counters *ret);
 void pfl_record_totals(const struct pfl_record *r, struct pfl_rec_counters *ret);

@@ -86,20 +86,17 @@ static void tiles(const struct pfl_record *r, struct pfl_buf *out)
 
 static void models_line(const struct pfl_record *r, struct pfl_buf *out)
 {
-    size_t n = 0;
-    const char *digest = "";
-    for (size_t i = 0; i < r->n_nodes; i++) {
-        if (!r->nodes[i].lost && r->nodes[i].finished) {
-            digest = r->nodes[i].digest;
-            n++;
-        }
-    }
-    if (r->identical)
-        pfl_buf_printf(out, "<p class=\"hash\">All %zu final models are identical, byte for byte: SHA-256 <code>%.64s</code></p>\n",
-                       n, digest);
-    else if (n > 0)
+    const char *digest;
+    size_t n = pfl_record_models(r, &digest);
+    if (digest[0]) {
+        pfl_buf_printf(out, "<p class=\"hash\">All %zu %smodels are identical, byte for byte: SHA-256 <code>", n,
+                       r->identical ? "final " : "finished ");
+        pfl_html_text(out, digest);
+        pfl_buf_append_str(out, "</code></p>\n");
+    } else if (n > 0) {
         pfl_buf_append_str(out, "<p class=\"callout bad\"><b>The final models are not all the same</b>; the table of nodes below "
                                 "tells them apart.</p>\n");
+    }
 }
 
 static void callouts(const struct pfl_record *r, struct pfl_buf *out)
@@ -117,7 +114,7 @@ static void callouts(const struct pfl_record *r, struct pfl_buf *out)
             continue;
         pfl_buf_append_str(out, "<p class=\"callout warn\"><b>");
         pfl_html_text(out, r->nodes[i].name);
-        pfl_buf_printf(out, " was lost</b> after %u rounds: ", r->nodes[i].rounds_done);
+        pfl_buf_printf(out, " was lost</b> after %u round%s: ", r->nodes[i].rounds_done, r->nodes[i].rounds_done == 1 ? "" : "s");
         pfl_html_text(out, r->nodes[i].lost);
         pfl_buf_append_str(out, "</p>\n");
     }

@@ -133,29 +133,29 @@ static void node_text(const struct pfl_rec_node *n, struct pfl_buf *out)
     pfl_chart_value(PFL_CHART_NUMBER, n->loss, loss, sizeof(loss));
     pfl_buf_printf(out, "  %-10s %-22s ", n->name, n->address);
     if (n->lost)
-        pfl_buf_printf(out, "lost after %u rounds: %s\n", n->rounds_done, pfl_q(n->lost));
+        pfl_buf_printf(out, "lost after %u round%s: %s\n", n->rounds_done, n->rounds_done == 1 ? "" : "s", pfl_q(n->lost));
     else if (n->finished)
         pfl_buf_printf(out, "accuracy %s  loss %s  rounds %u\n", accuracy, loss, n->rounds_done);
     else
-        pfl_buf_printf(out, "not finished: %u rounds, stage %s\n", n->rounds_done, pfl_q(n->stage));
+        pfl_buf_printf(out, "not finished: %u round%s, stage %s\n", n->rounds_done, n->rounds_done == 1 ? "" : "s",
+                       pfl_q(n->stage));
 }
 
 static void models_text(const struct pfl_record *r, struct pfl_buf *out)
 {
-    size_t n = 0;
-    const char *digest = "";
-    for (size_t i = 0; i < r->n_nodes; i++) {
-        if (r->nodes[i].lost || !r->nodes[i].finished)
-            continue;
-        digest = r->nodes[i].digest;
-        n++;
-    }
-    if (r->identical)
-        pfl_buf_printf(out, "all %zu models are identical: sha256 %s\n", n, digest);
-    else if (n > 0) {
+    const char *digest;
+    size_t n = pfl_record_models(r, &digest);
+    if (digest[0]) {
+        pfl_buf_printf(out, "all %zu %smodels are identical: sha256 %s\n", n, r->identical ? "" : "finished ", digest);
+    } else if (n > 0) {
         pfl_buf_append_str(out, "the models are NOT all the same:\n");
-        for (size_t i = 0; i < r->n_nodes; i++)
-            pfl_buf_printf(out, "  %-10s sha256 %s\n", r->nodes[i].name, r->nodes[i].digest[0] ? r->nodes[i].digest : "(none)");
+        for (size_t i = 0; i < r->n_nodes; i++) {
+            const struct pfl_rec_node *x = &r->nodes[i];
+            pfl_buf_printf(out, "  %-10s sha256 %s\n", x->name,
+                           x->file_digest[0] ? x->file_digest
+                           : x->digest[0]    ? x->digest
+                                             : "(none)");
+        }
     }
 }
 
