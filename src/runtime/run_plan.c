@@ -120,6 +120,24 @@ static enum pfl_rc apply_options(struct pfl_plan *p, const struct pfl_run_opts *
     return PFL_OK;
 }
 
+/* A node.yaml lies elsewhere than the experiment, so what was relative to the experiment (or, as with P2PFL, to the current folder)
+ * is made absolute. */
+static enum pfl_rc resolve_data(struct pfl_plan *p, struct pfl_err *err)
+{
+    char **path = &p->cfg.learner.dataset_path;
+    if (!*path)
+        return PFL_OK;
+    PFL_AUTO(pfl_freep) char *beside = pfl_fs_join(p->source_dir, *path);
+    char *full = realpath(beside, NULL);
+    if (!full)
+        full = realpath(*path, NULL);
+    if (!full)
+        return pfl_err_errno(err, errno, "experiment.dataset.path: %s", *path);
+    free(*path);
+    *path = full;
+    return PFL_OK;
+}
+
 /* ---- the folder ---- */
 
 static bool dir_is_empty(const char *path)
@@ -259,6 +277,8 @@ enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret,
     enum pfl_rc rc = read_experiment(opts->experiment, &p, err);
     if (rc == PFL_OK)
         rc = apply_options(&p, opts, err);
+    if (rc == PFL_OK)
+        rc = resolve_data(&p, err);
     if (rc == PFL_OK)
         rc = pfl_topology_edges(&p.cfg, &p.edges, &p.n_edges, err);
     if (rc == PFL_OK)
