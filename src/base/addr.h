@@ -12,10 +12,10 @@
 enum { PFL_ADDR_MAX = 256 }; /* longest address text with its NUL: a DNS name (253) fits with its port in most cases */
 
 struct pfl_addr {
-	char host[PFL_ADDR_MAX]; /* without brackets; empty for unix */
-	char path[108];          /* unix:// only: absolute path, at most 107 bytes */
-	uint16_t port;           /* 0: pick a free one */
-	bool is_unix, is_ipv4, is_ipv6;
+    char host[PFL_ADDR_MAX]; /* without brackets; empty for unix */
+    char path[108];          /* unix:// only: absolute path, at most 107 bytes */
+    uint16_t port;           /* 0: pick a free one */
+    bool is_unix, is_ipv4, is_ipv6;
 };
 
 /** INVALID with the text and what was wrong: bad port, empty host, path not absolute, characters that no host has. */

@@ -15,12 +15,12 @@
 
 /** A view: borrowed, valid as long as its owner says. */
 struct pfl_bytes {
-	const uint8_t *data;
-	size_t len;
+    const uint8_t *data;
+    size_t len;
 };
 static inline struct pfl_bytes pfl_bytes_of(const void *data, size_t len)
 {
-	return (struct pfl_bytes){(const uint8_t *)data, len};
+    return (struct pfl_bytes){(const uint8_t *)data, len};
 }
 bool pfl_bytes_eq(struct pfl_bytes a, struct pfl_bytes b);
 /** View of [off, off+len); the empty view where that is outside. */
@@ -29,9 +29,9 @@ struct pfl_bytes pfl_bytes_sub(struct pfl_bytes b, size_t off, size_t len);
 /** Growable buffer. Zero-initialised with a limit: struct pfl_buf b = {.limit = 4096}; limit 0 means PFL_BUF_LIMIT_DEFAULT.
  *  Appends past the limit or without memory set `failed` and change nothing; every later append fails too. */
 struct pfl_buf {
-	uint8_t *data; /* owned */
-	size_t len, cap, limit;
-	bool failed;
+    uint8_t *data; /* owned */
+    size_t len, cap, limit;
+    bool failed;
 };
 #define PFL_BUF_LIMIT_DEFAULT ((size_t)64 << 20)
 void pfl_buf_deinit(struct pfl_buf *b); /* for PFL_AUTO too; the buffer can be used again */
@@ -47,9 +47,9 @@ const char *pfl_buf_cstr(struct pfl_buf *b);
 
 /** Refcounted block of bytes: what a received message lives in. The refcount is atomic; the bytes are written before sharing. */
 struct pfl_blob {
-	atomic_uint refs;
-	size_t len;
-	uint8_t *data; /* owned, 64-byte aligned */
+    atomic_uint refs;
+    size_t len;
+    uint8_t *data; /* owned, 64-byte aligned */
 };
 /** Checked size, uninitialised bytes, one reference. NULL where memory is gone. */
 struct pfl_blob *pfl_blob_new(size_t len);
@@ -60,9 +60,9 @@ PFL_DEFINE_FREEP(blob, struct pfl_blob, pfl_blob_unref)
 
 /** A cursor over untrusted bytes. A read past the end sets `failed`, returns zero and leaves the cursor where it was. */
 struct pfl_reader {
-	struct pfl_bytes in;
-	size_t pos;
-	bool failed;
+    struct pfl_bytes in;
+    size_t pos;
+    bool failed;
 };
 struct pfl_reader pfl_reader_of(struct pfl_bytes in);
 size_t pfl_reader_left(const struct pfl_reader *r);

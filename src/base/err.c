@@ -10,8 +10,8 @@
 const char *pfl_rc_text(enum pfl_rc rc)
 {
     switch (rc) {
-#define X(name, num, text) \
-    case PFL_##name:       \
+#define X(name, num, text)                                                                                                         \
+    case PFL_##name:                                                                                                               \
         return text;
         PFL_RC_LIST(X)
 #undef X

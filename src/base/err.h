@@ -9,8 +9,8 @@ enum { PFL_ERR_MAX = 512 };
 
 /** Caller's storage, zero-initialised. Every function that takes one accepts NULL. */
 struct pfl_err {
-	enum pfl_rc rc;
-	char msg[PFL_ERR_MAX];
+    enum pfl_rc rc;
+    char msg[PFL_ERR_MAX];
 };
 
 /** Sets class and message and returns rc, so that "return pfl_err_set(...)" reads as one thought. Cut at PFL_ERR_MAX. */

@@ -146,7 +146,8 @@ enum pfl_rc pfl_fs_check_private(const char *path, struct pfl_err *err)
     if (stat(path, &st) != 0)
         return pfl_err_errno(err, errno, "%s", path);
     if (st.st_mode & 077)
-        return pfl_err_set(err, PFL_AUTH, "%s: mode %04o lets others at it; run: chmod 600 %s", path, (unsigned)(st.st_mode & 07777), path);
+        return pfl_err_set(err, PFL_AUTH, "%s: mode %04o lets others at it; run: chmod 600 %s", path,
+                           (unsigned)(st.st_mode & 07777), path);
     if (st.st_uid != geteuid() && st.st_uid != 0)
         return pfl_err_set(err, PFL_AUTH, "%s: belongs to user %u, not to this user (%u) or root", path, (unsigned)st.st_uid,
                            (unsigned)geteuid());

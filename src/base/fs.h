@@ -17,7 +17,8 @@ enum pfl_rc pfl_fs_read(const char *path, size_t limit, struct pfl_blob **ret_bl
 enum pfl_rc pfl_fs_write_atomic(const char *path, struct pfl_bytes content, mode_t mode, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** The same for content in parts, written in order. */
-enum pfl_rc pfl_fs_write_atomic_parts(const char *path, const struct pfl_bytes *parts, size_t n, mode_t mode, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_fs_write_atomic_parts(const char *path, const struct pfl_bytes *parts, size_t n, mode_t mode,
+                                      struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** As write_atomic, but refuses (EXISTS) where the path exists. */
 enum pfl_rc pfl_fs_write_new(const char *path, struct pfl_bytes content, mode_t mode, struct pfl_err *err) PFL_WARN_UNUSED;

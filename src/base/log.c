@@ -35,8 +35,8 @@ bool pfl_log_parse_level(const char *name, enum pfl_log_level *ret)
     static const struct {
         const char *name;
         enum pfl_log_level level;
-    } names[] = {{"debug", PFL_LOG_DEBUG},   {"info", PFL_LOG_INFO},   {"warning", PFL_LOG_WARN},
-                 {"warn", PFL_LOG_WARN},     {"error", PFL_LOG_ERROR}, {"critical", PFL_LOG_ERROR}};
+    } names[] = {{"debug", PFL_LOG_DEBUG}, {"info", PFL_LOG_INFO},   {"warning", PFL_LOG_WARN},
+                 {"warn", PFL_LOG_WARN},   {"error", PFL_LOG_ERROR}, {"critical", PFL_LOG_ERROR}};
     for (size_t i = 0; i < PFL_ARRAY_LEN(names); i++) {
         if (strcasecmp(name, names[i].name) == 0) {
             *ret = names[i].level;

@@ -21,8 +21,8 @@ bool pfl_log_parse_level(const char *name, enum pfl_log_level *ret);
 void pfl_log(enum pfl_log_level level, const char *fmt, ...) PFL_PRINTF(2, 3);
 
 #define pfl_debug(...) pfl_log(PFL_LOG_DEBUG, __VA_ARGS__)
-#define pfl_info(...) pfl_log(PFL_LOG_INFO, __VA_ARGS__)
-#define pfl_warn(...) pfl_log(PFL_LOG_WARN, __VA_ARGS__)
+#define pfl_info(...)  pfl_log(PFL_LOG_INFO, __VA_ARGS__)
+#define pfl_warn(...)  pfl_log(PFL_LOG_WARN, __VA_ARGS__)
 #define pfl_error(...) pfl_log(PFL_LOG_ERROR, __VA_ARGS__)
 
 #endif

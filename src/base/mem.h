@@ -28,36 +28,36 @@ void *pfl_try_malloc(size_t size);
 /** Checked arithmetic: false on overflow, *ret unchanged then. */
 static inline bool pfl_size_add(size_t a, size_t b, size_t *ret)
 {
-	size_t r;
-	if (__builtin_add_overflow(a, b, &r))
-		return false;
-	*ret = r;
-	return true;
+    size_t r;
+    if (__builtin_add_overflow(a, b, &r))
+        return false;
+    *ret = r;
+    return true;
 }
 static inline bool pfl_size_mul(size_t a, size_t b, size_t *ret)
 {
-	size_t r;
-	if (__builtin_mul_overflow(a, b, &r))
-		return false;
-	*ret = r;
-	return true;
+    size_t r;
+    if (__builtin_mul_overflow(a, b, &r))
+        return false;
+    *ret = r;
+    return true;
 }
 
 #define PFL_AUTO(freep) __attribute__((cleanup(freep)))
 /** Takes *p's value and leaves NULL. */
-#define pfl_steal(p)                          \
-	({                                    \
-		__typeof__(*(p)) s_ = *(p);   \
-		*(p) = NULL;                  \
-		s_;                           \
-	})
+#define pfl_steal(p)                                                                                                               \
+    ({                                                                                                                             \
+        __typeof__(*(p)) s_ = *(p);                                                                                                \
+        *(p) = NULL;                                                                                                               \
+        s_;                                                                                                                        \
+    })
 /** Defines pfl_<name>_freep for PFL_AUTO from a free function that accepts NULL. */
-#define PFL_DEFINE_FREEP(name, type, fn)               \
-	static inline void pfl_##name##_freep(type **p) \
-	{                                              \
-		fn(*p);                                \
-		*p = NULL;                             \
-	}
+#define PFL_DEFINE_FREEP(name, type, fn)                                                                                           \
+    static inline void pfl_##name##_freep(type **p)                                                                                \
+    {                                                                                                                              \
+        fn(*p);                                                                                                                    \
+        *p = NULL;                                                                                                                 \
+    }
 void pfl_freep(void *pp); /* for PFL_AUTO(pfl_freep) char *s; */
 
 #define PFL_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))

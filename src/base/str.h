@@ -27,17 +27,17 @@ bool pfl_utf8_valid(const void *text, size_t len);
 
 /** A list of owned strings, in the order of insertion. Zero-initialised. */
 struct pfl_strs {
-	char **items; /* owned, each owned */
-	size_t n, cap;
+    char **items; /* owned, each owned */
+    size_t n, cap;
 };
-void pfl_strs_add(struct pfl_strs *l, const char *s);           /* copied */
+void pfl_strs_add(struct pfl_strs *l, const char *s);              /* copied */
 void pfl_strs_addn(struct pfl_strs *l, const char *s, size_t len); /* copied */
 bool pfl_strs_has(const struct pfl_strs *l, const char *s);
-bool pfl_strs_add_once(struct pfl_strs *l, const char *s);      /* false where it was there */
+bool pfl_strs_add_once(struct pfl_strs *l, const char *s); /* false where it was there */
 bool pfl_strs_remove(struct pfl_strs *l, const char *s);
-void pfl_strs_sort(struct pfl_strs *l);                         /* bytewise */
+void pfl_strs_sort(struct pfl_strs *l);                               /* bytewise */
 void pfl_strs_copy(struct pfl_strs *dst, const struct pfl_strs *src); /* dst is deinited first */
-void pfl_strs_deinit(struct pfl_strs *l);                       /* for PFL_AUTO too */
+void pfl_strs_deinit(struct pfl_strs *l);                             /* for PFL_AUTO too */
 /** Splits at sep, drops blanks around items; empty items are kept as "". */
 void pfl_strs_split(struct pfl_strs *l, const char *s, char sep);
 char *pfl_strs_join(const struct pfl_strs *l, const char *sep); /* owned by the caller */

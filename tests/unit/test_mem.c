@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+
+static void test_size_add__overflow__refused_and_unchanged(void **state)
+{
+    (void)state;
+    size_t r = 7;
+    assert_false(pfl_size_add(SIZE_MAX, 1, &r));
+    assert_int_equal(r, 7);
+    assert_true(pfl_size_add(SIZE_MAX - 1, 1, &r));
+    assert_true(r == SIZE_MAX);
+}
+
+static void test_size_mul__overflow__refused_and_unchanged(void **state)
+{
+    (void)state;
+    size_t r = 7;
+    assert_false(pfl_size_mul(SIZE_MAX / 2 + 1, 2, &r));
+    assert_int_equal(r, 7);
+    assert_true(pfl_size_mul(SIZE_MAX / 2, 2, &r));
+    assert_true(r == SIZE_MAX - 1);
+    assert_true(pfl_size_mul(0, SIZE_MAX, &r));
+    assert_int_equal(r, 0);
+}
+
+static void test_try_malloc__over_half_the_address_space__null(void **state)
+{
+    (void)state;
+    assert_null(pfl_try_malloc(SIZE_MAX));
+    assert_null(pfl_try_malloc((size_t)PTRDIFF_MAX + 1));
+    PFL_AUTO(pfl_freep) void *p = pfl_try_malloc(0);
+    assert_non_null(p);
+}
+
+static void test_assert__false__aborts_the_process(void **state)
+{
+    (void)state;
+    pid_t pid = fork();
+    if (pid == 0) {
+        const struct rlimit no_core = {0, 0};
+        setrlimit(RLIMIT_CORE, &no_core);
+        fclose(stderr);
+        PFL_ASSERT(pid != 0);
+        _exit(0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
+static void test_xcalloc__zeroed_and_never_null(void **state)
+{
+    (void)state;
+    static const char zero[48];
+    PFL_AUTO(pfl_freep) void *a = pfl_xcalloc(3, 16);
+    PFL_AUTO(pfl_freep) void *b = pfl_xcalloc(0, 16);
+    PFL_AUTO(pfl_freep) void *c = pfl_xmalloc(0);
+    assert_memory_equal(a, zero, sizeof(zero));
+    assert_non_null(b);
+    assert_non_null(c);
+}
+
+static void test_strings__copied_cut_and_formatted(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_freep) char *a = pfl_xstrdup("abc");
+    PFL_AUTO(pfl_freep) char *b = pfl_xstrndup("abcdef", 4);
+    PFL_AUTO(pfl_freep) char *c = pfl_xasprintf("%s-%d", a, 5);
+    assert_string_equal(a, "abc");
+    assert_string_equal(b, "abcd");
+    assert_string_equal(c, "abc-5");
+}
+
+static void test_steal__value_leaves_null_behind(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_freep) char *a = pfl_xstrdup("abc");
+    PFL_AUTO(pfl_freep) char *b = pfl_steal(&a);
+    assert_null(a);
+    assert_string_equal(b, "abc");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_size_add__overflow__refused_and_unchanged),
+        cmocka_unit_test(test_size_mul__overflow__refused_and_unchanged),
+        cmocka_unit_test(test_try_malloc__over_half_the_address_space__null),
+        cmocka_unit_test(test_assert__false__aborts_the_process),
+        cmocka_unit_test(test_xcalloc__zeroed_and_never_null),
+        cmocka_unit_test(test_strings__copied_cut_and_formatted),
+        cmocka_unit_test(test_steal__value_leaves_null_behind),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
