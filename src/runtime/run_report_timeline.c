@@ -9,19 +9,12 @@
 
 enum { W = 560, LEFT = 58, RIGHT = 14, ROW = 18, GAP = 7, TOP = 6, BOTTOM = 40 };
 
-/* The stages that a round is made of, in their order, and the colours of the page's style sheet. */
+/* The stages that a round is made of, in their order, each with the colour class of its place in this list. */
 static const struct {
     const char *stage, *what;
-    unsigned colour;
 } stages[] = {
-    {"training", "training", 0},
-    {"evaluating", "evaluating", 5},
-    {"aggregating", "aggregating", 2},
-    {"voting", "voting", 6},
-    {"waiting", "waiting", 7},
-    {"syncing", "spreading the model", 3},
-    {"starting", "getting the model", 1},
-    {"finishing", "finishing", 4},
+    {"training", "training"}, {"evaluating", "evaluating"},       {"aggregating", "aggregating"},    {"voting", "voting"},
+    {"waiting", "waiting"},   {"syncing", "spreading the model"}, {"starting", "getting the model"}, {"finishing", "finishing"},
 };
 
 static int stage_index(const char *stage)
@@ -51,7 +44,7 @@ static void spans(const struct pfl_record *r, struct pfl_buf *out, double t0, do
         size_t row = (size_t)(pfl_record_node(r, s->node) - r->nodes);
         if (at < 0 || to <= from)
             continue;
-        pfl_buf_printf(out, "<rect class=\"b%u\" x=\"%.2f\" y=\"%zu\" width=\"%.2f\" height=\"%d\"><title>", stages[at].colour,
+        pfl_buf_printf(out, "<rect class=\"g%d\" x=\"%.2f\" y=\"%zu\" width=\"%.2f\" height=\"%d\"><title>", at,
                        LEFT + (from - t0) * scale, TOP + row * (ROW + GAP), fmax((to - from) * scale, 0.3), ROW);
         pfl_html_text(out, s->node);
         pfl_buf_printf(out, ", round %d: %s %.2f s</title></rect>\n", (int)s->round + 1, stages[at].what, to - from);
@@ -109,6 +102,6 @@ void pfl_report_timeline(const struct pfl_record *r, struct pfl_buf *out)
     pfl_buf_append_str(out, "</svg>\n<p class=\"legend\">");
     for (size_t i = 0; i < PFL_ARRAY_LEN(stages); i++)
         if (stage_occurs(r, stages[i].stage))
-            pfl_buf_printf(out, "<span><i class=\"b%u\"></i>%s</span>", stages[i].colour, stages[i].what);
+            pfl_buf_printf(out, "<span><i class=\"g%zu\"></i>%s</span>", i, stages[i].what);
     pfl_buf_append_str(out, "</p></figure>\n");
 }
