@@ -32,22 +32,19 @@ static bool any_in(const struct pfl_strs *who, const struct pfl_strs *list)
     return false;
 }
 
-/* Is it our turn to send this entry? Our own: at once. Others': when its trainer is gone, or the target has lacked it for so long
- * that the trainer does not seem to reach it. */
-static bool our_turn(struct pfl_node *n, const struct pfl_round *r, const struct pfl_entry *e)
+/* From when on it is our turn to send this entry. Our own: at once. Others': when its trainer is gone, or the target has lacked it
+ * for so long that the trainer does not seem to reach it. */
+static pfl_ns turn_of(struct pfl_node *n, const struct pfl_round *r, const struct pfl_entry *e)
 {
     if (e->who.n == 1 && strcmp(e->who.items[0], n->addr) == 0)
-        return true;
+        return e->at;
     if (r->done)
-        return false; /* the aggregate itself is spread by now */
+        return PFL_NEVER; /* the aggregate itself is spread by now */
     for (size_t i = 0; i < e->who.n; i++) {
         if (!pfl_core_alive(n, e->who.items[i]))
-            return true;
+            return e->at;
     }
-    pfl_ns due = e->at + 2 * n->set.retry_period;
-    if (due > n->now)
-        pfl_core_wake(n, due);
-    return due <= n->now;
+    return e->at + 2 * n->set.retry_period;
 }
 
 /* One model for several contributions: made by a job the first time, then kept. NULL: not there yet. */
@@ -106,6 +103,48 @@ static void keep_under_way(struct pfl_node *n, const struct pfl_round *r, const 
     }
 }
 
+/* The entries that `to` lacks and that are not under way to it, in order; how many. */
+static size_t lacking(const struct pfl_node *n, const struct pfl_round *r, const char *to, const struct pfl_strs *holds,
+                      const struct pfl_entry **ret)
+{
+    size_t n_ret = 0;
+    for (size_t i = 0; i < r->book.n; i++) {
+        const struct pfl_entry *e = &r->book.items[i];
+        if (!any_in(&e->who, holds) && !pfl_strs_has(&e->who, to) && !pfl_spread_covers(&n->spread, r->round, to, e->who.items[0]))
+            ret[n_ret++] = e;
+    }
+    return n_ret;
+}
+
+/* Relays what is due, and with it what is nearly due: several together travel as one partial aggregate. */
+static void plan_relay(struct pfl_node *n, struct pfl_round *r, const char *to, const struct pfl_entry **entries, size_t n_entries)
+{
+    pfl_ns slack = 0;
+    uint64_t n_samples = 0;
+    size_t n_due = 0;
+    for (size_t i = 0; i < n_entries; i++) {
+        if (turn_of(n, r, entries[i]) <= n->now)
+            slack = n->set.retry_period;
+    }
+    for (size_t i = 0; i < n_entries; i++) {
+        pfl_ns turn = turn_of(n, r, entries[i]);
+        if (turn != PFL_NEVER && turn - slack <= n->now) {
+            entries[n_due++] = entries[i];
+            n_samples += entries[i]->n_samples;
+        } else if (turn != PFL_NEVER) {
+            pfl_core_wake(n, turn);
+        }
+    }
+    bool together = n_due > 1 && n->set.aggregator->partial && n_samples <= INT32_MAX;
+    if (together) {
+        const struct pfl_entry *made = partial_of(n, r, entries, n_due);
+        if (made)
+            want_entry(n, r, to, made);
+    }
+    for (size_t i = 0; i < n_due && !together; i++)
+        want_entry(n, r, to, entries[i]);
+}
+
 static void plan_contributions_to(struct pfl_node *n, struct pfl_round *r, const char *to)
 {
     static const struct pfl_strs nothing = {0};
@@ -114,30 +153,17 @@ static void plan_contributions_to(struct pfl_node *n, struct pfl_round *r, const
     if (row && row->ready)
         return;
     keep_under_way(n, r, to, holds);
-    const struct pfl_entry **relay = pfl_xcalloc(r->book.n ? r->book.n : 1, sizeof(*relay));
+    const struct pfl_entry **entries = pfl_xcalloc(r->book.n, sizeof(*entries));
+    size_t n_entries = lacking(n, r, to, holds, entries);
     size_t n_relay = 0;
-    uint64_t n_samples = 0;
-    for (size_t i = 0; i < r->book.n; i++) {
-        const struct pfl_entry *e = &r->book.items[i];
-        if (any_in(&e->who, holds) || pfl_strs_has(&e->who, to) || pfl_spread_covers(&n->spread, r->round, to, e->who.items[0]) ||
-            !our_turn(n, r, e))
-            continue;
-        if (pfl_strs_has(&e->who, n->addr)) {
-            want_entry(n, r, to, e);
-            continue;
-        }
-        relay[n_relay++] = e;
-        n_samples += e->n_samples;
+    for (size_t i = 0; i < n_entries; i++) {
+        if (pfl_strs_has(&entries[i]->who, n->addr))
+            want_entry(n, r, to, entries[i]);
+        else
+            entries[n_relay++] = entries[i];
     }
-    if (n_relay > 1 && n->set.aggregator->partial && n_samples <= INT32_MAX) {
-        const struct pfl_entry *made = partial_of(n, r, relay, n_relay);
-        if (made)
-            want_entry(n, r, to, made);
-    } else {
-        for (size_t i = 0; i < n_relay; i++)
-            want_entry(n, r, to, relay[i]);
-    }
-    free(relay);
+    plan_relay(n, r, to, entries, n_relay);
+    free(entries);
 }
 
 static void plan_contributions(struct pfl_node *n, struct pfl_round *r)
@@ -171,7 +197,7 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
         if (!direct || !p->takes_part || (digest && !have_canonical))
             return PFL_NEVER;
         /* A member makes its own; if it does not get there, it lacks something. */
-        return pfl_round_is_member(r, p->addr) ? r->done_at + 3 * n->set.retry_period : n->now;
+        return pfl_round_is_member(r, p->addr) ? r->done_at + 2 * n->set.retry_period : n->now;
     }
     if (!have_canonical || row->n_digests == 0 || pfl_round_peer_announced(row, digest))
         return PFL_NEVER;

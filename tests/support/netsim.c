@@ -401,7 +401,7 @@ static void do_job(struct netsim *s, unsigned i, const struct pfl_action *a)
     struct node *x = &s->nodes[i];
     pfl_ns took = between(s, PFL_MS, 20 * PFL_MS);
     if (a->kind == PFL_ACT_FIT)
-        took = between(s, s->o.fit_min, s->o.fit_max);
+        took = s->o.fit_of[i] ? s->o.fit_of[i] : between(s, s->o.fit_min, s->o.fit_max);
     struct item *it = post(s, i, took, PFL_EV_JOB, NULL, NULL);
     it->ev.id = a->id;
     it->is_job = a->kind != PFL_ACT_AGGREGATE;
@@ -844,6 +844,16 @@ const struct pfl_note *netsim_note(const struct netsim *s, unsigned i, enum pfl_
         const struct pfl_note *note = x->notes[k - 1];
         if (note->kind == kind && (!addr || pfl_streq(note->addr, addr)))
             return note;
+    }
+    return NULL;
+}
+
+const struct pfl_note *netsim_note_at(const struct netsim *s, unsigned i, enum pfl_note_kind kind, unsigned k)
+{
+    const struct node *x = &s->nodes[i];
+    for (size_t j = 0; j < x->n_notes; j++) {
+        if (x->notes[j]->kind == kind && k-- == 0)
+            return x->notes[j];
     }
     return NULL;
 }

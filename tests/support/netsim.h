@@ -15,6 +15,7 @@ struct netsim_opts {
     uint64_t seed;
     pfl_ns latency_min, latency_max; /* of one way; default 1 to 20 ms */
     pfl_ns fit_min, fit_max;         /* default 100 to 900 ms */
+    pfl_ns fit_of[NETSIM_NODES_MAX]; /* of one node; 0: from the range */
     double drop;                     /* share of calls that fail: half of them unheard, half heard but the answer is lost */
     bool silent_death;               /* a killed node's peers see time-outs, not resets */
     bool skew_check;                 /* nobody is more than one round ahead of another (not where votes may time out) */
@@ -63,6 +64,8 @@ void netsim_run_to_membership(struct netsim *s, pfl_ns until);
 unsigned netsim_count(const struct netsim *s, unsigned i, enum pfl_note_kind kind);
 /** The last note of that kind (and about that address, unless NULL); NULL: none. */
 const struct pfl_note *netsim_note(const struct netsim *s, unsigned i, enum pfl_note_kind kind, const char *addr);
+/** The k-th note of that kind, from 0; NULL: there are not as many. */
+const struct pfl_note *netsim_note_at(const struct netsim *s, unsigned i, enum pfl_note_kind kind, unsigned k);
 bool netsim_finished(const struct netsim *s, unsigned i);
 /** All live nodes finished with the same model, byte for byte, after `rounds` rounds. */
 void netsim_check_equal(struct netsim *s, unsigned rounds);
