@@ -83,7 +83,7 @@ static void end(struct pfl_conn *c, bool lingers, enum pfl_rc rc, const char *fm
 {
     if (pfl_conn_over(c))
         return;
-    if (!c->closing) {
+    if (!c->closing && !c->draining) {
         c->lost_rc = rc;
         vsnprintf(c->lost_reason, sizeof c->lost_reason, fmt, ap);
     }

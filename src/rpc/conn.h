@@ -75,6 +75,7 @@ struct pfl_conn_opts {
 struct pfl_conn {
     enum pfl_conn_state state;
     bool is_server, in_io, write_blocked, write_failed;
+    bool peer_goaway;  /* the peer closes in good order */
     bool pinged;       /* a PING of ours is not answered yet */
     bool draining;     /* no new streams; closes when the last has ended */
     bool closing;      /* GOAWAY is on its way out, the end follows; the reason stands already */

@@ -234,6 +234,10 @@ void pfl_conn_write(struct pfl_conn *c)
         pfl_conn_earn(c, (double)(*sent - before) / PFL_H2_EMPTY_BYTES);
     }
     bool done = !c->write_blocked && !c->write_failed && c->wlen == 0 && !c->direct && c->tail.len == 0;
-    if (!pfl_conn_over(c) && done && !nghttp2_session_want_read(c->h2) && !nghttp2_session_want_write(c->h2))
+    if (pfl_conn_over(c) || !done || nghttp2_session_want_read(c->h2) || nghttp2_session_want_write(c->h2))
+        return;
+    if (c->peer_goaway)
+        pfl_conn_refuse(c, PFL_UNAVAILABLE, "the peer closed the connection");
+    else
         pfl_conn_refuse(c, PFL_MALFORMED, "HTTP/2: %s", c->h2_error[0] ? c->h2_error : "the session is over");
 }

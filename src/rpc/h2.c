@@ -87,6 +87,8 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *user)
         on_settings(c);
     if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK))
         c->pinged = false;
+    if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code == NGHTTP2_NO_ERROR)
+        c->peer_goaway = true;
     return c->ops->frame(c, frame);
 }
 

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base tls rpc */
+/* support: certs rpc_kit */
+/* timeout: 120 */
+/* Calls between our server and our client over mutual TLS on real sockets, in one loop. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "support/rpc_kit.h"
+
+static struct pfl_rpc_channel *serve_and_dial(struct kit *k)
+{
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    return kit_channel(k, pfl_rpc_server_address(k->server), k->tls);
+}
+
+/* ---- answers ---- */
+
+static void test_call__echo__gives_back_the_same_bytes(void **state)
+{
+    static const size_t SIZES[] = {0, 1, 5, 16379, 16384, 16385, 70000, 1 << 20};
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    uint8_t *data = pfl_xmalloc(1 << 20);
+    for (size_t i = 0; i < 1 << 20; i++)
+        data[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (size_t i = 0; i < PFL_ARRAY_LEN(SIZES); i++) {
+        kit_call(k, ch, "/t.T/echo", data, SIZES[i], 0);
+        assert_int_equal(k->status.code, PFL_GRPC_OK);
+        assert_non_null(k->response);
+        assert_int_equal(k->response->len, SIZES[i]);
+        if (SIZES[i])
+            assert_memory_equal(k->response->data, data, SIZES[i]);
+    }
+    free(data);
+    assert_int_equal(k->n_handled, PFL_ARRAY_LEN(SIZES));
+    kit_close_channel(k, ch);
+}
+
+static void test_call__peer__is_known_on_the_client(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    assert_null(pfl_rpc_channel_peer(ch));
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    const struct pfl_rpc_peer *peer = pfl_rpc_channel_peer(ch);
+    assert_non_null(peer);
+    assert_string_equal(peer->tls_version, "TLSv1.3");
+    assert_string_equal(peer->cipher, "TLS_AES_128_GCM_SHA256");
+    assert_true(pfl_identity_covers_host(peer->identity, "127.0.0.1"));
+    assert_string_equal(peer->remote, pfl_rpc_server_address(k->server));
+    struct pfl_rpc_counters c;
+    pfl_rpc_channel_counters(ch, &c);
+    assert_int_equal(c.messages_sent, 1);
+    assert_int_equal(c.messages_received, 1);
+    assert_true(c.bytes_sent > 100 && c.bytes_received > 50);
+    kit_close_channel(k, ch);
+}
+
+static void test_call__failed_by_handler__status_and_message_come_over(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    kit_call(k, ch, "/t.T/fail", "x", 1, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_FAILED_PRECONDITION);
+    assert_string_equal(k->status.message, "no: 100 % caf\xc3\xa9\n");
+    assert_null(k->response);
+    kit_close_channel(k, ch);
+}
+
+static void test_call__unknown_method__unimplemented(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    kit_call(k, ch, "/t.T/nothing", "x", 1, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_UNIMPLEMENTED);
+    assert_string_equal(k->status.message, "unknown method '/t.T/nothing'");
+    kit_close_channel(k, ch);
+}
+
+static void test_call__over_request_limit__exhausted_and_connection_lives(void **state)
+{
+    struct kit *k = *state;
+    k->request_limit = 1000;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    uint8_t *data = pfl_xcalloc(1, 40 << 20);
+    kit_call(k, ch, "/t.T/echo", data, 40 << 20, 5 * PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_RESOURCE_EXHAUSTED);
+    assert_string_equal(k->status.message, "the message is 41943040 bytes, the limit is 1000");
+    kit_call(k, ch, "/t.T/echo", data, 1001, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_RESOURCE_EXHAUSTED);
+    assert_int_equal(k->n_handled, 0);
+    kit_call(k, ch, "/t.T/echo", data, 1000, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->n_up, 1);
+    assert_int_equal(k->n_down, 0);
+    free(data);
+    kit_close_channel(k, ch);
+}
+
+static void test_call__over_response_limit__exhausted(void **state)
+{
+    struct kit *k = *state;
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    const struct pfl_rpc_channel_opts opts = {
+        .loop = &k->loop, .target = pfl_rpc_server_address(k->server), .tls = k->tls, .user = k, .response_limit = 1 << 16};
+    struct pfl_rpc_channel *ch = NULL;
+    assert_int_equal(pfl_rpc_channel_new(&opts, &ch, NULL), PFL_OK);
+    kit_call(k, ch, "/t.T/big", "\x00\x01\x00\x01", 4, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_RESOURCE_EXHAUSTED);
+    kit_call(k, ch, "/t.T/big", "\x00\x01\x00\x00", 4, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->response->len, 1 << 16);
+    kit_close_channel(k, ch);
+}
+
+/* ---- time ---- */
+
+static void test_deadline__handler_silent__exceeded_on_both_sides(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    kit_call(k, ch, "/t.T/empty", "", 0, 0);
+    pfl_ns from = pfl_clock_mono();
+    kit_call(k, ch, "/t.T/hold", "", 0, 80 * PFL_MS);
+    pfl_ns took = pfl_clock_mono() - from;
+    assert_int_equal(k->status.code, PFL_GRPC_DEADLINE_EXCEEDED);
+    assert_true(took >= 75 * PFL_MS && took < PFL_SEC);
+    assert_non_null(k->held);
+    kit_run_for(k, 50 * PFL_MS);
+    assert_false(pfl_rpc_call_alive(k->held));
+    assert_true(pfl_rpc_call_deadline(k->held) != PFL_NEVER);
+    assert_string_equal(pfl_rpc_call_peer(k->held)->tls_version, "TLSv1.3");
+    pfl_rpc_call_reply(k->held, NULL);
+    k->held = NULL;
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    kit_close_channel(k, ch);
+}
+
+static void test_deadline__nobody_accepts__exceeded_while_dialling(void **state)
+{
+    struct kit *k = *state;
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    /* a listener that never answers: TCP connects, TLS waits */
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    char target[64];
+    struct pfl_rpc_channel *ch;
+    assert_int_equal(listen(fd, 1), 0);
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof sa;
+    getsockname(fd, (void *)&sa, &len);
+    const uint8_t *p = (const uint8_t *)&sa + 2;
+    snprintf(target, sizeof target, "127.0.0.1:%u", (unsigned)p[0] << 8 | p[1]);
+    ch = kit_channel(k, target, k->tls);
+    kit_call(k, ch, "/t.T/empty", "", 0, 100 * PFL_MS);
+    assert_int_equal(k->status.code, PFL_GRPC_DEADLINE_EXCEEDED);
+    assert_string_equal(k->status.message, "no connection before the deadline");
+    kit_close_channel(k, ch);
+    close(fd);
+}
+
+/* ---- many at once ---- */
+
+static void test_calls__many_at_once__each_is_answered_once(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    enum { N = 1000 }; /* more than the streams that the server allows at once */
+    static const struct pfl_bytes PART = {(const uint8_t *)"0123456789", 10};
+    const struct pfl_rpc_body body = {.parts = &PART, .n = 1};
+    for (int i = 0; i < N; i++)
+        pfl_rpc_channel_call(ch, "/t.T/echo", &body, 0, kit_done, k);
+    kit_until(k, &k->n_done, N);
+    assert_int_equal(k->n_handled, N);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    kit_run_for(k, 20 * PFL_MS);
+    assert_int_equal(k->n_done, N);
+    kit_close_channel(k, ch);
+}
+
+struct pulse {
+    struct kit *k;
+    struct pfl_rpc_channel *ch;
+    unsigned n, n_big_done;
+    pfl_ns sent, worst;
+    bool stop;
+};
+
+static void pulse_next(struct pulse *p);
+static void on_pulse(void *user, const struct pfl_rpc_status *status, struct pfl_blob *response)
+{
+    struct pulse *p = user;
+    (void)response;
+    assert_int_equal(status->code, PFL_GRPC_OK);
+    pfl_ns took = pfl_clock_mono() - p->sent;
+    p->worst = took > p->worst ? took : p->worst;
+    p->n++;
+    if (!p->stop)
+        pulse_next(p);
+}
+static void pulse_next(struct pulse *p)
+{
+    p->sent = pfl_clock_mono();
+    pfl_rpc_channel_call(p->ch, "/t.T/empty", NULL, PFL_SEC, on_pulse, p);
+}
+static unsigned released;
+static void on_release(void *owner)
+{
+    released++;
+    free(owner);
+}
+static void on_big(void *user, const struct pfl_rpc_status *status, struct pfl_blob *response)
+{
+    struct pulse *p = user;
+    assert_int_equal(status->code, PFL_GRPC_OK);
+    assert_int_equal(response->len, 100 << 20);
+    assert_int_equal(response->data[response->len - 1], 7);
+    p->stop = true;
+    p->n_big_done++;
+}
+
+static void test_calls__big_message_under_way__small_ones_flow(void **state)
+{
+    struct kit *k = *state;
+    k->request_limit = 200 << 20;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    struct pulse p = {.k = k, .ch = ch};
+    const size_t len = 100 << 20;
+    uint8_t *data = pfl_xmalloc(len);
+    memset(data, 7, len);
+    released = 0;
+    const struct pfl_bytes part = {data, len};
+    const struct pfl_rpc_body body = {.parts = &part, .n = 1, .release = on_release, .owner = data};
+    kit_call(k, ch, "/t.T/empty", "", 0, 0);
+    pfl_rpc_channel_call(ch, "/t.T/echo", &body, 0, on_big, &p);
+    pulse_next(&p);
+    kit_until(k, &p.n_big_done, 1);
+    unsigned n = p.n + 1;
+    kit_until(k, &p.n, n);
+    assert_int_equal(released, 1);
+    assert_true(p.n > 20);
+    print_message("%u small calls during 2 x 100 MiB, the slowest took %.1f ms\n", p.n, (double)p.worst / 1e6);
+    assert_true(p.worst < 500 * PFL_MS); /* under sanitizers on a busy machine */
+    kit_close_channel(k, ch);
+}
+
+/* ---- life ---- */
+
+static void test_channel__nobody_listens__refused_then_back_off_then_again(void **state)
+{
+    struct kit *k = *state;
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    char target[64];
+    snprintf(target, sizeof target, "%s", pfl_rpc_server_address(k->server));
+    kit_close_server(k, 0);
+    struct pfl_rpc_channel *ch = kit_channel(k, target, k->tls);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_UNAVAILABLE);
+    assert_string_equal(k->status.message, "cannot connect: Connection refused");
+    assert_int_equal(k->n_down, 1);
+    pfl_ns from = pfl_clock_mono();
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC); /* in back-off: at once, without a dial */
+    assert_true(pfl_clock_mono() - from < 200 * PFL_MS);
+    assert_int_equal(k->status.code, PFL_GRPC_UNAVAILABLE);
+    assert_int_equal(k->n_down, 1);
+    kit_serve(k, target, k->tls);
+    kit_run_for(k, 400 * PFL_MS);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->n_up, 1);
+    kit_close_channel(k, ch);
+}
+
+static bool everybody(void *user, const struct pfl_rpc_peer *peer)
+{
+    (void)user;
+    return pfl_identity_covers_host(peer->identity, "127.0.0.1");
+}
+
+static void test_server_drop__calls_end_and_the_channel_dials_again(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    pfl_rpc_channel_call(ch, "/t.T/hold", NULL, 0, kit_done, k);
+    kit_until(k, &k->n_handled, 1);
+    assert_int_equal(pfl_rpc_server_drop(k->server, everybody, NULL, "revoked"), 1);
+    kit_until(k, &k->n_done, 1);
+    assert_int_equal(k->status.code, PFL_GRPC_UNAVAILABLE);
+    kit_run_for(k, 20 * PFL_MS);
+    assert_false(pfl_rpc_call_alive(k->held));
+    kit_call(k, ch, "/t.T/empty", "", 0, 2 * PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->n_up, 2);
+    kit_close_channel(k, ch);
+}
+
+static void test_server_close__call_in_flight__gets_its_answer_within_grace(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    pfl_rpc_channel_call(ch, "/t.T/hold", NULL, 0, kit_done, k);
+    kit_until(k, &k->n_handled, 1);
+    unsigned before = k->n_closed;
+    pfl_rpc_server_close(k->server, 5 * PFL_SEC, NULL, NULL);
+    k->server = NULL;
+    kit_run_for(k, 250 * PFL_MS);
+    assert_int_equal(k->n_done, 0);
+    pfl_rpc_call_reply(k->held, NULL);
+    k->held = NULL;
+    kit_until(k, &k->n_done, 1);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    kit_until(k, &k->n_down, 1); /* the quiet second dial finds nobody */
+    assert_int_equal(k->n_closed, before);
+    kit_close_channel(k, ch);
+}
+
+static void test_server_set_tls__no_call_is_lost(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    pfl_rpc_channel_call(ch, "/t.T/hold", NULL, 0, kit_done, k);
+    kit_until(k, &k->n_handled, 1);
+    kit_run_for(k, PFL_SEC + 100 * PFL_MS); /* a connection that lived for a while is replaced quietly */
+    struct pfl_tls *other = kit_tls(k, NULL, NULL, false);
+    char before[65];
+    snprintf(before, sizeof before, "%s", pfl_rpc_channel_peer(ch)->identity->fingerprint);
+    pfl_rpc_server_set_tls(k->server, other);
+    kit_until(k, &k->n_up, 2);
+    assert_int_equal(k->n_down, 0);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_string_not_equal(before, pfl_rpc_channel_peer(ch)->identity->fingerprint);
+    assert_true(pfl_rpc_call_alive(k->held));
+    pfl_rpc_call_reply(k->held, NULL);
+    k->held = NULL;
+    kit_until(k, &k->n_done, 2);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    pfl_tls_unref(other);
+    kit_close_channel(k, ch);
+}
+
+static void test_channel_close__call_in_flight__cancelled(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    pfl_rpc_channel_call(ch, "/t.T/hold", NULL, 0, kit_done, k);
+    kit_until(k, &k->n_handled, 1);
+    kit_close_channel(k, ch);
+    assert_int_equal(k->n_done, 1);
+    assert_int_equal(k->status.code, PFL_GRPC_CANCELLED);
+    kit_run_for(k, 20 * PFL_MS);
+    assert_false(pfl_rpc_call_alive(k->held));
+}
+
+static void test_channel_close__while_dialling__closes(void **state)
+{
+    struct kit *k = *state;
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    const char *port = strrchr(pfl_rpc_server_address(k->server), ':');
+    char target[64];
+    snprintf(target, sizeof target, "localhost%s", port);
+    struct pfl_rpc_channel *ch = kit_channel(k, target, k->tls);
+    pfl_rpc_channel_call(ch, "/t.T/empty", NULL, 0, kit_done, k);
+    uv_run(&k->loop, UV_RUN_NOWAIT);
+    kit_close_channel(k, ch);
+    assert_int_equal(k->n_done, 1);
+    assert_int_equal(k->status.code, PFL_GRPC_CANCELLED);
+}
+
+/* ---- addresses ---- */
+
+static void call_at(struct kit *k, const char *address, const char *host)
+{
+    char target[PFL_ADDR_MAX + 16];
+    kit_serve(k, address, k->tls);
+    if (host)
+        snprintf(target, sizeof target, "%s%s", host, strrchr(pfl_rpc_server_address(k->server), ':'));
+    struct pfl_rpc_channel *ch = kit_channel(k, host ? target : pfl_rpc_server_address(k->server), k->tls);
+    kit_call(k, ch, "/t.T/echo", "hello", 5, 2 * PFL_SEC);
+    if (k->status.code != PFL_GRPC_OK)
+        fail_msg("%s: %s", address, k->status.message);
+    kit_close_channel(k, ch);
+    kit_close_server(k, 0);
+}
+
+static void test_addresses__each_form__serves(void **state)
+{
+    struct kit *k = *state;
+    char unix_address[300];
+    snprintf(unix_address, sizeof unix_address, "unix://%s/s.sock", k->dir);
+    call_at(k, "127.0.0.1", NULL);
+    call_at(k, "localhost:0", NULL);
+    call_at(k, "[::1]:0", NULL);
+    call_at(k, "0.0.0.0:0", "127.0.0.1");
+    call_at(k, "[::]:0", "127.0.0.1");
+    call_at(k, unix_address, NULL);
+}
+
+static void test_unix__mode_stale_file_and_live_owner(void **state)
+{
+    struct kit *k = *state;
+    char address[300], path[280];
+    struct stat st;
+    struct pfl_err err = {0};
+    snprintf(path, sizeof path, "%s/s.sock", k->dir);
+    snprintf(address, sizeof address, "unix://%s", path);
+    kit_serve(k, address, k->tls);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    struct pfl_rpc_server *second = NULL;
+    const struct pfl_rpc_server_opts opts = {.loop = &k->loop, .address = address, .tls = k->tls};
+    assert_int_equal(pfl_rpc_server_new(&opts, &second, &err), PFL_EXISTS);
+    kit_close_server(k, 0);
+    assert_int_not_equal(stat(path, &st), 0);
+    /* a leftover: bound, and its process gone */
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct {
+        sa_family_t family;
+        char path[108];
+    } sa = {.family = AF_UNIX};
+    snprintf(sa.path, sizeof sa.path, "%.107s", path);
+    assert_int_equal(bind(fd, (void *)&sa, sizeof sa), 0);
+    close(fd);
+    kit_serve(k, address, k->tls);
+    kit_close_server(k, 0);
+    /* a file that is no socket stays */
+    assert_int_equal(pfl_fs_write_new(path, pfl_bytes_of("x", 1), 0600, &err), PFL_OK);
+    assert_int_equal(pfl_rpc_server_new(&opts, &second, &err), PFL_EXISTS);
+    assert_int_equal(stat(path, &st), 0);
+}
+
+static void test_plaintext__off_loopback__refused(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_err err = {0};
+    struct pfl_rpc_server *s = NULL;
+    struct pfl_rpc_channel *ch = NULL;
+    const struct pfl_rpc_server_opts so = {.loop = &k->loop, .address = "0.0.0.0:0"};
+    const struct pfl_rpc_channel_opts co = {.loop = &k->loop, .target = "192.0.2.1:1"};
+    assert_int_equal(pfl_rpc_server_new(&so, &s, &err), PFL_INVALID);
+    assert_int_equal(pfl_rpc_channel_new(&co, &ch, &err), PFL_INVALID);
+}
+
+static void test_plaintext__on_loopback__serves(void **state)
+{
+    struct kit *k = *state;
+    kit_serve(k, "127.0.0.1:0", NULL);
+    struct pfl_rpc_channel *ch = kit_channel(k, pfl_rpc_server_address(k->server), NULL);
+    uint8_t *data = pfl_xcalloc(1, 1 << 20);
+    kit_call(k, ch, "/t.T/echo", data, 1 << 20, 5 * PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_null(pfl_rpc_channel_peer(ch)->identity);
+    free(data);
+    kit_close_channel(k, ch);
+}
+
+static void test_server_new__port_taken__exists(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_err err = {0};
+    struct pfl_rpc_server *s = NULL;
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    const struct pfl_rpc_server_opts opts = {.loop = &k->loop, .address = pfl_rpc_server_address(k->server), .tls = k->tls};
+    assert_int_equal(pfl_rpc_server_new(&opts, &s, &err), PFL_EXISTS);
+    assert_non_null(strstr(err.msg, "the port is taken"));
+}
+
+/* ---- built-in services ---- */
+
+static void test_health__known_and_unknown_service(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    kit_call(k, ch, "/grpc.health.v1.Health/Check", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_memory_equal(k->response->data, "\x08\x01", 2);
+    kit_call(k, ch, "/grpc.health.v1.Health/Check", "\x0a\x03t.T", 5, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    kit_call(k, ch, "/grpc.health.v1.Health/Check", "\x0a\x03t.X", 5, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_NOT_FOUND);
+    kit_call(k, ch, "/grpc.health.v1.Health/Watch", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_UNIMPLEMENTED);
+    kit_close_channel(k, ch);
+}
+
+int main(int argc, char **argv)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, kit_set_up, kit_tear_down)
+    const struct CMUnitTest tests[] = {
+        T(test_call__echo__gives_back_the_same_bytes),
+        T(test_call__peer__is_known_on_the_client),
+        T(test_call__failed_by_handler__status_and_message_come_over),
+        T(test_call__unknown_method__unimplemented),
+        T(test_call__over_request_limit__exhausted_and_connection_lives),
+        T(test_call__over_response_limit__exhausted),
+        T(test_deadline__handler_silent__exceeded_on_both_sides),
+        T(test_deadline__nobody_accepts__exceeded_while_dialling),
+        T(test_calls__many_at_once__each_is_answered_once),
+        T(test_calls__big_message_under_way__small_ones_flow),
+        T(test_channel__nobody_listens__refused_then_back_off_then_again),
+        T(test_server_drop__calls_end_and_the_channel_dials_again),
+        T(test_server_close__call_in_flight__gets_its_answer_within_grace),
+        T(test_server_set_tls__no_call_is_lost),
+        T(test_channel_close__call_in_flight__cancelled),
+        T(test_channel_close__while_dialling__closes),
+        T(test_addresses__each_form__serves),
+        T(test_unix__mode_stale_file_and_live_owner),
+        T(test_plaintext__off_loopback__refused),
+        T(test_plaintext__on_loopback__serves),
+        T(test_server_new__port_taken__exists),
+        T(test_health__known_and_unknown_service),
+    };
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
