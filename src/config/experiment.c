@@ -11,47 +11,55 @@
 #include "base/mem.h"
 #include "base/rng.h"
 
-#define TRY(expr)                \
-    do {                         \
-        enum pfl_rc try_ = expr; \
-        if (try_ != PFL_OK)      \
-            return try_;         \
+#define TRY(expr)                                                                                                                  \
+    do {                                                                                                                           \
+        enum pfl_rc try_ = expr;                                                                                                   \
+        if (try_ != PFL_OK)                                                                                                        \
+            return try_;                                                                                                           \
     } while (0)
 
-/* A name as it may stand in a file, and ours; NULL: known, not supported yet. */
+/* A name as it may stand in a file, and ours; ours NULL: known, not supported yet, with the reason where there is more to say. */
 struct alias {
-    const char *name, *ours;
+    const char *name, *ours, *why;
 };
 
+static const char no_cifar[] = ": there is no local source for its images";
+
 static const struct alias datasets[] = {
-    {"fashion-mnist", "fashion-mnist"}, {"p2pfl/FashionMNIST", "fashion-mnist"}, {"zalando-datasets/fashion_mnist", "fashion-mnist"},
-    {"mnist", "mnist"},                 {"p2pfl/MNIST", "mnist"},                {"ylecun/mnist", "mnist"},
-    {"dummy", "dummy"},                 {"p2pfl/CIFAR10", NULL},                 {"cifar10", NULL},
+    {"fashion-mnist", "fashion-mnist", NULL},
+    {"p2pfl/FashionMNIST", "fashion-mnist", NULL},
+    {"zalando-datasets/fashion_mnist", "fashion-mnist", NULL},
+    {"mnist", "mnist", NULL},
+    {"p2pfl/MNIST", "mnist", NULL},
+    {"ylecun/mnist", "mnist", NULL},
+    {"dummy", "dummy", NULL},
+    {"p2pfl/CIFAR10", NULL, no_cifar},
+    {"cifar10", NULL, no_cifar},
 };
 static const struct alias partitions[] = {
-    {"iid", "iid"},
-    {"RandomIIDPartitionStrategy", "iid"},
-    {"DirichletPartitionStrategy", NULL},
-    {"LabelSkewedPartitionStrategy", NULL},
-    {"PercentageBasedNonIIDPartitionStrategy", NULL},
+    {"iid", "iid", NULL},
+    {"RandomIIDPartitionStrategy", "iid", NULL},
+    {"DirichletPartitionStrategy", NULL, NULL},
+    {"LabelSkewedPartitionStrategy", NULL, NULL},
+    {"PercentageBasedNonIIDPartitionStrategy", NULL, NULL},
 };
 static const struct alias models[] = {
-    {"mlp", "mlp"},
-    {"p2pfl.examples.mnist.model.mlp_pytorch", "mlp"},
-    {"p2pfl.examples.mnist.model.mlp_tensorflow", "mlp"},
-    {"p2pfl.examples.mnist.model.mlp_flax", "mlp"},
-    {"dummy", "dummy"},
-    {"p2pfl.examples.cifar10.model.resnet_pytorch", NULL},
-    {"p2pfl.examples.mnist.model.cnn_pytorch", NULL},
+    {"mlp", "mlp", NULL},
+    {"p2pfl.examples.mnist.model.mlp_pytorch", "mlp", NULL},
+    {"p2pfl.examples.mnist.model.mlp_tensorflow", "mlp", NULL},
+    {"p2pfl.examples.mnist.model.mlp_flax", "mlp", NULL},
+    {"dummy", "dummy", NULL},
+    {"p2pfl.examples.cifar10.model.resnet_pytorch", NULL, NULL},
+    {"p2pfl.examples.mnist.model.cnn_pytorch", NULL, NULL},
 };
 static const struct alias aggregators[] = {
-    {"FedAvg", "fedavg"}, {"FedMedian", NULL}, {"FedProx", NULL},    {"Krum", NULL},
-    {"Scaffold", NULL},   {"FedAdam", NULL},   {"FedAdagrad", NULL}, {"FedYogi", NULL},
+    {"FedAvg", "fedavg", NULL}, {"FedMedian", NULL, NULL}, {"FedProx", NULL, NULL},    {"Krum", NULL, NULL},
+    {"Scaffold", NULL, NULL},   {"FedAdam", NULL, NULL},   {"FedAdagrad", NULL, NULL}, {"FedYogi", NULL, NULL},
 };
 
 /* Replaces *ret by our name for the text of y (NULL: *ret stays). */
-static enum pfl_rc take_alias(const struct pfl_yaml_doc *doc, const struct pfl_yaml *y, const struct alias *table, size_t n, char **ret,
-                              struct pfl_err *err)
+static enum pfl_rc take_alias(const struct pfl_yaml_doc *doc, const struct pfl_yaml *y, const struct alias *table, size_t n,
+                              char **ret, struct pfl_err *err)
 {
     if (!y)
         return PFL_OK;
@@ -64,14 +72,15 @@ static enum pfl_rc take_alias(const struct pfl_yaml_doc *doc, const struct pfl_y
         if (strcasecmp(y->text, table[i].name) != 0)
             continue;
         if (!table[i].ours)
-            return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err, "'%s' is not supported yet; supported is '%s'", pfl_q(y->text), table[0].name);
+            return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err, "'%s' is not supported yet%s; supported is '%s'", pfl_q(y->text),
+                                 table[i].why ? table[i].why : "", table[0].name);
         free(*ret);
         *ret = pfl_xstrdup(table[i].ours);
         return PFL_OK;
     }
     const char *near = pfl_nearest(y->text, names, n);
-    return pfl_yaml_fail(doc, y, PFL_INVALID, err, "'%s' is unknown; %s '%s'", pfl_q(y->text), near ? "did you mean" : "a valid name is",
-                         near ? near : table[0].name);
+    return pfl_yaml_fail(doc, y, PFL_INVALID, err, "'%s' is unknown; %s '%s'", pfl_q(y->text),
+                         near ? "did you mean" : "a valid name is", near ? near : table[0].name);
 }
 
 void pfl_experiment_default(struct pfl_experiment_config *c)
@@ -116,8 +125,8 @@ bool pfl_topology_parse(const char *text, enum pfl_topology *ret, unsigned *ret_
         const char *name;
         enum pfl_topology t;
         unsigned degree;
-    } names[] = {{"star", PFL_TOPO_STAR, 0},       {"full", PFL_TOPO_FULL, 0},         {"line", PFL_TOPO_LINE, 0},
-                 {"ring", PFL_TOPO_RING, 0},       {"random_2", PFL_TOPO_RANDOM, 2},   {"random_3", PFL_TOPO_RANDOM, 3},
+    } names[] = {{"star", PFL_TOPO_STAR, 0},      {"full", PFL_TOPO_FULL, 0},       {"line", PFL_TOPO_LINE, 0},
+                 {"ring", PFL_TOPO_RING, 0},      {"random_2", PFL_TOPO_RANDOM, 2}, {"random_3", PFL_TOPO_RANDOM, 3},
                  {"random_4", PFL_TOPO_RANDOM, 4}};
     for (size_t i = 0; i < PFL_ARRAY_LEN(names); i++) {
         if (strcasecmp(text, names[i].name) == 0) {
@@ -142,8 +151,8 @@ static enum pfl_rc read_additional(const struct pfl_yaml_doc *doc, struct pfl_ya
         int64_t a = 0, b = 0;
         const struct pfl_yaml *i = y->first, *j = i ? i->next : NULL;
         bool pair = y->kind == PFL_YAML_LIST && j && !j->next && i->kind == PFL_YAML_SCALAR && j->kind == PFL_YAML_SCALAR;
-        if (!pair || !pfl_parse_i64(i->text, 0, (int64_t)c->nodes - 1, &a) || !pfl_parse_i64(j->text, 0, (int64_t)c->nodes - 1, &b) ||
-            a == b)
+        if (!pair || !pfl_parse_i64(i->text, 0, (int64_t)c->nodes - 1, &a) ||
+            !pfl_parse_i64(j->text, 0, (int64_t)c->nodes - 1, &b) || a == b)
             return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be a pair of two different nodes from 0 to %u, such as [0, 2]",
                                  c->nodes - 1);
         c->additional = pfl_xrealloc(c->additional, (c->n_additional + 1) * sizeof(*c->additional));
@@ -152,7 +161,8 @@ static enum pfl_rc read_additional(const struct pfl_yaml_doc *doc, struct pfl_ya
     return PFL_OK;
 }
 
-static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c, struct pfl_err *err)
+static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
+                                struct pfl_err *err)
 {
     static const char *const keys[] = {"package", "protocol", "nodes", "topology", "additional_connections"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
@@ -160,7 +170,8 @@ static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     const struct pfl_yaml *p = pfl_yaml_get(m, "protocol");
     if (p && p->kind == PFL_YAML_SCALAR && strcasecmp(p->text, "MemoryCommunicationProtocol") == 0) {
         c->memory_protocol = true;
-        pfl_strs_add(&c->settings.notes, "network.protocol: the memory protocol is not supported yet; the nodes talk gRPC over mutual TLS");
+        pfl_strs_add(&c->settings.notes,
+                     "network.protocol: the memory protocol is not supported yet; the nodes talk gRPC over mutual TLS");
     } else if (p && (p->kind != PFL_YAML_SCALAR || strcasecmp(p->text, "GrpcCommunicationProtocol") != 0)) {
         return pfl_yaml_fail(doc, p, PFL_INVALID, err, "must be GrpcCommunicationProtocol or MemoryCommunicationProtocol");
     }
@@ -174,104 +185,110 @@ static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml 
 
 /* ---- experiment ---- */
 
-static enum pfl_rc read_partitioning(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+static enum pfl_rc read_partitioning(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                                     struct pfl_err *err)
 {
     static const char *const keys[] = {"package", "strategy", "reduced_dataset", "reduction_factor", "params"};
-    static const char *const no_params[] = {"seed"};
+    static const char *const param_keys[] = {"seed"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(take_alias(doc, pfl_yaml_get(m, "strategy"), partitions, PFL_ARRAY_LEN(partitions), &l->partition, err));
     bool reduced = false;
     double factor = 1.0;
     TRY(pfl_yaml_bool(doc, m, "reduced_dataset", &reduced, err));
-    TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1.0, &factor, err));
+    TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1e6, &factor, err));
+    factor = factor > 1.0 ? 1.0 / factor : factor;
     l->reduction_factor = reduced ? factor : 1.0;
     struct pfl_yaml *params = NULL;
     TRY(pfl_yaml_map(doc, m, "params", &params, err));
-    TRY(pfl_yaml_only(doc, params, no_params, PFL_ARRAY_LEN(no_params), err));
-    int64_t seed = -1;
-    TRY(pfl_yaml_int(doc, params, "seed", 0, INT64_MAX, &seed, err));
-    if (seed >= 0)
-        l->part_seed = (uint64_t)seed;
-    return PFL_OK;
+    TRY(pfl_yaml_only(doc, params, param_keys, PFL_ARRAY_LEN(param_keys), err));
+    return pfl_yaml_u64(doc, params, "seed", &l->part_seed, err);
 }
 
-static enum pfl_rc read_dataset(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c, struct pfl_err *err)
+static enum pfl_rc read_dataset(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
+                                struct pfl_err *err)
 {
     static const char *const keys[] = {"source", "name", "path", "batch_size", "transforms", "partitioning"};
     struct pfl_learner_config *l = &c->learner;
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     const struct pfl_yaml *source = pfl_yaml_get(m, "source");
     if (source && (source->kind != PFL_YAML_SCALAR || strcasecmp(source->text, "huggingface") != 0))
-        return pfl_yaml_fail(doc, source, PFL_UNSUPPORTED, err, "only 'huggingface' is supported yet (its names stand for local packages)");
+        return pfl_yaml_fail(doc, source, PFL_UNSUPPORTED, err,
+                             "only 'huggingface' is supported yet (its names stand for local packages)");
     TRY(take_alias(doc, pfl_yaml_get(m, "name"), datasets, PFL_ARRAY_LEN(datasets), &l->dataset, err));
     TRY(pfl_yaml_str(doc, m, "path", &l->dataset_path, err));
     TRY(get_unsigned(doc, m, "batch_size", 1, 1000000, &l->batch_size, err));
     struct pfl_yaml *transforms = NULL, *partitioning = NULL;
+    static const char *const transform_keys[] = {"package", "function", "params"};
     TRY(pfl_yaml_map(doc, m, "transforms", &transforms, err));
+    TRY(pfl_yaml_only(doc, transforms, transform_keys, PFL_ARRAY_LEN(transform_keys), err));
     if (transforms && pfl_yaml_get(transforms, "function"))
-        pfl_strs_add(&c->settings.notes, "experiment.dataset.transforms has no effect: images are scaled to [0, 1], as P2PFL's MNIST "
-                                         "transform does");
+        pfl_strs_add(&c->settings.notes,
+                     "experiment.dataset.transforms has no effect: images are scaled to [0, 1], as P2PFL's MNIST "
+                     "transform does");
     TRY(pfl_yaml_map(doc, m, "partitioning", &partitioning, err));
     return partitioning ? read_partitioning(doc, partitioning, l, err) : PFL_OK;
 }
 
-static enum pfl_rc read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *params, struct pfl_learner_config *l, struct pfl_err *err)
+static enum pfl_rc read_model_params(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                                     struct pfl_err *err)
 {
-    struct pfl_yaml *list = NULL;
-    TRY(pfl_yaml_list(doc, params, "hidden_sizes", &list, err));
-    if (!list)
+    static const char *const mlp[] = {"seed", "lr_rate", "hidden_sizes", "activation", "compression"};
+    static const char *const dummy[] = {"seed", "values", "delay_ms"};
+    bool is_mlp = pfl_streq(l->model, "mlp");
+    TRY(pfl_yaml_only(doc, m, is_mlp ? mlp : dummy, is_mlp ? PFL_ARRAY_LEN(mlp) : PFL_ARRAY_LEN(dummy), err));
+    int64_t values = -1, delay = -1;
+    TRY(pfl_yaml_u64(doc, m, "seed", &l->model_seed, err));
+    l->has_model_seed = pfl_yaml_get(m, "seed") != NULL;
+    TRY(pfl_yaml_double(doc, m, "lr_rate", 1e-9, 1e3, &l->learning_rate, err));
+    TRY(pfl_yaml_int(doc, m, "values", 1, (int64_t)1 << 31, &values, err));
+    TRY(pfl_yaml_int(doc, m, "delay_ms", 0, 3600000, &delay, err));
+    if (values > 0)
+        l->dummy_values = (uint64_t)values;
+    if (delay >= 0)
+        l->dummy_delay = delay * PFL_MS;
+    const struct pfl_yaml *activation = pfl_yaml_get(m, "activation");
+    if (activation && (activation->kind != PFL_YAML_SCALAR || strcasecmp(activation->text, "relu") != 0))
+        return pfl_yaml_fail(doc, activation, PFL_UNSUPPORTED, err, "only 'relu' is supported yet");
+    return pfl_learner_config_read_hidden(doc, m, l, err);
+}
+
+static enum pfl_rc refuse_compression(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_err *err)
+{
+    const struct pfl_yaml *y = pfl_yaml_get(m, "compression");
+    if (!y || (y->kind != PFL_YAML_SCALAR && !y->first))
         return PFL_OK;
-    l->n_hidden = 0;
-    for (const struct pfl_yaml *y = list->first; y; y = y->next) {
-        int64_t v;
-        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 1, 65536, &v) || l->n_hidden == PFL_ARRAY_LEN(l->hidden))
-            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be at most 8 whole numbers from 1 to 65536");
-        l->hidden[l->n_hidden++] = (unsigned)v;
-    }
-    return PFL_OK;
+    return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err, "compression is not supported yet; take it out");
 }
 
 static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
 {
     static const char *const keys[] = {"package", "model_build_fn", "params", "compression"};
-    static const char *const param_keys[] = {"seed", "lr_rate", "hidden_sizes", "activation", "values", "delay_ms", "compression"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(take_alias(doc, pfl_yaml_get(m, "package"), models, PFL_ARRAY_LEN(models), &l->model, err));
-    const struct pfl_yaml *compression = pfl_yaml_get(m, "compression");
-    if (compression && compression->first)
-        return pfl_yaml_fail(doc, compression, PFL_UNSUPPORTED, err, "compression is not supported yet");
+    const struct pfl_yaml *fn = pfl_yaml_get(m, "model_build_fn");
+    if (fn && (fn->kind != PFL_YAML_SCALAR || !pfl_streq(fn->text, "model_build_fn")))
+        return pfl_yaml_fail(doc, fn, PFL_UNSUPPORTED, err, "only 'model_build_fn' is supported: models are built in");
     struct pfl_yaml *params = NULL;
     TRY(pfl_yaml_map(doc, m, "params", &params, err));
-    TRY(pfl_yaml_only(doc, params, param_keys, PFL_ARRAY_LEN(param_keys), err));
-    const struct pfl_yaml *inner = pfl_yaml_get(params, "compression");
-    if (inner && inner->first)
-        return pfl_yaml_fail(doc, inner, PFL_UNSUPPORTED, err, "compression is not supported yet");
-    int64_t seed = -1, values = -1, delay = -1;
-    TRY(pfl_yaml_int(doc, params, "seed", 0, INT64_MAX, &seed, err));
-    TRY(pfl_yaml_double(doc, params, "lr_rate", 1e-9, 1e3, &l->learning_rate, err));
-    TRY(pfl_yaml_int(doc, params, "values", 1, (int64_t)1 << 31, &values, err));
-    TRY(pfl_yaml_int(doc, params, "delay_ms", 0, 3600000, &delay, err));
-    const struct pfl_yaml *activation = pfl_yaml_get(params, "activation");
-    if (activation && (activation->kind != PFL_YAML_SCALAR || strcasecmp(activation->text, "relu") != 0))
-        return pfl_yaml_fail(doc, activation, PFL_UNSUPPORTED, err, "only 'relu' is supported yet");
-    l->has_model_seed = l->has_model_seed || seed >= 0;
-    if (seed >= 0)
-        l->model_seed = (uint64_t)seed;
-    if (values > 0)
-        l->dummy_values = (uint64_t)values;
-    if (delay >= 0)
-        l->dummy_delay = delay * PFL_MS;
-    return read_hidden(doc, params, l, err);
+    TRY(refuse_compression(doc, m, err));
+    TRY(refuse_compression(doc, params, err));
+    return params ? read_model_params(doc, params, l, err) : PFL_OK;
 }
 
-static enum pfl_rc read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+static enum pfl_rc read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                                   struct pfl_err *err)
 {
     static const char *const keys[] = {"package", "aggregator", "params"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(take_alias(doc, pfl_yaml_get(m, "aggregator"), aggregators, PFL_ARRAY_LEN(aggregators), &l->aggregator, err));
-    const struct pfl_yaml *params = pfl_yaml_get(m, "params");
-    if (params && params->first && !pfl_streq(params->first->key, "disable_partial_aggregation"))
-        return pfl_yaml_fail(doc, params->first, PFL_INVALID, err, "FedAvg has no such parameter");
+    static const char *const param_keys[] = {"disable_partial_aggregation"};
+    struct pfl_yaml *params = NULL;
+    bool no_partial = false;
+    TRY(pfl_yaml_map(doc, m, "params", &params, err));
+    TRY(pfl_yaml_only(doc, params, param_keys, PFL_ARRAY_LEN(param_keys), err));
+    TRY(pfl_yaml_bool(doc, params, param_keys[0], &no_partial, err));
+    if (no_partial)
+        return pfl_yaml_fail(doc, pfl_yaml_get(params, param_keys[0]), PFL_UNSUPPORTED, err, "true is not supported yet");
     return PFL_OK;
 }
 
@@ -282,17 +299,15 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
                                        "wait_timeout", "dataset", "model",  "aggregator"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, m, "name", &c->name, err));
-    if (strlen(c->name) > 128 || strchr(c->name, '/'))
-        return pfl_yaml_fail(doc, pfl_yaml_get(m, "name"), PFL_INVALID, err, "must be at most 128 bytes without '/'");
+    if (c->name[0] == '\0' || c->name[0] == '.' || strlen(c->name) > 128 || strchr(c->name, '/'))
+        return pfl_yaml_fail(doc, pfl_yaml_get(m, "name"), PFL_INVALID, err,
+                             "must be 1 to 128 bytes, without '/' and without a leading dot");
     TRY(get_unsigned(doc, m, "rounds", 1, 1000000, &c->rounds, err));
     TRY(get_unsigned(doc, m, "epochs", 0, 10000, &c->epochs, err));
     TRY(get_unsigned(doc, m, "trainset_size", 1, 4096, &c->trainset_size, err));
-    int64_t seed = -1;
     double minutes = -1;
-    TRY(pfl_yaml_int(doc, m, "seed", 0, INT64_MAX, &seed, err));
+    TRY(pfl_yaml_u64(doc, m, "seed", &c->seed, err));
     TRY(pfl_yaml_double(doc, m, "wait_timeout", 0.01, 1e6, &minutes, err));
-    if (seed >= 0)
-        c->seed = (uint64_t)seed;
     if (minutes > 0)
         c->wait_timeout = (pfl_ns)(minutes * 60e9);
     struct pfl_yaml *dataset = NULL, *model = NULL, *aggregator = NULL;
@@ -325,12 +340,17 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_experime
     TRY(read_experiment(doc, experiment, c, err));
     if (pfl_yaml_get(root, "remote_loggers"))
         pfl_strs_add(&c->settings.notes, "remote_loggers has no effect: metrics are written to the run's folder");
-    if (pfl_yaml_get(root, "profiling"))
+    static const char *const profiling_keys[] = {"enabled", "measure_time", "output_dir"};
+    struct pfl_yaml *profiling = NULL;
+    TRY(pfl_yaml_map(doc, root, "profiling", &profiling, err));
+    TRY(pfl_yaml_only(doc, profiling, profiling_keys, PFL_ARRAY_LEN(profiling_keys), err));
+    if (profiling)
         pfl_strs_add(&c->settings.notes, "profiling has no effect: times stand in the report");
     return PFL_OK;
 }
 
-enum pfl_rc pfl_experiment_parse(const char *file, const char *text, size_t len, struct pfl_experiment_config *ret, struct pfl_err *err)
+enum pfl_rc pfl_experiment_parse(const char *file, const char *text, size_t len, struct pfl_experiment_config *ret,
+                                 struct pfl_err *err)
 {
     struct pfl_yaml_doc doc = {0};
     TRY(pfl_yaml_parse(file, text, len, &doc, err));

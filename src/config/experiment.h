@@ -14,16 +14,16 @@ struct pfl_edge {
 };
 
 struct pfl_experiment_config {
-    char *description; /* owned or NULL */
-    char *name;        /* experiment.name, default "experiment"; owned */
+    char *description;    /* owned or NULL */
+    char *name;           /* experiment.name, default "experiment"; owned */
     bool memory_protocol; /* MemoryCommunicationProtocol was asked for; runs over gRPC here, with a note */
     unsigned nodes;
     enum pfl_topology topology;
-    unsigned random_degree; /* topology random_k */
+    unsigned random_degree;      /* topology random_k */
     struct pfl_edge *additional; /* owned */
     size_t n_additional;
     unsigned rounds, epochs, trainset_size;
-    uint64_t seed; /* experiment.seed, default 666 */
+    uint64_t seed;       /* experiment.seed, default 666 */
     pfl_ns wait_timeout; /* minutes in the file; default 60 */
     struct pfl_learner_config learner;
     struct pfl_settings settings; /* notes: what has no effect */
@@ -31,13 +31,15 @@ struct pfl_experiment_config {
 void pfl_experiment_default(struct pfl_experiment_config *c);
 void pfl_experiment_deinit(struct pfl_experiment_config *c);
 /** file names the source in errors. *ret is initialised on success only. */
-enum pfl_rc pfl_experiment_parse(const char *file, const char *text, size_t len, struct pfl_experiment_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_experiment_parse(const char *file, const char *text, size_t len, struct pfl_experiment_config *ret,
+                                 struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_experiment_load(const char *path, struct pfl_experiment_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 bool pfl_topology_parse(const char *text, enum pfl_topology *ret, unsigned *ret_degree);
 const char *pfl_topology_name(enum pfl_topology t); /* "random" for random_k */
-/** The links to make: owned array, sorted, no doubles. Star: node 0 is the centre. random_k: a connected graph of mean degree about k,
- *  from the seed. INVALID where additional names a node outside. */
-enum pfl_rc pfl_topology_edges(const struct pfl_experiment_config *c, struct pfl_edge **ret, size_t *ret_n, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The links to make: owned array, sorted, no doubles. Star: node 0 is the centre. random_k: a connected graph of mean degree about
+ * k, from the seed. INVALID where additional names a node outside. */
+enum pfl_rc pfl_topology_edges(const struct pfl_experiment_config *c, struct pfl_edge **ret, size_t *ret_n,
+                               struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

@@ -2,18 +2,20 @@
 /* node.yaml, read and written. The writer quotes every text, so that no value can become something else. */
 #include "config/node_config.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/addr.h"
 #include "base/fs.h"
 #include "base/mem.h"
 
-#define TRY(expr)                \
-    do {                         \
-        enum pfl_rc try_ = expr; \
-        if (try_ != PFL_OK)      \
-            return try_;         \
+#define TRY(expr)                                                                                                                  \
+    do {                                                                                                                           \
+        enum pfl_rc try_ = expr;                                                                                                   \
+        if (try_ != PFL_OK)                                                                                                        \
+            return try_;                                                                                                           \
     } while (0)
 
 void pfl_node_config_default(struct pfl_node_config *c)
@@ -35,8 +37,20 @@ void pfl_node_config_deinit(struct pfl_node_config *c)
     *c = (struct pfl_node_config){0};
 }
 
-static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, const char *value, const char *const *ok,
-                              size_t n, struct pfl_err *err)
+static enum pfl_rc check_id(const struct pfl_yaml_doc *doc, const char *key, const char *value, struct pfl_err *err)
+{
+    size_t len = strlen(value);
+    bool ok = len > 0 && len <= 64 && value[0] != '.' && value[0] != '-';
+    for (const char *p = value; *p && ok; p++)
+        ok = isalnum((unsigned char)*p) || *p == '.' || *p == '_' || *p == '-';
+    if (ok)
+        return PFL_OK;
+    return pfl_yaml_fail(doc, pfl_yaml_get(doc->root, key), PFL_INVALID, err,
+                         "'%s' is not a name of 1 to 64 letters, digits and inner '.', '_', '-'", pfl_q(value));
+}
+
+static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, const char *value,
+                              const char *const *ok, size_t n, struct pfl_err *err)
 {
     for (size_t i = 0; i < n; i++) {
         if (pfl_streq(value, ok[i]))
@@ -47,36 +61,12 @@ static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
                          near ? "did you mean" : "a valid name is", near ? near : ok[0]);
 }
 
-static enum pfl_rc read_u64(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, const char *key, int64_t min, int64_t max, uint64_t *ret,
-                            struct pfl_err *err)
+static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                                struct pfl_err *err)
 {
-    int64_t v = -1;
-    TRY(pfl_yaml_int(doc, m, key, min, max, &v, err));
-    if (v >= 0)
-        *ret = (uint64_t)v;
-    return PFL_OK;
-}
-
-static enum pfl_rc read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
-{
-    struct pfl_yaml *list = NULL;
-    TRY(pfl_yaml_list(doc, m, "hidden_sizes", &list, err));
-    if (list)
-        l->n_hidden = 0;
-    for (const struct pfl_yaml *y = list ? list->first : NULL; y; y = y->next) {
-        int64_t v;
-        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 1, 65536, &v) || l->n_hidden == PFL_ARRAY_LEN(l->hidden))
-            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be at most 8 whole numbers from 1 to 65536");
-        l->hidden[l->n_hidden++] = (unsigned)v;
-    }
-    return PFL_OK;
-}
-
-static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
-{
-    static const char *const keys[] = {"dataset",    "dataset_path",  "partition",  "part_index", "part_count",
-                                       "part_seed",  "reduction_factor", "model",   "hidden_sizes", "learning_rate",
-                                       "model_seed", "batch_size",    "aggregator", "dummy_values", "dummy_delay_ms"};
+    static const char *const keys[] = {"dataset",    "dataset_path",     "partition",  "part_index",   "part_count",
+                                       "part_seed",  "reduction_factor", "model",      "hidden_sizes", "learning_rate",
+                                       "model_seed", "batch_size",       "aggregator", "dummy_values", "dummy_delay_ms"};
     static const char *const datasets[] = {"fashion-mnist", "mnist", "dummy"};
     static const char *const models[] = {"mlp", "dummy"};
     static const char *const partitions[] = {"iid"};
@@ -91,23 +81,23 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(check_name(doc, m, "model", l->model, models, PFL_ARRAY_LEN(models), err));
     TRY(pfl_yaml_str(doc, m, "aggregator", &l->aggregator, err));
     TRY(check_name(doc, m, "aggregator", l->aggregator, aggregators, PFL_ARRAY_LEN(aggregators), err));
-    int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, seed = -1;
+    int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, values = -1;
     TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
     TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
     TRY(pfl_yaml_int(doc, m, "batch_size", 1, 1000000, &batch, err));
     TRY(pfl_yaml_int(doc, m, "dummy_delay_ms", 0, 3600000, &delay, err));
-    TRY(pfl_yaml_int(doc, m, "model_seed", 0, INT64_MAX, &seed, err));
-    TRY(read_u64(doc, m, "part_seed", 0, INT64_MAX, &l->part_seed, err));
-    TRY(read_u64(doc, m, "dummy_values", 1, (int64_t)1 << 31, &l->dummy_values, err));
+    TRY(pfl_yaml_int(doc, m, "dummy_values", 1, (int64_t)1 << 31, &values, err));
+    TRY(pfl_yaml_u64(doc, m, "model_seed", &l->model_seed, err));
+    TRY(pfl_yaml_u64(doc, m, "part_seed", &l->part_seed, err));
     TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1.0, &l->reduction_factor, err));
     TRY(pfl_yaml_double(doc, m, "learning_rate", 1e-9, 1e3, &l->learning_rate, err));
     l->part_index = (unsigned)index;
     l->part_count = (unsigned)count;
     l->batch_size = (unsigned)batch;
     l->dummy_delay = delay >= 0 ? delay * PFL_MS : l->dummy_delay;
-    l->has_model_seed = seed >= 0;
-    l->model_seed = seed >= 0 ? (uint64_t)seed : 0;
-    return read_hidden(doc, m, l, err);
+    l->dummy_values = values > 0 ? (uint64_t)values : l->dummy_values;
+    l->has_model_seed = pfl_yaml_get(m, "model_seed") != NULL;
+    return pfl_learner_config_read_hidden(doc, m, l, err);
 }
 
 static void resolve(const char *dir, char **path)
@@ -122,8 +112,8 @@ static void resolve(const char *dir, char **path)
 static void resolve_all(const char *dir, struct pfl_node_config *c)
 {
     struct pfl_ssl_config *s = &c->settings.ssl;
-    char **paths[] = {&s->ca_crt,          &s->server_crt, &s->server_key,           &s->client_crt,
-                      &s->client_key,      &s->passphrase_file, &c->learner.dataset_path, &c->state_dir};
+    char **paths[] = {&s->ca_crt,     &s->server_crt,      &s->server_key,           &s->client_crt,
+                      &s->client_key, &s->passphrase_file, &c->learner.dataset_path, &c->state_dir};
     for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
         resolve(dir, paths[i]);
 }
@@ -142,8 +132,22 @@ static enum pfl_rc read_connect(const struct pfl_yaml_doc *doc, struct pfl_node_
     return PFL_OK;
 }
 
+static bool stays_here(const char *address)
+{
+    struct pfl_addr a;
+    return pfl_addr_parse(address, &a, NULL) == PFL_OK && pfl_addr_is_loopback(&a);
+}
+
+static enum pfl_rc refuse_plaintext(const struct pfl_yaml_doc *doc, const char *key, const char *address, struct pfl_err *err)
+{
+    return pfl_err_set(err, PFL_AUTH,
+                       "%s: use_ssl is false, and '%s' in %s is not on this machine: plaintext goes over loopback and "
+                       "unix sockets only",
+                       doc->file, pfl_q(address), key);
+}
+
 /* Plaintext must be asked for, and stays on this machine. */
-static enum pfl_rc check_ssl(const struct pfl_yaml_doc *doc, const struct pfl_node_config *c, const struct pfl_addr *a, struct pfl_err *err)
+static enum pfl_rc check_ssl(const struct pfl_yaml_doc *doc, const struct pfl_node_config *c, struct pfl_err *err)
 {
     const struct pfl_ssl_config *s = &c->settings.ssl;
     const struct {
@@ -153,10 +157,12 @@ static enum pfl_rc check_ssl(const struct pfl_yaml_doc *doc, const struct pfl_no
                   {"server_key", s->server_key},
                   {"client_crt", s->client_crt},
                   {"client_key", s->client_key}};
-    if (!s->use_ssl && !pfl_addr_is_loopback(a))
-        return pfl_err_set(err, PFL_AUTH, "%s: use_ssl is false and the address '%s' can be reached from outside: plaintext is allowed on "
-                                          "loopback and unix sockets only",
-                           doc->file, c->address);
+    if (!s->use_ssl && !stays_here(c->address))
+        return refuse_plaintext(doc, "address", c->address, err);
+    for (size_t i = 0; !s->use_ssl && i < c->connect.n; i++) {
+        if (!stays_here(c->connect.items[i]))
+            return refuse_plaintext(doc, "connect", c->connect.items[i], err);
+    }
     for (size_t i = 0; s->use_ssl && i < PFL_ARRAY_LEN(needed); i++) {
         if (!needed[i].value)
             return pfl_err_set(err, PFL_NOT_FOUND, "%s: settings.ssl.%s is missing; there is no fall-back to plaintext", doc->file,
@@ -172,7 +178,9 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_con
     TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, root, "name", &c->name, err));
     TRY(pfl_yaml_str(doc, root, "address", &c->address, err));
+    TRY(check_id(doc, "name", c->name, err));
     TRY(pfl_yaml_str(doc, root, "federation", &c->federation, err));
+    TRY(check_id(doc, "federation", c->federation, err));
     TRY(pfl_yaml_str(doc, root, "state_dir", &c->state_dir, err));
     if (!c->address)
         return pfl_err_set(err, PFL_INVALID, "%s: 'address' is missing (host:port, [v6]:port, or unix:///path)", doc->file);
@@ -189,7 +197,7 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_con
         TRY(read_learner(doc, learner, &c->learner, err));
     if (c->learner.batch_size == 0)
         c->learner.batch_size = c->settings.batch_size;
-    return check_ssl(doc, c, &a, err);
+    return check_ssl(doc, c, err);
 }
 
 enum pfl_rc pfl_node_config_load(const char *path, struct pfl_node_config *ret, struct pfl_err *err)
@@ -214,11 +222,9 @@ enum pfl_rc pfl_node_config_load(const char *path, struct pfl_node_config *ret, 
 
 /* ---- writing ---- */
 
-static void put_str(struct pfl_buf *b, const char *indent, const char *key, const char *value)
+static void put_quoted(struct pfl_buf *b, const char *value)
 {
-    if (!value)
-        return;
-    pfl_buf_printf(b, "%s%s: \"", indent, key);
+    pfl_buf_append_str(b, "\"");
     for (const char *p = value; *p; p++) {
         if (*p == '"' || *p == '\\')
             pfl_buf_printf(b, "\\%c", *p);
@@ -230,18 +236,40 @@ static void put_str(struct pfl_buf *b, const char *indent, const char *key, cons
     pfl_buf_append_str(b, "\"\n");
 }
 
+static void put_str(struct pfl_buf *b, const char *indent, const char *key, const char *value)
+{
+    if (!value)
+        return;
+    pfl_buf_printf(b, "%s%s: ", indent, key);
+    put_quoted(b, value);
+}
+
+static void put_item(struct pfl_buf *b, const char *value)
+{
+    pfl_buf_append_str(b, "  - ");
+    put_quoted(b, value);
+}
+
+static void put_seconds(struct pfl_buf *b, const char *key, pfl_ns t)
+{
+    pfl_buf_printf(b, "    %s: %" PRId64 ".%09" PRId64 "\n", key, t / PFL_SEC, t % PFL_SEC);
+}
+
 static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
 {
     pfl_buf_append_str(b, "settings:\n  general:\n");
-    pfl_buf_printf(b, "    grpc_timeout: %.9g\n", (double)s->grpc_timeout / 1e9);
+    put_seconds(b, "grpc_timeout", s->grpc_timeout);
     put_str(b, "    ", "log_level", s->log_level);
     if (s->has_seed)
         pfl_buf_printf(b, "    seed: %" PRIu64 "\n", s->seed);
-    pfl_buf_printf(b, "  heartbeat:\n    period: %.9g\n    timeout: %.9g\n", (double)s->heartbeat_period / 1e9,
-                   (double)s->heartbeat_timeout / 1e9);
+    pfl_buf_append_str(b, "  heartbeat:\n");
+    put_seconds(b, "period", s->heartbeat_period);
+    put_seconds(b, "timeout", s->heartbeat_timeout);
     pfl_buf_printf(b, "  gossip:\n    ttl: %" PRId32 "\n    amount_last_messages_saved: %u\n", s->ttl, s->seen_max);
-    pfl_buf_printf(b, "  training:\n    vote_timeout: %.9g\n    aggregation_timeout: %.9g\n    default_batch_size: %u\n    threads: %u\n",
-                   (double)s->vote_timeout / 1e9, (double)s->aggregation_timeout / 1e9, s->batch_size, s->threads);
+    pfl_buf_append_str(b, "  training:\n");
+    put_seconds(b, "vote_timeout", s->vote_timeout);
+    put_seconds(b, "aggregation_timeout", s->aggregation_timeout);
+    pfl_buf_printf(b, "    default_batch_size: %u\n    threads: %u\n", s->batch_size, s->threads);
     pfl_buf_printf(b, "  ssl:\n    use_ssl: %s\n    tls_min: \"%s\"\n", s->ssl.use_ssl ? "true" : "false",
                    s->ssl.tls12_allowed ? "1.2" : "1.3");
     put_str(b, "    ", "ca_crt", s->ssl.ca_crt);
@@ -270,7 +298,8 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
     if (l->batch_size)
         pfl_buf_printf(b, "  batch_size: %u\n", l->batch_size);
     put_str(b, "  ", "aggregator", l->aggregator);
-    pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values, (long long)(l->dummy_delay / PFL_MS));
+    pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values,
+                   (long long)(l->dummy_delay / PFL_MS));
 }
 
 enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config *c, struct pfl_err *err)
@@ -282,10 +311,13 @@ enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config
     put_str(&b, "", "state_dir", c->state_dir);
     pfl_buf_append_str(&b, c->connect.n ? "connect:\n" : "");
     for (size_t i = 0; i < c->connect.n; i++)
-        pfl_buf_printf(&b, "  - \"%s\"\n", c->connect.items[i]);
+        put_item(&b, c->connect.items[i]);
     put_settings(&b, &c->settings);
     put_learner(&b, &c->learner);
     if (b.failed)
         return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes", path, PFL_YAML_FILE_MAX);
+    struct pfl_yaml_doc doc = {0}; /* a path of bytes that YAML cannot hold is found here, not when the node starts */
+    TRY(pfl_yaml_parse(path, (const char *)b.data, b.len, &doc, err));
+    pfl_yaml_deinit(&doc);
     return pfl_fs_write_atomic(path, pfl_buf_view(&b), 0600, err);
 }

@@ -6,10 +6,10 @@
 #include "config/settings.h"
 
 struct pfl_node_config {
-    char *name, *address;     /* owned; address: listened on and announced */
-    char *federation;         /* owned; default "p2pfl" */
-    char *state_dir;          /* owned, resolved; default: the file's folder */
-    struct pfl_strs connect;  /* addresses to link with at the start */
+    char *name, *address;         /* owned; address: listened on and announced */
+    char *federation;             /* owned; default "p2pfl" */
+    char *state_dir;              /* owned, resolved; default: the file's folder */
+    struct pfl_strs connect;      /* addresses to link with at the start */
     struct pfl_settings settings; /* ssl paths resolved */
     struct pfl_learner_config learner;
 };

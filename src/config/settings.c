@@ -3,15 +3,16 @@
 #include "config/settings.h"
 
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 
-#define TRY(expr)                \
-    do {                         \
-        enum pfl_rc try_ = expr; \
-        if (try_ != PFL_OK)      \
-            return try_;         \
+#define TRY(expr)                                                                                                                  \
+    do {                                                                                                                           \
+        enum pfl_rc try_ = expr;                                                                                                   \
+        if (try_ != PFL_OK)                                                                                                        \
+            return try_;                                                                                                           \
     } while (0)
 
 void pfl_settings_default(struct pfl_settings *s)
@@ -44,12 +45,13 @@ void pfl_settings_deinit(struct pfl_settings *s)
     *s = (struct pfl_settings){0};
 }
 
-static enum pfl_rc get_seconds(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, pfl_ns *ret, struct pfl_err *err)
+static enum pfl_rc get_seconds(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, pfl_ns *ret,
+                               struct pfl_err *err)
 {
     double s = -1;
     TRY(pfl_yaml_double(doc, map, key, 0.001, 1e6, &s, err));
     if (s > 0)
-        *ret = (pfl_ns)(s * 1e9);
+        *ret = (pfl_ns)(s * 1e9 + 0.5); /* nearest: what was written with nine decimals comes back the same */
     return PFL_OK;
 }
 
@@ -63,20 +65,34 @@ static enum pfl_rc get_unsigned(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     return PFL_OK;
 }
 
-static void note_no_effect(struct pfl_yaml *map, const char *key, struct pfl_settings *s)
+static const char polled[] = "nothing is polled here, a round moves on when something happened";
+static const char logging[] = "the log goes to standard error";
+static const char scheduling[] = "each node is a process of its own";
+
+static void note_no_effect(struct pfl_yaml *map, const char *key, const char *why, struct pfl_settings *s)
 {
     const struct pfl_yaml *y = pfl_yaml_get(map, key);
     if (!y)
         return;
-    PFL_AUTO(pfl_freep) char *note =
-        pfl_xasprintf("%s has no effect: nothing is polled here, a round moves on when something happened", y->path);
+    PFL_AUTO(pfl_freep) char *note = pfl_xasprintf("%s has no effect: %s", y->path, why);
     pfl_strs_add(&s->notes, note);
+}
+
+static enum pfl_rc check_interop(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_err *err)
+{
+    const struct pfl_yaml *y = pfl_yaml_get(m, "interop");
+    if (!y || (y->kind == PFL_YAML_SCALAR && strcasecmp(y->text, "off") == 0))
+        return PFL_OK;
+    if (y->kind == PFL_YAML_SCALAR && strcasecmp(y->text, "p2pfl") == 0)
+        return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err,
+                             "'p2pfl' is not supported yet: nodes link with nodes of this project only");
+    return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be off or p2pfl");
 }
 
 static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"grpc_timeout",         "log_level", "seed",        "interop",      "resource_monitor_period",
-                                       "disable_ray",          "log_dir",   "max_log_files", "exclude_beat_logs", "file_log_size"};
+    static const char *const keys[] = {"grpc_timeout", "log_level", "seed",          "interop",           "resource_monitor_period",
+                                       "disable_ray",  "log_dir",   "max_log_files", "exclude_beat_logs", "file_log_size"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(get_seconds(doc, m, "grpc_timeout", &s->grpc_timeout, err));
     TRY(pfl_yaml_str(doc, m, "log_level", &s->log_level, err));
@@ -84,32 +100,36 @@ static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     if (!pfl_log_parse_level(s->log_level, &level))
         return pfl_yaml_fail(doc, pfl_yaml_get(m, "log_level"), PFL_INVALID, err, "'%s' is not one of DEBUG, INFO, WARNING, ERROR",
                              pfl_q(s->log_level));
-    int64_t seed = -1;
-    TRY(pfl_yaml_int(doc, m, "seed", 0, INT64_MAX, &seed, err));
-    s->has_seed = s->has_seed || seed >= 0;
-    if (seed >= 0)
-        s->seed = (uint64_t)seed;
-    const struct pfl_yaml *interop = pfl_yaml_get(m, "interop");
-    if (interop && interop->kind == PFL_YAML_SCALAR && !pfl_streq(interop->text, "off"))
-        return pfl_yaml_fail(doc, interop, PFL_UNSUPPORTED, err, "'%s' is not supported yet: nodes link with nodes of this project only",
-                             pfl_q(interop->text));
-    note_no_effect(m, "resource_monitor_period", s);
+    TRY(pfl_yaml_u64(doc, m, "seed", &s->seed, err));
+    s->has_seed = pfl_yaml_get(m, "seed") != NULL;
+    TRY(check_interop(doc, m, err));
+    note_no_effect(m, "resource_monitor_period", polled, s);
+    note_no_effect(m, "disable_ray", scheduling, s);
+    static const char *const log_keys[] = {"log_dir", "max_log_files", "exclude_beat_logs", "file_log_size"};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(log_keys); i++)
+        note_no_effect(m, log_keys[i], logging, s);
     return PFL_OK;
 }
 
 static enum pfl_rc read_gossip(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"period",           "ttl",           "messages_per_period", "amount_last_messages_saved",
-                                       "models_period",    "models_per_round", "exit_on_x_equal_rounds", "mode_expectation_timeout"};
+    static const char *const keys[] = {"period",
+                                       "ttl",
+                                       "messages_per_period",
+                                       "amount_last_messages_saved",
+                                       "models_period",
+                                       "models_per_round",
+                                       "exit_on_x_equal_rounds",
+                                       "mode_expectation_timeout"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     int64_t ttl = s->ttl;
     TRY(pfl_yaml_int(doc, m, "ttl", 1, 1000, &ttl, err));
     s->ttl = (int32_t)ttl;
     TRY(get_unsigned(doc, m, "amount_last_messages_saved", 1, 10000000, &s->seen_max, err));
-    static const char *const polled[] = {"period",           "messages_per_period",    "models_period",
-                                         "models_per_round", "exit_on_x_equal_rounds", "mode_expectation_timeout"};
-    for (size_t i = 0; i < PFL_ARRAY_LEN(polled); i++)
-        note_no_effect(m, polled[i], s);
+    static const char *const no_effect[] = {"period",           "messages_per_period",    "models_period",
+                                            "models_per_round", "exit_on_x_equal_rounds", "mode_expectation_timeout"};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(no_effect); i++)
+        note_no_effect(m, no_effect[i], polled, s);
     return PFL_OK;
 }
 
@@ -119,7 +139,7 @@ static enum pfl_rc read_heartbeat(const struct pfl_yaml_doc *doc, struct pfl_yam
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(get_seconds(doc, m, "period", &s->heartbeat_period, err));
     TRY(get_seconds(doc, m, "timeout", &s->heartbeat_timeout, err));
-    note_no_effect(m, "wait_convergence", s);
+    note_no_effect(m, "wait_convergence", polled, s);
     if (s->heartbeat_timeout <= s->heartbeat_period)
         return pfl_yaml_fail(doc, m, PFL_INVALID, err, "the timeout (%g s) must be longer than the period (%g s)",
                              (double)s->heartbeat_timeout / 1e9, (double)s->heartbeat_period / 1e9);
@@ -128,13 +148,14 @@ static enum pfl_rc read_heartbeat(const struct pfl_yaml_doc *doc, struct pfl_yam
 
 static enum pfl_rc read_training(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"vote_timeout", "aggregation_timeout", "default_batch_size", "threads", "ray_actor_pool_size"};
+    static const char *const keys[] = {"vote_timeout", "aggregation_timeout", "default_batch_size", "threads",
+                                       "ray_actor_pool_size"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(get_seconds(doc, m, "vote_timeout", &s->vote_timeout, err));
     TRY(get_seconds(doc, m, "aggregation_timeout", &s->aggregation_timeout, err));
     TRY(get_unsigned(doc, m, "default_batch_size", 1, 1000000, &s->batch_size, err));
     TRY(get_unsigned(doc, m, "threads", 1, 1024, &s->threads, err));
-    note_no_effect(m, "ray_actor_pool_size", s);
+    note_no_effect(m, "ray_actor_pool_size", scheduling, s);
     return PFL_OK;
 }
 
@@ -194,6 +215,23 @@ void pfl_learner_config_default(struct pfl_learner_config *l)
         .aggregator = pfl_xstrdup("fedavg"),
         .dummy_values = 1000,
     };
+}
+
+enum pfl_rc pfl_learner_config_read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
+                                           struct pfl_err *err)
+{
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_list(doc, map, "hidden_sizes", &list, err));
+    if (!list)
+        return PFL_OK;
+    l->n_hidden = 0;
+    for (const struct pfl_yaml *y = list->first; y; y = y->next) {
+        int64_t v;
+        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 1, 65536, &v) || l->n_hidden == PFL_ARRAY_LEN(l->hidden))
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be at most 8 whole numbers from 1 to 65536");
+        l->hidden[l->n_hidden++] = (unsigned)v;
+    }
+    return PFL_OK;
 }
 
 void pfl_learner_config_deinit(struct pfl_learner_config *l)

@@ -8,7 +8,7 @@
 #include "config/yaml.h"
 
 struct pfl_ssl_config {
-    bool use_ssl; /* default true */
+    bool use_ssl;                                                     /* default true */
     char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* owned; NULL: not named. As written, not resolved */
     char *passphrase_file;
     bool tls12_allowed; /* tls_min: "1.2" */
@@ -24,34 +24,38 @@ struct pfl_settings {
     unsigned batch_size;                        /* training.default_batch_size, 128 */
     unsigned threads;                           /* training.threads: BLAS threads of one node, 1 */
     bool has_seed;
-    uint64_t seed;                              /* general.seed */
+    uint64_t seed; /* general.seed */
     struct pfl_ssl_config ssl;
     struct pfl_strs notes; /* "settings.gossip.period has no effect: ..." */
 };
 void pfl_settings_default(struct pfl_settings *s);
 void pfl_settings_deinit(struct pfl_settings *s);
 /** Reads the block (NULL: nothing to read). */
-enum pfl_rc pfl_settings_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *block, struct pfl_settings *s, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_settings_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *block, struct pfl_settings *s,
+                              struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** Data, model and aggregator by our names; shared by experiments and node files. */
 struct pfl_learner_config {
-    char *dataset;      /* "fashion-mnist", "mnist", "dummy"; owned */
-    char *dataset_path; /* folder with the IDX files; owned or NULL: where the package puts it */
-    char *partition;    /* "iid" */
+    char *dataset;                   /* "fashion-mnist", "mnist", "dummy"; owned */
+    char *dataset_path;              /* folder with the IDX files; owned or NULL: where the package puts it */
+    char *partition;                 /* "iid" */
     unsigned part_index, part_count; /* which of how many parts is this node's; node files only */
     uint64_t part_seed;
-    double reduction_factor; /* 1.0: all samples; 0.1: a tenth */
-    char *model;        /* "mlp", "dummy" */
+    double reduction_factor;      /* 1.0: all samples; 0.1: a tenth */
+    char *model;                  /* "mlp", "dummy" */
     unsigned hidden[8], n_hidden; /* MLP: 256, 128 */
     double learning_rate;         /* 1e-3 */
     bool has_model_seed;
     uint64_t model_seed;
     unsigned batch_size;
-    char *aggregator;   /* "fedavg" */
+    char *aggregator;      /* "fedavg" */
     uint64_t dummy_values; /* model "dummy": float32 values, default 1000 */
     pfl_ns dummy_delay;    /* how long its fit takes */
 };
 void pfl_learner_config_default(struct pfl_learner_config *l);
 void pfl_learner_config_deinit(struct pfl_learner_config *l);
+/** hidden_sizes: [256, 128] of map, where it is there. */
+enum pfl_rc pfl_learner_config_read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
+                                           struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

@@ -8,7 +8,7 @@
 
 struct edges {
     struct pfl_edge *items;
-    size_t n;
+    size_t n, cap;
 };
 
 static bool edges_has(const struct edges *e, unsigned a, unsigned b)
@@ -22,11 +22,11 @@ static bool edges_has(const struct edges *e, unsigned a, unsigned b)
 
 static void edges_add(struct edges *e, unsigned i, unsigned j)
 {
-    unsigned a = i < j ? i : j, b = i < j ? j : i;
-    if (a == b || edges_has(e, a, b))
-        return;
-    e->items = pfl_xrealloc(e->items, (e->n + 1) * sizeof(*e->items));
-    e->items[e->n++] = (struct pfl_edge){a, b};
+    if (e->n == e->cap) {
+        e->cap = e->cap ? 2 * e->cap : 16;
+        e->items = pfl_xrealloc(e->items, e->cap * sizeof(*e->items));
+    }
+    e->items[e->n++] = (struct pfl_edge){i < j ? i : j, i < j ? j : i};
 }
 
 /* A random tree first, so that the graph is connected; then random pairs until the mean degree is k. */
@@ -39,8 +39,11 @@ static void add_random(struct edges *e, unsigned n, unsigned k, uint64_t seed)
     size_t most = (size_t)n * (n - 1) / 2, want = (size_t)n * k / 2;
     if (want > most)
         want = most;
-    while (e->n < want)
-        edges_add(e, (unsigned)pfl_rng_below(&rng, n), (unsigned)pfl_rng_below(&rng, n));
+    while (e->n < want) {
+        unsigned i = (unsigned)pfl_rng_below(&rng, n), j = (unsigned)pfl_rng_below(&rng, n);
+        if (i != j && !edges_has(e, i < j ? i : j, i < j ? j : i))
+            edges_add(e, i, j);
+    }
 }
 
 static int compare(const void *x, const void *y)
@@ -49,6 +52,18 @@ static int compare(const void *x, const void *y)
     if (a->a != b->a)
         return a->a < b->a ? -1 : 1;
     return a->b < b->b ? -1 : a->b > b->b;
+}
+
+static void sort_and_drop_doubles(struct edges *e)
+{
+    size_t kept = 0;
+    if (e->n > 1)
+        qsort(e->items, e->n, sizeof(*e->items), compare);
+    for (size_t i = 0; i < e->n; i++) {
+        if (i == 0 || compare(&e->items[i], &e->items[i - 1]) != 0)
+            e->items[kept++] = e->items[i];
+    }
+    e->n = kept;
 }
 
 static void add_topology(struct edges *e, const struct pfl_experiment_config *c)
@@ -90,8 +105,7 @@ enum pfl_rc pfl_topology_edges(const struct pfl_experiment_config *c, struct pfl
     add_topology(&e, c);
     for (size_t i = 0; i < c->n_additional; i++)
         edges_add(&e, c->additional[i].a, c->additional[i].b);
-    if (e.n > 1)
-        qsort(e.items, e.n, sizeof(*e.items), compare);
+    sort_and_drop_doubles(&e);
     *ret = e.items;
     *ret_n = e.n;
     return PFL_OK;

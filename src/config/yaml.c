@@ -59,20 +59,52 @@ static enum pfl_rc next_event(struct build *b, yaml_event_t *ev)
 static enum pfl_rc build_value(struct build *b, const yaml_event_t *ev, const char *path, const char *key, unsigned depth,
                                struct pfl_yaml **ret);
 
+/* What no value and no key may carry: names for parts of the document, types, NUL bytes. */
+static enum pfl_rc check_event(struct build *b, const yaml_event_t *ev)
+{
+    const yaml_char_t *anchor = NULL, *tag = NULL;
+    switch (ev->type) {
+    case YAML_SCALAR_EVENT:
+        anchor = ev->data.scalar.anchor;
+        tag = ev->data.scalar.tag;
+        if (memchr(ev->data.scalar.value, 0, ev->data.scalar.length))
+            return fail(b, ev->start_mark.line, PFL_MALFORMED, "a NUL byte in a text");
+        break;
+    case YAML_SEQUENCE_START_EVENT:
+        anchor = ev->data.sequence_start.anchor;
+        tag = ev->data.sequence_start.tag;
+        break;
+    case YAML_MAPPING_START_EVENT:
+        anchor = ev->data.mapping_start.anchor;
+        tag = ev->data.mapping_start.tag;
+        break;
+    default:
+        break;
+    }
+    if (ev->type == YAML_ALIAS_EVENT || anchor)
+        return fail(b, ev->start_mark.line, PFL_UNSUPPORTED, "anchors and aliases (& and *) are not taken: write the value out");
+    if (tag)
+        return fail(b, ev->start_mark.line, PFL_UNSUPPORTED, "tags (!...) are not taken");
+    return PFL_OK;
+}
+
 /* One entry of a map: ev is its key. */
 static enum pfl_rc build_entry(struct build *b, const yaml_event_t *ev, struct pfl_yaml *map, unsigned depth, struct pfl_yaml **ret)
 {
+    enum pfl_rc rc = check_event(b, ev);
+    if (rc != PFL_OK)
+        return rc;
     if (ev->type != YAML_SCALAR_EVENT)
         return fail(b, ev->start_mark.line, PFL_UNSUPPORTED, "a key must be a plain name");
     PFL_AUTO(pfl_freep) char *key = pfl_xstrndup((const char *)ev->data.scalar.value, ev->data.scalar.length);
     for (const struct pfl_yaml *y = map->first; y; y = y->next) {
-        if (pfl_streq(y->key, key))
+        if (strcasecmp(y->key, key) == 0)
             return pfl_err_set(b->err, PFL_MALFORMED, "%s:%zu: the key '%s' is there twice (first in line %u)", b->file,
                                ev->start_mark.line + 1, pfl_q(key), y->line);
     }
     PFL_AUTO(pfl_freep) char *path = map->path[0] ? pfl_xasprintf("%s.%s", map->path, pfl_q(key)) : pfl_xstrdup(pfl_q(key));
     yaml_event_t value;
-    enum pfl_rc rc = next_event(b, &value);
+    rc = next_event(b, &value);
     if (rc != PFL_OK)
         return rc;
     rc = build_value(b, &value, path, key, depth, ret);
@@ -89,7 +121,9 @@ static enum pfl_rc build_items(struct build *b, struct pfl_yaml *parent, unsigne
         if (rc != PFL_OK)
             return rc;
         bool end = ev.type == YAML_MAPPING_END_EVENT || ev.type == YAML_SEQUENCE_END_EVENT;
-        if (!end && parent->kind == PFL_YAML_MAP) {
+        if (!end && parent->kind == PFL_YAML_MAP && i >= PFL_YAML_KEYS_MAX) {
+            rc = fail(b, ev.start_mark.line, PFL_TOO_BIG, "more than 256 keys in one map");
+        } else if (!end && parent->kind == PFL_YAML_MAP) {
             rc = build_entry(b, &ev, parent, depth, tail);
         } else if (!end) {
             PFL_AUTO(pfl_freep) char *path = pfl_xasprintf("%s[%u]", parent->path, i);
@@ -102,42 +136,24 @@ static enum pfl_rc build_items(struct build *b, struct pfl_yaml *parent, unsigne
     }
 }
 
-static enum pfl_rc check_event(struct build *b, const yaml_event_t *ev, unsigned depth)
-{
-    const yaml_char_t *anchor = ev->type == YAML_SCALAR_EVENT           ? ev->data.scalar.anchor
-                                : ev->type == YAML_SEQUENCE_START_EVENT ? ev->data.sequence_start.anchor
-                                : ev->type == YAML_MAPPING_START_EVENT  ? ev->data.mapping_start.anchor
-                                                                        : NULL;
-    const yaml_char_t *tag = ev->type == YAML_SCALAR_EVENT           ? ev->data.scalar.tag
-                             : ev->type == YAML_SEQUENCE_START_EVENT ? ev->data.sequence_start.tag
-                             : ev->type == YAML_MAPPING_START_EVENT  ? ev->data.mapping_start.tag
-                                                                     : NULL;
-    if (ev->type == YAML_ALIAS_EVENT || anchor)
-        return fail(b, ev->start_mark.line, PFL_UNSUPPORTED, "anchors and aliases (& and *) are not taken: write the value out");
-    if (tag)
-        return fail(b, ev->start_mark.line, PFL_UNSUPPORTED, "tags (!...) are not taken");
-    if (depth > PFL_YAML_DEPTH_MAX)
-        return fail(b, ev->start_mark.line, PFL_TOO_BIG, "nested more than 32 deep");
-    if (++b->nodes > PFL_YAML_NODES_MAX)
-        return fail(b, ev->start_mark.line, PFL_TOO_BIG, "more than 20000 values");
-    return PFL_OK;
-}
-
 static enum pfl_rc build_value(struct build *b, const yaml_event_t *ev, const char *path, const char *key, unsigned depth,
                                struct pfl_yaml **ret)
 {
-    enum pfl_rc rc = check_event(b, ev, depth);
+    enum pfl_rc rc = check_event(b, ev);
     if (rc != PFL_OK)
         return rc;
+    if (depth > PFL_YAML_DEPTH_MAX)
+        return fail(b, ev->start_mark.line, PFL_TOO_BIG, "nested more than 32 deep");
+    if (++b->nodes > PFL_YAML_NODES_MAX)
+        return fail(b, ev->start_mark.line, PFL_TOO_BIG, "more than 10000 values");
     struct pfl_yaml *y = pfl_xcalloc(1, sizeof(*y));
     *ret = y; /* hangs in the tree at once, so an error frees it with the tree */
     y->line = (unsigned)ev->start_mark.line + 1;
+    y->column = (unsigned)ev->start_mark.column + 1;
     y->key = key ? pfl_xstrdup(key) : NULL;
     y->path = pfl_xstrdup(path);
     switch (ev->type) {
     case YAML_SCALAR_EVENT:
-        if (memchr(ev->data.scalar.value, 0, ev->data.scalar.length))
-            return fail(b, ev->start_mark.line, PFL_MALFORMED, "a NUL byte in a value");
         y->kind = PFL_YAML_SCALAR;
         y->text = pfl_xstrndup((const char *)ev->data.scalar.value, ev->data.scalar.length);
         y->quoted = ev->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
@@ -220,11 +236,11 @@ enum pfl_rc pfl_yaml_load(const char *path, struct pfl_yaml_doc *ret, struct pfl
 
 static bool is_unset(const struct pfl_yaml *y)
 {
-    static const char *const words[] = {"", "~", "null", "Null", "NULL", "None"};
+    static const char *const words[] = {"", "~", "null", "none"};
     if (y->kind != PFL_YAML_SCALAR || y->quoted)
         return false;
     for (size_t i = 0; i < PFL_ARRAY_LEN(words); i++) {
-        if (strcmp(y->text, words[i]) == 0)
+        if (strcasecmp(y->text, words[i]) == 0)
             return true;
     }
     return false;
@@ -241,8 +257,8 @@ struct pfl_yaml *pfl_yaml_get(struct pfl_yaml *map, const char *key)
     return NULL;
 }
 
-enum pfl_rc pfl_yaml_fail(const struct pfl_yaml_doc *doc, const struct pfl_yaml *at, enum pfl_rc rc, struct pfl_err *err, const char *fmt,
-                          ...)
+enum pfl_rc pfl_yaml_fail(const struct pfl_yaml_doc *doc, const struct pfl_yaml *at, enum pfl_rc rc, struct pfl_err *err,
+                          const char *fmt, ...)
 {
     char text[PFL_ERR_MAX];
     va_list ap;
@@ -263,12 +279,14 @@ static enum pfl_rc get_kind(const struct pfl_yaml_doc *doc, struct pfl_yaml *map
     return PFL_OK;
 }
 
-enum pfl_rc pfl_yaml_map(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, struct pfl_yaml **ret, struct pfl_err *err)
+enum pfl_rc pfl_yaml_map(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, struct pfl_yaml **ret,
+                         struct pfl_err *err)
 {
     return get_kind(doc, map, key, PFL_YAML_MAP, "a map of keys and values", ret, err);
 }
 
-enum pfl_rc pfl_yaml_list(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, struct pfl_yaml **ret, struct pfl_err *err)
+enum pfl_rc pfl_yaml_list(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, struct pfl_yaml **ret,
+                          struct pfl_err *err)
 {
     return get_kind(doc, map, key, PFL_YAML_LIST, "a list", ret, err);
 }
@@ -290,8 +308,8 @@ enum pfl_rc pfl_yaml_str(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, c
     return PFL_OK;
 }
 
-enum pfl_rc pfl_yaml_int(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, int64_t min, int64_t max, int64_t *ret,
-                         struct pfl_err *err)
+enum pfl_rc pfl_yaml_int(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, int64_t min, int64_t max,
+                         int64_t *ret, struct pfl_err *err)
 {
     struct pfl_yaml *y = NULL;
     enum pfl_rc rc = get_scalar(doc, map, key, &y, err);
@@ -301,8 +319,17 @@ enum pfl_rc pfl_yaml_int(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, c
                          (long long)max);
 }
 
-enum pfl_rc pfl_yaml_double(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, double min, double max, double *ret,
-                            struct pfl_err *err)
+enum pfl_rc pfl_yaml_u64(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, uint64_t *ret, struct pfl_err *err)
+{
+    struct pfl_yaml *y = NULL;
+    enum pfl_rc rc = get_scalar(doc, map, key, &y, err);
+    if (!y || pfl_parse_u64(y->text, ret))
+        return rc;
+    return pfl_yaml_fail(doc, y, PFL_INVALID, err, "'%s' is not a whole number from 0 to 2^64 - 1", pfl_q(y->text));
+}
+
+enum pfl_rc pfl_yaml_double(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, double min, double max,
+                            double *ret, struct pfl_err *err)
 {
     struct pfl_yaml *y = NULL;
     double v;
@@ -330,7 +357,8 @@ enum pfl_rc pfl_yaml_bool(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, 
     return PFL_OK;
 }
 
-enum pfl_rc pfl_yaml_only(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *const *names, size_t n, struct pfl_err *err)
+enum pfl_rc pfl_yaml_only(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *const *names, size_t n,
+                          struct pfl_err *err)
 {
     for (const struct pfl_yaml *y = map ? map->first : NULL; y; y = y->next) {
         bool known = false;
@@ -340,7 +368,8 @@ enum pfl_rc pfl_yaml_only(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, 
             continue;
         const char *near = pfl_nearest(y->key, names, n);
         return pfl_err_set(err, PFL_INVALID, "%s:%u: unknown key '%s'%s%s%s%s%s", doc->file, y->line, pfl_q(y->key),
-                           map->path[0] ? " in " : "", map->path, near ? ": did you mean '" : "", near ? near : "", near ? "'?" : "");
+                           map->path[0] ? " in " : "", map->path, near ? ": did you mean '" : "", near ? near : "",
+                           near ? "'?" : "");
     }
     return PFL_OK;
 }
