@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base wire tensor mesh */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/rng.h"
+#include "mesh/gossip.h"
+#include "mesh/heartbeat.h"
+
+static void seen__a_hash_is_new_once(void **state)
+{
+    (void)state;
+    struct pfl_seen s;
+    pfl_seen_init(&s, 4, 99);
+    static const int64_t hashes[] = {0, -1, INT64_MIN, INT64_MAX};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(hashes); i++) {
+        assert_false(pfl_seen_has(&s, hashes[i]));
+        assert_true(pfl_seen_add(&s, hashes[i]));
+        assert_false(pfl_seen_add(&s, hashes[i]));
+        assert_true(pfl_seen_has(&s, hashes[i]));
+    }
+    pfl_seen_deinit(&s);
+}
+
+static void seen__full__the_oldest_gives_way(void **state)
+{
+    (void)state;
+    struct pfl_seen s;
+    pfl_seen_init(&s, 3, 1);
+    for (int64_t h = 1; h <= 4; h++)
+        assert_true(pfl_seen_add(&s, h));
+    assert_false(pfl_seen_has(&s, 1));
+    for (int64_t h = 2; h <= 4; h++)
+        assert_true(pfl_seen_has(&s, h));
+    assert_true(pfl_seen_add(&s, 1)); /* forgotten, so new again; now 2 is gone */
+    assert_false(pfl_seen_has(&s, 2));
+    pfl_seen_deinit(&s);
+}
+
+/* Against a plain ring that is searched, with hashes from a small range, so that they come again and collide. */
+static void seen__random_use__agrees_with_a_searched_ring(void **state)
+{
+    (void)state;
+    struct pfl_seen s;
+    struct pfl_rng rng;
+    enum { MAX = 37 };
+    int64_t ring[MAX];
+    size_t n = 0, next = 0;
+    pfl_rng_seed(&rng, 5);
+    pfl_seen_init(&s, MAX, pfl_rng_u64(&rng));
+    for (unsigned i = 0; i < 20000; i++) {
+        int64_t h = (int64_t)pfl_rng_below(&rng, 90) * (i % 2 ? 1 : 1 << 20);
+        bool known = false;
+        for (size_t k = 0; k < n; k++)
+            known = known || ring[k] == h;
+        assert_int_equal(pfl_seen_has(&s, h), known);
+        assert_int_equal(pfl_seen_add(&s, h), !known);
+        if (!known) {
+            ring[next] = h;
+            next = (next + 1) % MAX;
+            n = n < MAX ? n + 1 : MAX;
+        }
+    }
+    pfl_seen_deinit(&s);
+}
+
+static void outbox__undelivered__waits_and_is_given_up_at_last(void **state)
+{
+    (void)state;
+    struct pfl_outbox o = {0};
+    struct pfl_scatter *body = pfl_scatter_of("x", 1);
+    char *to = NULL;
+    unsigned attempts = 0;
+    pfl_outbox_add(&o, "a", body, 7, 0, false);
+    pfl_outbox_add(&o, "b", body, 8, 0, true);
+    pfl_scatter_unref(body);
+    assert_false(pfl_outbox_sent(&o, 9, true, 0, &to, &attempts));
+    assert_true(pfl_outbox_sent(&o, 8, false, 50, &to, &attempts)); /* expendable */
+    assert_string_equal(to, "b");
+    free(to);
+    assert_int_equal(o.n, 1);
+    for (unsigned i = 1; i <= PFL_OUTBOX_ATTEMPTS_MAX; i++) {
+        assert_int_equal(o.n, 1);
+        o.items[0].id = 7;
+        o.items[0].attempts = i;
+        assert_true(pfl_outbox_sent(&o, 7, false, 50, &to, &attempts));
+        free(to);
+        assert_int_equal(attempts, i);
+        if (i < PFL_OUTBOX_ATTEMPTS_MAX) {
+            assert_int_equal(o.items[0].id, 0);
+            assert_int_equal(o.items[0].due, 50);
+        }
+    }
+    assert_int_equal(o.n, 0);
+    assert_int_equal(o.dropped, 1);
+    pfl_outbox_deinit(&o);
+}
+
+static void outbox__over_its_limit__the_oldest_waiting_gives_way(void **state)
+{
+    (void)state;
+    struct pfl_outbox o = {0};
+    struct pfl_scatter *body = pfl_scatter_of("x", 1);
+    pfl_outbox_add(&o, "first, in flight", body, 1, 0, false);
+    for (unsigned i = 0; i < PFL_OUTBOX_MAX; i++)
+        pfl_outbox_add(&o, i == 0 ? "second" : "more", body, 0, 0, false);
+    pfl_scatter_unref(body);
+    assert_int_equal(o.n, PFL_OUTBOX_MAX);
+    assert_string_equal(o.items[0].to, "first, in flight");
+    assert_string_equal(o.items[1].to, "more");
+    pfl_outbox_forget(&o, "more");
+    assert_int_equal(o.n, 1);
+    pfl_outbox_deinit(&o);
+}
+
+static void heartbeat__beats_each_period_and_soon_for_newcomers(void **state)
+{
+    (void)state;
+    struct pfl_heartbeat h;
+    pfl_heartbeat_init(&h, 2 * PFL_SEC, 5 * PFL_SEC);
+    assert_int_equal(pfl_heartbeat_deadline(&h), PFL_NEVER);
+    pfl_heartbeat_observe(&h, 10 * PFL_SEC);
+    assert_int_equal(pfl_heartbeat_deadline(&h), 12 * PFL_SEC);
+    pfl_heartbeat_soon(&h, 10 * PFL_SEC); /* none sent yet: at once */
+    assert_true(pfl_heartbeat_due(&h, 10 * PFL_SEC));
+    pfl_heartbeat_sent(&h, 10 * PFL_SEC);
+    pfl_heartbeat_soon(&h, 10 * PFL_SEC + PFL_MS);
+    pfl_heartbeat_soon(&h, 10 * PFL_SEC + 2 * PFL_MS);
+    assert_int_equal(pfl_heartbeat_deadline(&h), 10 * PFL_SEC + 200 * PFL_MS); /* at most one in 200 ms */
+    pfl_heartbeat_sent(&h, 10 * PFL_SEC + 200 * PFL_MS);
+    assert_int_equal(pfl_heartbeat_deadline(&h), 12 * PFL_SEC + 200 * PFL_MS);
+    assert_int_equal(pfl_heartbeat_expiry(&h, 11 * PFL_SEC), 16 * PFL_SEC);
+    pfl_heartbeat_observe(&h, 40 * PFL_SEC); /* slept */
+    assert_int_equal(pfl_heartbeat_expiry(&h, 11 * PFL_SEC), 42 * PFL_SEC);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(seen__a_hash_is_new_once),
+        cmocka_unit_test(seen__full__the_oldest_gives_way),
+        cmocka_unit_test(seen__random_use__agrees_with_a_searched_ring),
+        cmocka_unit_test(outbox__undelivered__waits_and_is_given_up_at_last),
+        cmocka_unit_test(outbox__over_its_limit__the_oldest_waiting_gives_way),
+        cmocka_unit_test(heartbeat__beats_each_period_and_soon_for_newcomers),
+    };
+    return cmocka_run_group_tests_name("gossip", tests, NULL, NULL);
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base wire tensor mesh */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mesh/neighbours.h"
+#include "mesh/spread.h"
+
+static void neighbours__are_unique_and_sorted_and_stay_where_they_are(void **state)
+{
+    (void)state;
+    struct pfl_neighbours t = {0};
+    assert_null(pfl_neighbours_find(&t, "b"));
+    struct pfl_peer *b = pfl_neighbours_get(&t, "b");
+    for (char c = 'z'; c >= 'a'; c--) {
+        const char name[] = {c, '\0'};
+        pfl_neighbours_get(&t, name);
+    }
+    assert_int_equal(t.n, 26);
+    assert_ptr_equal(pfl_neighbours_find(&t, "b"), b);
+    for (size_t i = 1; i < t.n; i++)
+        assert_true(strcmp(t.items[i - 1]->addr, t.items[i]->addr) < 0);
+    pfl_neighbours_remove(&t, b);
+    assert_null(pfl_neighbours_find(&t, "b"));
+    assert_non_null(pfl_neighbours_find(&t, "a"));
+    assert_non_null(pfl_neighbours_find(&t, "c"));
+    assert_int_equal(t.n, 25);
+    pfl_neighbours_deinit(&t);
+}
+
+static void neighbours__direct_are_those_with_a_link(void **state)
+{
+    (void)state;
+    struct pfl_neighbours t = {0};
+    pfl_neighbours_get(&t, "a")->link = PFL_LINK_UP;
+    pfl_neighbours_get(&t, "b")->link = PFL_LINK_SUSPECT;
+    pfl_neighbours_get(&t, "c")->link = PFL_LINK_DIALLING;
+    pfl_neighbours_get(&t, "d")->alive = true;
+    assert_int_equal(pfl_neighbours_direct(&t), 3);
+    assert_true(pfl_neighbours_alive(&t, "d"));
+    assert_false(pfl_neighbours_alive(&t, "a"));
+    assert_false(pfl_neighbours_alive(&t, "x"));
+    pfl_neighbours_deinit(&t);
+}
+
+static void peer__backoff_doubles_up_to_five_seconds(void **state)
+{
+    (void)state;
+    static const int64_t want_ms[] = {200, 400, 800, 1600, 3200, 5000, 5000};
+    struct pfl_peer p = {0};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(want_ms); i++)
+        assert_int_equal(pfl_peer_backoff(&p), want_ms[i] * PFL_MS);
+}
+
+static void peer__only_so_many_wait_for_a_link(void **state)
+{
+    (void)state;
+    struct pfl_peer p = {0};
+    for (uint64_t i = 1; i <= PFL_PEER_CALLS_MAX; i++)
+        assert_true(pfl_peer_wait(&p, i, false));
+    assert_false(pfl_peer_wait(&p, 99, false));
+}
+
+static struct pfl_strs list(const char *const *names)
+{
+    struct pfl_strs l = {0};
+    for (; *names; names++)
+        pfl_strs_add(&l, *names);
+    return l;
+}
+#define LIST(...) list((const char *const[]){__VA_ARGS__, NULL})
+
+static void offers__the_first_sender_of_a_contribution_is_told_true(void **state)
+{
+    (void)state;
+    struct pfl_offers o = {0};
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs a = LIST("a");
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs ab = LIST("a", "b");
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs c = LIST("c");
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "x", &a, 0, 10));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "x", &a, 1, 11));   /* asks again: still its turn */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &a, 1, 11));  /* somebody else sends it */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &ab, 1, 11)); /* or a part of it */
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &c, 1, 11));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 2, "y", &a, 1, 11)); /* another round */
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 1, 11));   /* another kind */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 1, 11));
+    pfl_offers_arrived(&o, PFL_PUSH_PARTIAL, 1, "x");
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "z", &a, 2, 12));
+    pfl_offers_forget(&o, "z");
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "w", &a, 3, 13));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "v", &a, 12, 22));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "v", &a, 13, 23)); /* its time is over */
+    pfl_offers_deinit(&o);
+}
+
+static void offers__too_many__are_told_false(void **state)
+{
+    (void)state;
+    struct pfl_offers o = {0};
+    for (int32_t i = 0; i < PFL_OFFERS_MAX; i++)
+        assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, i, "x", NULL, 0, 10));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, PFL_OFFERS_MAX, "x", NULL, 0, 10));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, PFL_OFFERS_MAX, "x", NULL, 10, 20));
+    pfl_offers_deinit(&o);
+}
+
+static struct pfl_payload *payload(void)
+{
+    const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {1}};
+    PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    struct pfl_payload *p = NULL;
+    assert_int_equal(pfl_layout_new(&desc, 1, &layout, NULL), PFL_OK);
+    assert_int_equal(pfl_model_new(layout, &model, NULL), PFL_OK);
+    assert_int_equal(pfl_payload_new(model, &p, NULL), PFL_OK);
+    return p;
+}
+
+static void spread__what_is_not_wanted_goes_unless_it_is_under_way(void **state)
+{
+    (void)state;
+    struct pfl_spread s = {0};
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = payload();
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs a = LIST("a");
+    struct pfl_push *x = pfl_spread_want(&s, PFL_PUSH_PARTIAL, 0, "x", &a, p, 3, 5);
+    assert_ptr_equal(pfl_spread_want(&s, PFL_PUSH_PARTIAL, 0, "x", &a, p, 3, 6), x); /* the same, not another */
+    assert_int_equal(x->at, 5);
+    assert_false(pfl_spread_covers(&s, 0, "x", "a")); /* it only waits */
+    struct pfl_push *y = pfl_spread_want(&s, PFL_PUSH_ADD, 0, "y", NULL, p, 1, 4);
+    assert_int_equal(pfl_spread_deadline(&s), 4);
+    x->state = PFL_PUSH_SEND;
+    x->id = 9;
+    x->at = 20;
+    assert_true(pfl_spread_covers(&s, 0, "x", "a"));
+    assert_false(pfl_spread_covers(&s, 1, "x", "a"));
+    assert_ptr_equal(pfl_spread_by_id(&s, 9), x);
+    assert_ptr_equal(pfl_spread_find(&s, PFL_PUSH_ADD, 0, "y", NULL), y);
+    pfl_spread_begin(&s);
+    pfl_spread_sweep(&s);
+    assert_int_equal(s.n, 1);
+    x->state = PFL_PUSH_DONE;
+    assert_null(pfl_spread_by_id(&s, 9));
+    pfl_spread_sweep(&s);
+    assert_int_equal(s.n, 0);
+    assert_int_equal(pfl_spread_deadline(&s), PFL_NEVER);
+    pfl_spread_deinit(&s);
+}
+
+static void spread__another_payload__is_offered_anew(void **state)
+{
+    (void)state;
+    struct pfl_spread s = {0};
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = payload();
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *q = payload();
+    struct pfl_push *x = pfl_spread_want(&s, PFL_PUSH_ADD, 0, "x", NULL, p, 1, 5);
+    x->state = PFL_PUSH_DONE;
+    pfl_spread_want(&s, PFL_PUSH_ADD, 0, "x", NULL, q, 1, 6);
+    assert_int_equal(x->state, PFL_PUSH_WAIT);
+    assert_ptr_equal(x->payload, q);
+    pfl_spread_deinit(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(neighbours__are_unique_and_sorted_and_stay_where_they_are),
+        cmocka_unit_test(neighbours__direct_are_those_with_a_link),
+        cmocka_unit_test(peer__backoff_doubles_up_to_five_seconds),
+        cmocka_unit_test(peer__only_so_many_wait_for_a_link),
+        cmocka_unit_test(offers__the_first_sender_of_a_contribution_is_told_true),
+        cmocka_unit_test(offers__too_many__are_told_false),
+        cmocka_unit_test(spread__what_is_not_wanted_goes_unless_it_is_under_way),
+        cmocka_unit_test(spread__another_payload__is_offered_anew),
+    };
+    return cmocka_run_group_tests_name("neighbours", tests, NULL, NULL);
+}

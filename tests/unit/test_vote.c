@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base wire tensor learning mesh node */
+/* Votes against values computed by hand, and the book-keeping of a round. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "node/round.h"
+#include "node/vote.h"
+
+static struct pfl_strs list(const char *const *names)
+{
+    struct pfl_strs l = {0};
+    for (; *names; names++)
+        pfl_strs_add(&l, *names);
+    return l;
+}
+#define LIST(...) list((const char *const[]){__VA_ARGS__, NULL})
+
+/* ---- votes ---- */
+
+static bool not_ghost(void *user, const char *name)
+{
+    (void)user;
+    return strcmp(name, "ghost") != 0;
+}
+
+static void tally__by_hand(void **state)
+{
+    (void)state;
+    /* a: 500 + 0 = 500; b: 250 + 250 = 500; c: 100 + 399 = 499; d: 0; ghost: 1000, which nobody knows */
+    struct pfl_strs first = LIST("a", "500", "b", "250", "c", "100", "ghost", "1000");
+    struct pfl_strs second = LIST("c", "399", "b", "250", "a", "0", "d", "0");
+    const struct pfl_strs *ballots[] = {&first, &second};
+    const struct pfl_strs *turned[] = {&second, &first};
+    struct pfl_strs set = {0};
+    pfl_vote_tally(ballots, 2, 3, not_ghost, NULL, &set);
+    assert_int_equal(set.n, 3);
+    assert_string_equal(set.items[0], "b"); /* 500 like a; the higher name first */
+    assert_string_equal(set.items[1], "a");
+    assert_string_equal(set.items[2], "c");
+    pfl_vote_tally(turned, 2, 9, not_ghost, NULL, &set);
+    assert_int_equal(set.n, 4);
+    assert_string_equal(set.items[3], "d"); /* no votes, but a candidate */
+    pfl_vote_tally(ballots, 2, 1, NULL, NULL, &set);
+    assert_int_equal(set.n, 1);
+    assert_string_equal(set.items[0], "ghost");
+    pfl_vote_tally(ballots, 0, 3, NULL, NULL, &set);
+    assert_int_equal(set.n, 0);
+    pfl_strs_deinit(&first);
+    pfl_strs_deinit(&second);
+    pfl_strs_deinit(&set);
+}
+
+static void make__the_ith_gets_at_most_its_share(void **state)
+{
+    (void)state;
+    struct pfl_strs candidates = LIST("a", "b", "c", "d", "e");
+    struct pfl_rng rng;
+    struct pfl_strs ballot = {0};
+    bool seen_high = false;
+    pfl_rng_seed(&rng, 1);
+    for (unsigned round = 0; round < 500; round++) {
+        size_t size = 1 + round % 7;
+        pfl_vote_make(&rng, &candidates, size, &ballot);
+        assert_int_equal(ballot.n, 2 * (size < 5 ? size : 5));
+        assert_int_equal(pfl_vote_check(&ballot, NULL), PFL_OK); /* distinct names, votes in range */
+        for (size_t i = 0; i < ballot.n / 2; i++) {
+            int64_t votes;
+            assert_true(pfl_parse_i64(ballot.items[2 * i + 1], 0, 1000 / (int64_t)(i + 1), &votes));
+            assert_true(pfl_strs_has(&candidates, ballot.items[2 * i]));
+            seen_high = seen_high || (i == 0 && votes > 900);
+        }
+    }
+    assert_true(seen_high);
+    pfl_strs_deinit(&ballot);
+    pfl_strs_deinit(&candidates);
+}
+
+static void check__names_that_are_too_long__are_refused(void **state)
+{
+    (void)state;
+    char name[300];
+    memset(name, 'x', sizeof(name) - 1);
+    name[sizeof(name) - 1] = '\0';
+    struct pfl_strs args = LIST(name, "1");
+    struct pfl_err err = {0};
+    assert_int_equal(pfl_vote_check(&args, &err), PFL_MALFORMED);
+    assert_string_equal(err.msg, "vote_train_set: a name of 299 bytes");
+    pfl_strs_deinit(&args);
+}
+
+/* ---- a round's records ---- */
+
+static struct pfl_payload *payload(uint8_t digest)
+{
+    const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {1}};
+    PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    struct pfl_payload *p = NULL;
+    assert_int_equal(pfl_layout_new(&desc, 1, &layout, NULL), PFL_OK);
+    assert_int_equal(pfl_model_new(layout, &model, NULL), PFL_OK);
+    assert_int_equal(pfl_payload_new(model, &p, NULL), PFL_OK);
+    memset(p->digest, digest, sizeof(p->digest));
+    p->has_digest = true;
+    return p;
+}
+
+static void book__is_disjoint_and_sorted(void **state)
+{
+    (void)state;
+    struct pfl_book b = {0};
+    struct pfl_err err = {0};
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = payload(1);
+    struct pfl_strs members = LIST("a", "b", "c", "d"), dc = LIST("d", "c"), a = LIST("a"), ab = LIST("a", "b"), all = {0};
+    assert_int_equal(pfl_book_check(&b, &members, &dc, 5, &err), PFL_BOOK_FITS);
+    pfl_book_add(&b, &dc, p, 5, 0);
+    assert_int_equal(pfl_book_check(&b, &members, &a, 7, &err), PFL_BOOK_FITS);
+    pfl_book_add(&b, &a, p, 7, 0);
+    assert_int_equal(pfl_book_check(&b, &members, &a, 7, &err), PFL_BOOK_KNOWN);
+    assert_int_equal(pfl_book_check(&b, &members, &dc, 7, &err), PFL_BOOK_KNOWN);
+    assert_int_equal(pfl_book_check(&b, &members, &ab, 7, &err), PFL_BOOK_REFUSED);
+    assert_string_equal(b.items[0].who.items[0], "a");
+    assert_string_equal(b.items[1].who.items[0], "c");
+    assert_int_equal(pfl_book_samples(&b), 12);
+    pfl_book_union(&b, &all);
+    PFL_AUTO(pfl_freep) char *joined = pfl_strs_join(&all, " ");
+    assert_string_equal(joined, "a c d");
+    pfl_strs_sort(&dc);
+    assert_ptr_equal(pfl_book_find(&b, &dc), &b.items[1]);
+    assert_null(pfl_book_find(&b, &all));
+    pfl_book_deinit(&b);
+    pfl_strs_deinit(&members);
+    pfl_strs_deinit(&dc);
+    pfl_strs_deinit(&a);
+    pfl_strs_deinit(&ab);
+    pfl_strs_deinit(&all);
+}
+
+/* user: a string of the names that live, one letter each. */
+static bool lives(void *user, const char *addr)
+{
+    return strchr(user, addr[0]) != NULL;
+}
+
+static const char *canonical(const struct pfl_round *r, const char *living)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%s", living);
+    const struct pfl_round_peer *p = pfl_round_canonical(r, lives, text);
+    return p ? p->addr : "-";
+}
+
+static void announce(struct pfl_round *r, const char *who, uint8_t digest)
+{
+    uint8_t d[PFL_DIGEST_LEN];
+    memset(d, digest, sizeof(d));
+    assert_true(pfl_round_set_ready(pfl_round_get(r, who), d, 0));
+    assert_false(pfl_round_set_ready(pfl_round_get(r, who), d, 0)); /* nothing new */
+}
+
+static void canonical__the_lowest_member_whose_result_somebody_living_has(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(3);
+    r->members = LIST("b", "c", "d");
+    assert_string_equal(canonical(r, "abcd"), "-");
+    announce(r, "a", 9); /* no member: only where no member announced */
+    assert_string_equal(canonical(r, "abcd"), "a");
+    announce(r, "d", 1);
+    assert_string_equal(canonical(r, "abcd"), "d");
+    announce(r, "c", 2);
+    assert_string_equal(canonical(r, "abcd"), "c");
+    announce(r, "b", 3);
+    assert_string_equal(canonical(r, "abcd"), "b");
+    assert_string_equal(canonical(r, "acd"), "c"); /* b's result died with it */
+    announce(r, "d", 3);                           /* d had taken it: now it is there again */
+    assert_string_equal(canonical(r, "acd"), "b");
+    assert_string_equal(canonical(r, "a"), "a");
+    assert_string_equal(canonical(r, ""), "-");
+    pfl_round_free(r);
+}
+
+static void announcements__that_overtake_each_other__are_all_kept(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(0);
+    uint8_t d[PFL_DIGEST_LEN];
+    announce(r, "a", 2);
+    announce(r, "a", 1); /* the older one came last */
+    memset(d, 2, sizeof(d));
+    assert_true(pfl_round_peer_announced(pfl_round_find(r, "a"), d));
+    announce(r, "a", 3);
+    announce(r, "a", 4);
+    assert_int_equal(pfl_round_find(r, "a")->n_digests, PFL_READY_DIGESTS_MAX);
+    memset(d, 4, sizeof(d));
+    assert_memory_equal(pfl_round_peer_digest(pfl_round_find(r, "a")), d, sizeof(d));
+    pfl_round_free(r);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tally__by_hand),
+        cmocka_unit_test(make__the_ith_gets_at_most_its_share),
+        cmocka_unit_test(check__names_that_are_too_long__are_refused),
+        cmocka_unit_test(book__is_disjoint_and_sorted),
+        cmocka_unit_test(canonical__the_lowest_member_whose_result_somebody_living_has),
+        cmocka_unit_test(announcements__that_overtake_each_other__are_all_kept),
+    };
+    return cmocka_run_group_tests_name("vote", tests, NULL, NULL);
+}
