@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* From names in a file to something that trains. The whole training set is in memory only while this node's part is taken out. */
+#include "runtime/learner_setup.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "learning/dataset.h"
+#include "learning/dummy.h"
+#include "learning/mlp.h"
+#include "learning/partition.h"
+
+/* This node's samples, and the whole test set: every node is measured on the same one. */
+static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_dataset **ret_train,
+                             struct pfl_dataset **ret_test, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *full = NULL;
+    if (c->partition && !pfl_streq(c->partition, "iid"))
+        return pfl_err_set(err, PFL_INVALID, "unknown partition '%s'; there is iid", pfl_q(c->partition));
+    enum pfl_rc rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TRAIN, &full, err);
+    if (rc != PFL_OK)
+        return rc;
+    struct pfl_partition p = {
+        .seed = c->part_seed ? c->part_seed : s->seed,
+        .part_index = c->part_index,
+        .part_count = c->part_count ? c->part_count : 1,
+        .reduction_factor = c->reduction_factor,
+    };
+    if (p.part_count == 1 && p.reduction_factor >= 1.0)
+        *ret_train = pfl_dataset_ref(full);
+    else if ((rc = pfl_partition_iid(full, &p, ret_train, err)) != PFL_OK)
+        return rc;
+    return pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TEST, ret_test, err);
+}
+
+static enum pfl_rc setup_mlp(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_learner *ret,
+                             struct pfl_err *err)
+{
+    struct pfl_mlp_opts o = {
+        .n_hidden = c->n_hidden,
+        .learning_rate = c->learning_rate,
+        .batch_size = c->batch_size ? c->batch_size : s->batch_size,
+        .threads = s->threads,
+        .seed = c->has_model_seed ? c->model_seed : s->seed, /* the run's, the same on all nodes */
+    };
+    static_assert(sizeof(o.hidden) == sizeof(c->hidden), "the configuration's limit of hidden layers is the learner's");
+    memcpy(o.hidden, c->hidden, sizeof(o.hidden));
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *test = NULL;
+    enum pfl_rc rc = load_data(c, s, &train, &test, err);
+    if (rc != PFL_OK)
+        return rc;
+    return pfl_mlp_learner_new(&o, train, test, ret, err);
+}
+
+enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
+                              struct pfl_learner *ret, struct pfl_err *err)
+{
+    if (pfl_streq(c->dataset, "dummy") || pfl_streq(c->model, "dummy"))
+        return pfl_dummy_learner_new(c->dummy_values, c->dummy_delay, node_name, ret, err);
+    if (!pfl_streq(c->model, "mlp"))
+        return pfl_err_set(err, PFL_INVALID, "unknown model '%s'; there are mlp and dummy", pfl_q(c->model));
+    return setup_mlp(c, s, ret, err);
+}
