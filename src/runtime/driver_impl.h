@@ -18,7 +18,7 @@ struct pfl_link {
     bool up;                        /* TLS is made and the peer was checked */
     bool opening, handshake;        /* an OPEN waits for the channel; it ends with the handshake call */
     bool linked;                    /* LINK_UP was reported and no LINK_DOWN since */
-    char reason[PFL_ERR_MAX];       /* why it is down */
+    char reason[PFL_ERR_MAX + 320]; /* why it is down */
     bool leaving;                   /* a disconnect is under way; the channel closes behind it */
     bool noted;                     /* the "neighbour" event of this connection was written */
 };
