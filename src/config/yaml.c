@@ -109,6 +109,10 @@ static enum pfl_rc build_entry(struct build *b, const yaml_event_t *ev, struct p
         return rc;
     rc = build_value(b, &value, path, key, depth, ret);
     yaml_event_delete(&value);
+    if (*ret) { /* a block begins a line below its key, and people look for the key */
+        (*ret)->line = (unsigned)ev->start_mark.line + 1;
+        (*ret)->column = (unsigned)ev->start_mark.column + 1;
+    }
     return rc;
 }
 
