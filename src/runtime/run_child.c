@@ -33,7 +33,7 @@ struct pfl_child {
     unsigned open; /* handles that are not closed yet */
     int64_t exit_code;
     int term_signal;
-    struct pfl_conn *events; /* NULL: not subscribed */
+    struct pfl_run_conn *events; /* NULL: not subscribed */
     void (*on_event)(void *user, struct pfl_child *c, const json_t *event);
     void (*on_exit)(void *user, struct pfl_child *c);
     void *user;
@@ -72,7 +72,7 @@ static void subscribe(uv_timer_t *t)
     struct pfl_child *c = t->data;
     if (!c->running || c->events)
         return;
-    c->events = pfl_conn_open(c->loop, c->dir_fd, json_pack("{s:s}", "cmd", "subscribe"), on_line, on_end, c);
+    c->events = pfl_run_conn_open(c->loop, c->dir_fd, json_pack("{s:s}", "cmd", "subscribe"), on_line, on_end, c);
     if (!c->events)
         uv_timer_start(&c->retry, subscribe, RETRY_MS, 0);
 }
@@ -231,7 +231,7 @@ char *pfl_child_ending(const struct pfl_child *c)
 void pfl_child_ask(struct pfl_child *c, json_t *request, pfl_ns timeout,
                    void (*done)(void *user, json_t *answer, const char *error), void *user)
 {
-    pfl_conn_ask(c->loop, c->dir_fd, request, timeout, done, user);
+    pfl_run_conn_ask(c->loop, c->dir_fd, request, timeout, done, user);
 }
 
 void pfl_child_kill(struct pfl_child *c, int signum)
@@ -248,7 +248,7 @@ void pfl_child_free(struct pfl_child *c)
     c->on_event = NULL;
     c->on_exit = NULL;
     if (c->events)
-        pfl_conn_close(c->events);
+        pfl_run_conn_close(c->events);
     uv_close((uv_handle_t *)&c->retry, on_closed);
     uv_close((uv_handle_t *)&c->process, on_closed);
 }

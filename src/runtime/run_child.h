@@ -29,7 +29,7 @@ bool pfl_child_listening(const struct pfl_child *c);  /* its control socket has 
 bool pfl_child_ended_well(const struct pfl_child *c); /* exit code 0 */
 /** "killed by signal 9 (Killed)" or "exited with code 1: <the last line of its log>". Owned by the caller. */
 char *pfl_child_ending(const struct pfl_child *c);
-/** As pfl_conn_ask. */
+/** As pfl_run_conn_ask. */
 void pfl_child_ask(struct pfl_child *c, json_t *request, pfl_ns timeout,
                    void (*done)(void *user, json_t *answer, const char *error), void *user);
 void pfl_child_kill(struct pfl_child *c, int signum); /* harmless where it has ended */

@@ -19,7 +19,7 @@ enum {
     READ_BYTES = 64 << 10,
 };
 
-struct pfl_conn {
+struct pfl_run_conn {
     uv_pipe_t pipe;
     uv_write_t write;
     char *request; /* owned: being written */
@@ -33,14 +33,14 @@ struct pfl_conn {
 
 static void on_closed(uv_handle_t *h)
 {
-    struct pfl_conn *c = h->data;
+    struct pfl_run_conn *c = h->data;
     c->on_end(c->user, c->reason);
     pfl_buf_deinit(&c->in);
     free(c->request);
     free(c);
 }
 
-static void close_because(struct pfl_conn *c, const char *reason)
+static void close_because(struct pfl_run_conn *c, const char *reason)
 {
     if (c->closing)
         return;
@@ -49,19 +49,19 @@ static void close_because(struct pfl_conn *c, const char *reason)
     uv_close((uv_handle_t *)&c->pipe, on_closed);
 }
 
-void pfl_conn_close(struct pfl_conn *c)
+void pfl_run_conn_close(struct pfl_run_conn *c)
 {
     close_because(c, "closed");
 }
 
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
 {
-    struct pfl_conn *c = h->data;
+    struct pfl_run_conn *c = h->data;
     (void)suggested;
     *buf = pfl_buf_reserve(&c->in, READ_BYTES) ? uv_buf_init((char *)c->in.data + c->in.len, READ_BYTES) : uv_buf_init(NULL, 0);
 }
 
-static void take_lines(struct pfl_conn *c)
+static void take_lines(struct pfl_run_conn *c)
 {
     size_t from = 0;
     while (!c->closing && c->in.len > from) {
@@ -86,7 +86,7 @@ static void take_lines(struct pfl_conn *c)
 
 static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 {
-    struct pfl_conn *c = s->data;
+    struct pfl_run_conn *c = s->data;
     (void)buf;
     if (n == UV_ENOBUFS) {
         close_because(c, "the node sent a line over the limit");
@@ -100,7 +100,7 @@ static void on_read(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
 
 static void on_written(uv_write_t *w, int status)
 {
-    struct pfl_conn *c = w->data;
+    struct pfl_run_conn *c = w->data;
     if (status != 0 && status != UV_ECANCELED)
         close_because(c, uv_strerror(status));
 }
@@ -118,8 +118,8 @@ static int dial(int dir_fd)
     return fd;
 }
 
-struct pfl_conn *pfl_conn_open(uv_loop_t *loop, int dir_fd, json_t *request, void (*on_line)(void *user, json_t *object),
-                               void (*on_end)(void *user, const char *reason), void *user)
+struct pfl_run_conn *pfl_run_conn_open(uv_loop_t *loop, int dir_fd, json_t *request, void (*on_line)(void *user, json_t *object),
+                                       void (*on_end)(void *user, const char *reason), void *user)
 {
     PFL_AUTO(pfl_freep) char *text = json_dumps(request, JSON_COMPACT);
     json_decref(request);
@@ -127,7 +127,7 @@ struct pfl_conn *pfl_conn_open(uv_loop_t *loop, int dir_fd, json_t *request, voi
     int fd = dial(dir_fd);
     if (fd < 0)
         return NULL;
-    struct pfl_conn *c = pfl_xcalloc(1, sizeof(*c));
+    struct pfl_run_conn *c = pfl_xcalloc(1, sizeof(*c));
     c->in.limit = LINE_BYTES_MAX;
     c->on_line = on_line;
     c->on_end = on_end;
@@ -151,7 +151,7 @@ struct pfl_conn *pfl_conn_open(uv_loop_t *loop, int dir_fd, json_t *request, voi
 /* ---- one request, one answer ---- */
 
 struct ask {
-    struct pfl_conn *conn;
+    struct pfl_run_conn *conn;
     uv_timer_t timer;
     unsigned open; /* of the two handles: the last one to close frees */
     bool answered, late;
@@ -186,7 +186,7 @@ static void ask_line(void *user, json_t *o)
         ask_answer(a, o, NULL);
     else
         ask_answer(a, NULL, why ? why : "the node refused without a reason");
-    pfl_conn_close(a->conn);
+    pfl_run_conn_close(a->conn);
 }
 
 static void ask_end(void *user, const char *reason)
@@ -201,15 +201,15 @@ static void ask_late(uv_timer_t *t)
 {
     struct ask *a = t->data;
     a->late = true;
-    pfl_conn_close(a->conn);
+    pfl_run_conn_close(a->conn);
 }
 
-void pfl_conn_ask(uv_loop_t *loop, int dir_fd, json_t *request, pfl_ns timeout,
-                  void (*done)(void *user, json_t *answer, const char *error), void *user)
+void pfl_run_conn_ask(uv_loop_t *loop, int dir_fd, json_t *request, pfl_ns timeout,
+                      void (*done)(void *user, json_t *answer, const char *error), void *user)
 {
     struct ask *a = pfl_xcalloc(1, sizeof(*a));
     *a = (struct ask){.open = 2, .done = done, .user = user};
-    a->conn = pfl_conn_open(loop, dir_fd, request, ask_line, ask_end, a);
+    a->conn = pfl_run_conn_open(loop, dir_fd, request, ask_line, ask_end, a);
     if (!a->conn) {
         done(user, NULL, "the node does not listen on its control socket");
         free(a);

@@ -10,17 +10,17 @@
 
 #include "base/clock.h"
 
-struct pfl_conn;
+struct pfl_run_conn;
 /** Connects to control.sock in the folder that dir_fd is open on and sends one request (the reference is taken). on_line is called
- * for each object that comes back (borrowed), on_end once when the connection is gone, with the reason; after pfl_conn_close too.
- * The connection frees itself after on_end. NULL where the node does not listen (yet): nothing was sent, nothing is called. */
-struct pfl_conn *pfl_conn_open(uv_loop_t *loop, int dir_fd, json_t *request, void (*on_line)(void *user, json_t *object),
-                               void (*on_end)(void *user, const char *reason), void *user);
-void pfl_conn_close(struct pfl_conn *c); /* once is enough; more often is harmless until on_end */
+ * for each object that comes back (borrowed), on_end once when the connection is gone, with the reason; after pfl_run_conn_close
+ * too. The connection frees itself after on_end. NULL where the node does not listen (yet): nothing was sent, nothing is called. */
+struct pfl_run_conn *pfl_run_conn_open(uv_loop_t *loop, int dir_fd, json_t *request, void (*on_line)(void *user, json_t *object),
+                                       void (*on_end)(void *user, const char *reason), void *user);
+void pfl_run_conn_close(struct pfl_run_conn *c); /* once is enough; more often is harmless until on_end */
 
 /** One request, one answer: done is called exactly once; answer NULL where there was none or it says "ok": false, with the error
  * then. Where the node does not listen, done is called before this returns. */
-void pfl_conn_ask(uv_loop_t *loop, int dir_fd, json_t *request, pfl_ns timeout,
-                  void (*done)(void *user, json_t *answer, const char *error), void *user);
+void pfl_run_conn_ask(uv_loop_t *loop, int dir_fd, json_t *request, pfl_ns timeout,
+                      void (*done)(void *user, json_t *answer, const char *error), void *user);
 
 #endif

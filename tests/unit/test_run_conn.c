@@ -126,8 +126,8 @@ static void test_conn_ask__answers_of_every_kind__done_is_called_once(void **sta
         server_open(&s, true);
         s.say = rows[i].say;
         s.hang_up = rows[i].hang_up;
-        pfl_conn_ask(&s.loop, s.dir_fd, json_pack("{s:s}", "cmd", "status"), rows[i].say ? 10 * PFL_SEC : 100 * PFL_MS, on_done,
-                     &s);
+        pfl_run_conn_ask(&s.loop, s.dir_fd, json_pack("{s:s}", "cmd", "status"), rows[i].say ? 10 * PFL_SEC : 100 * PFL_MS, on_done,
+                         &s);
         while (s.n_done == 0)
             uv_run(&s.loop, UV_RUN_ONCE);
         if (s.answered != rows[i].answered || !strstr(s.error, rows[i].error))
@@ -142,7 +142,7 @@ static void test_conn_ask__nobody_listens__says_so_at_once(void **state)
     (void)state;
     struct server s;
     server_open(&s, false);
-    pfl_conn_ask(&s.loop, s.dir_fd, json_pack("{s:s}", "cmd", "status"), PFL_SEC, on_done, &s);
+    pfl_run_conn_ask(&s.loop, s.dir_fd, json_pack("{s:s}", "cmd", "status"), PFL_SEC, on_done, &s);
     assert_int_equal(s.n_done, 1);
     assert_false(s.answered);
     assert_non_null(strstr(s.error, "does not listen"));
@@ -169,7 +169,7 @@ static void test_conn_open__many_lines_in_one_read__each_is_given_once(void **st
     server_open(&s, true);
     s.say = "{\"n\":1}\n{\"n\":10}\n{\"n\":100}\n{\"n\":1000}";
     s.hang_up = true;
-    assert_non_null(pfl_conn_open(&s.loop, s.dir_fd, json_pack("{s:s}", "cmd", "subscribe"), on_line, on_end, &s));
+    assert_non_null(pfl_run_conn_open(&s.loop, s.dir_fd, json_pack("{s:s}", "cmd", "subscribe"), on_line, on_end, &s));
     while (!s.answered)
         uv_run(&s.loop, UV_RUN_ONCE);
     assert_int_equal(s.n_done, 111); /* the last line has no end: it was cut off */
