@@ -22,7 +22,7 @@ enum pfl_yaml_kind { PFL_YAML_SCALAR, PFL_YAML_LIST, PFL_YAML_MAP };
 
 struct pfl_yaml {
     enum pfl_yaml_kind kind;
-    unsigned line, column;         /* from 1 */
+    unsigned line, column;         /* from 1; of the key where there is one */
     char *key;                     /* owned; of a map's entry, else NULL */
     char *path;                    /* owned: "experiment.rounds", for errors */
     char *text;                    /* owned; scalars */

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base config */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/fs.h"
+#include "config/node_config.h"
+
+static char dir[64], path[96];
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof(dir), "%s", "/tmp/pfl-test-node-XXXXXX");
+    if (!mkdtemp(dir))
+        return 1;
+    snprintf(path, sizeof(path), "%s/node.yaml", dir);
+    return 0;
+}
+
+static int remove_one(const char *p, const struct stat *st, int flag, struct FTW *ftw)
+{
+    (void)st;
+    (void)flag;
+    (void)ftw;
+    return remove(p);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    return nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static void put_file(const char *text)
+{
+    assert_int_equal(pfl_fs_write_atomic(path, pfl_bytes_of(text, strlen(text)), 0600, NULL), PFL_OK);
+}
+
+static struct pfl_node_config load(const char *file)
+{
+    struct pfl_node_config c = {0};
+    struct pfl_err err = {0};
+    if (pfl_node_config_load(file, &c, &err) != PFL_OK)
+        fail_msg("%s", err.msg);
+    return c;
+}
+
+/* ---- refused ---- */
+
+#define SSL  "  ssl: {ca_crt: a, server_crt: b, server_key: c, client_crt: d, client_key: e}\n"
+#define NODE "address: 127.0.0.1:1\nsettings:\n" SSL
+
+static const struct {
+    const char *text;
+    enum pfl_rc rc;
+    const char *message;
+} refusals[] = {
+    {"name: a\n", PFL_INVALID, "node.yaml: 'address' is missing"},
+    {"address: 127.0.0.1:99999\n", PFL_INVALID, "node.yaml:1: address: address '127.0.0.1:99999': the port must be"},
+    {"adress: x\n", PFL_INVALID, "node.yaml:1: unknown key 'adress': did you mean 'address'?"},
+    {NODE "name: a/../b\n", PFL_INVALID, "node.yaml:4: name: 'a/../b' is not a name"},
+    {NODE "name: .hidden\n", PFL_INVALID, "name: '.hidden' is not a name"},
+    {NODE "name: \"\"\n", PFL_INVALID, "name: '' is not a name"},
+    {NODE "name: \"a\\nb\"\n", PFL_INVALID, "name: 'a\\x0ab' is not a name"},
+    {NODE "federation: a b\n", PFL_INVALID, "federation: 'a b' is not a name"},
+    {NODE "connect: 10.0.0.1:1\n", PFL_INVALID, "connect: must be a list"},
+    {NODE "connect: ['10.0.0.1:x']\n", PFL_INVALID, "connect[0]: must be an address: address '10.0.0.1:x'"},
+    {NODE "connect: [[a]]\n", PFL_INVALID, "connect[0]: must be an address"},
+    /* no way to plaintext but by saying so, and then on this machine only */
+    {"address: 127.0.0.1:1\n", PFL_NOT_FOUND, "settings.ssl.ca_crt is missing; there is no fall-back to plaintext"},
+    {"address: 127.0.0.1:1\nsettings: {ssl: {use_ssl: true}}\n", PFL_NOT_FOUND, "settings.ssl.ca_crt is missing"},
+    {"address: 127.0.0.1:1\nsettings: {ssl: {use_ssl: null}}\n", PFL_NOT_FOUND, "settings.ssl.ca_crt is missing"},
+    {"address: 127.0.0.1:1\nsettings: {ssl: {use_ssl: 0}}\n", PFL_INVALID, "neither true nor false"},
+    {"address: 127.0.0.1:1\nsettings:\n  ssl: {ca_crt: a, server_crt: b, server_key: c, client_crt: d}\n", PFL_NOT_FOUND,
+     "settings.ssl.client_key is missing"},
+    {"address: 127.0.0.1:1\nsettings:\n  ssl: {ca_crt: a, server_crt: b, client_crt: d, client_key: e}\n", PFL_NOT_FOUND,
+     "settings.ssl.server_key is missing"},
+    {"address: 0.0.0.0:1\nsettings: {ssl: {use_ssl: false}}\n", PFL_AUTH, "use_ssl is false, and '0.0.0.0:1' in address"},
+    {"address: host.example:1\nsettings: {ssl: {use_ssl: false}}\n", PFL_AUTH, "is not on this machine"},
+    {"address: \"[::]:1\"\nsettings: {ssl: {use_ssl: false}}\n", PFL_AUTH, "is not on this machine"},
+    {"address: 127.0.0.1:1\nconnect: ['127.0.0.1:2', '10.0.0.1:2']\nsettings: {ssl: {use_ssl: false}}\n", PFL_AUTH,
+     "'10.0.0.1:2' in connect"},
+    /* learner */
+    {NODE "learner: {dataset: cifar10}\n", PFL_INVALID,
+     "node.yaml:4: learner.dataset: 'cifar10' is unknown; a valid name is 'fashion-mnist'"},
+    {NODE "learner: {dataset: mnits}\n", PFL_INVALID, "did you mean 'mnist'"},
+    {NODE "learner: {model: cnn}\n", PFL_INVALID, "learner.model: 'cnn' is unknown"},
+    {NODE "learner: {partition: dirichlet}\n", PFL_INVALID, "learner.partition: 'dirichlet' is unknown"},
+    {NODE "learner: {aggregator: krum}\n", PFL_INVALID, "learner.aggregator: 'krum' is unknown"},
+    {NODE "learner: {part_count: 4, part_index: 4}\n", PFL_INVALID, "learner.part_index: '4' is not a whole number from 0 to 3"},
+    {NODE "learner: {reduction_factor: 2}\n", PFL_INVALID, "learner.reduction_factor"},
+    {NODE "learner: {batch_size: 0}\n", PFL_INVALID, "learner.batch_size"},
+    {NODE "learner: {model_seed: -1}\n", PFL_INVALID, "learner.model_seed: '-1'"},
+    {NODE "learner: {hidden_sizes: [a]}\n", PFL_INVALID, "learner.hidden_sizes[0]"},
+    {NODE "learner: {learnin_rate: 1}\n", PFL_INVALID, "did you mean 'learning_rate'?"},
+};
+
+static void test_node_config_load__refused_with_file_and_key(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PFL_ARRAY_LEN(refusals); i++) {
+        struct pfl_node_config c = {.name = dir};
+        struct pfl_err err = {0};
+        put_file(refusals[i].text);
+        enum pfl_rc rc = pfl_node_config_load(path, &c, &err);
+        if (rc != refusals[i].rc || !strstr(err.msg, refusals[i].message) || c.name != dir)
+            fail_msg("row %zu %s: %s: %s", i, refusals[i].text, pfl_rc_text(rc), err.msg);
+    }
+}
+
+static void test_node_config_load__plaintext_on_this_machine__taken(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {"127.0.0.1:0", "'[::1]:0'", "localhost:0", "unix:///run/p2pfl/a.sock"};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        PFL_AUTO(pfl_freep) char *text = pfl_xasprintf("address: %s\nsettings: {ssl: {use_ssl: false}}\n", rows[i]);
+        put_file(text);
+        PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(path);
+        assert_false(c.settings.ssl.use_ssl);
+    }
+}
+
+/* ---- taken ---- */
+
+static void test_node_config_load__little_said__defaults(void **state)
+{
+    (void)state;
+    put_file(NODE);
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(path);
+    PFL_AUTO(pfl_freep) char *ca = pfl_fs_join(dir, "a");
+    assert_string_equal(c.name, "node");
+    assert_string_equal(c.federation, "p2pfl");
+    assert_string_equal(c.settings.ssl.ca_crt, ca);
+    assert_true(pfl_str_has_prefix(c.state_dir, dir));
+    assert_true(c.settings.ssl.use_ssl && !c.settings.ssl.tls12_allowed && !c.settings.ssl.passphrase_file);
+    assert_int_equal(c.connect.n, 0);
+    assert_string_equal(c.learner.dataset, "fashion-mnist");
+    assert_int_equal(c.learner.batch_size, 128);
+    assert_int_equal(c.learner.part_count, 1);
+}
+
+static void test_node_config_load__all_said__paths_beside_the_file(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(PFL_TEST_FIXTURES "/config/node.yaml");
+    const struct pfl_settings *s = &c.settings;
+    const struct pfl_learner_config *l = &c.learner;
+    assert_string_equal(c.name, "hospital-a");
+    assert_string_equal(c.address, "10.0.0.1:6666");
+    assert_string_equal(c.federation, "clinics");
+    assert_string_equal(c.state_dir, PFL_TEST_FIXTURES "/config/state");
+    assert_int_equal(c.connect.n, 2);
+    assert_string_equal(c.connect.items[1], "[2001:db8::2]:6666");
+    assert_string_equal(s->ssl.ca_crt, PFL_TEST_FIXTURES "/config/certs/ca.crt");
+    assert_string_equal(s->ssl.server_crt, PFL_TEST_FIXTURES "/config/certs/server.crt");
+    assert_string_equal(s->ssl.server_key, "/etc/keys/server.key");
+    assert_string_equal(s->ssl.client_crt, PFL_TEST_FIXTURES "/config/certs/client.crt");
+    assert_string_equal(s->ssl.client_key, PFL_TEST_FIXTURES "/config/certs/client.key");
+    assert_string_equal(s->ssl.passphrase_file, PFL_TEST_FIXTURES "/config/certs/pass");
+    assert_true(s->ssl.use_ssl && s->ssl.tls12_allowed);
+    assert_true(s->grpc_timeout == 2500 * PFL_MS && s->heartbeat_period == 500 * PFL_MS && s->heartbeat_timeout == 1750 * PFL_MS);
+    assert_true(s->vote_timeout == 7 * PFL_SEC && s->aggregation_timeout == 8250 * PFL_MS);
+    assert_true(s->ttl == 3 && s->seen_max == 500 && s->batch_size == 32 && s->threads == 2);
+    assert_true(s->has_seed && s->seed == UINT64_MAX);
+    assert_string_equal(s->log_level, "debug");
+    assert_string_equal(l->dataset, "mnist");
+    assert_string_equal(l->dataset_path, PFL_TEST_FIXTURES "/config/data");
+    assert_true(l->part_index == 2 && l->part_count == 5 && l->part_seed == 9 && l->reduction_factor == 0.1);
+    assert_true(l->n_hidden == 3 && l->hidden[0] == 64 && l->hidden[1] == 32 && l->hidden[2] == 16);
+    assert_true(l->learning_rate == 0.002 && l->has_model_seed && l->model_seed == 11);
+    assert_int_equal(l->batch_size, 32);
+}
+
+/* ---- written ---- */
+
+static void assert_same_settings(const struct pfl_settings *a, const struct pfl_settings *b)
+{
+    assert_true(a->grpc_timeout == b->grpc_timeout && a->heartbeat_period == b->heartbeat_period);
+    assert_true(a->heartbeat_timeout == b->heartbeat_timeout && a->vote_timeout == b->vote_timeout);
+    assert_true(a->aggregation_timeout == b->aggregation_timeout && a->ttl == b->ttl && a->seen_max == b->seen_max);
+    assert_true(a->batch_size == b->batch_size && a->threads == b->threads && a->has_seed == b->has_seed && a->seed == b->seed);
+    assert_string_equal(a->log_level, b->log_level);
+    assert_true(a->ssl.use_ssl == b->ssl.use_ssl && a->ssl.tls12_allowed == b->ssl.tls12_allowed);
+    assert_true(pfl_streq(a->ssl.ca_crt, b->ssl.ca_crt) && pfl_streq(a->ssl.passphrase_file, b->ssl.passphrase_file));
+    assert_true(pfl_streq(a->ssl.server_crt, b->ssl.server_crt) && pfl_streq(a->ssl.server_key, b->ssl.server_key));
+    assert_true(pfl_streq(a->ssl.client_crt, b->ssl.client_crt) && pfl_streq(a->ssl.client_key, b->ssl.client_key));
+}
+
+static void assert_same(const struct pfl_node_config *a, const struct pfl_node_config *b)
+{
+    const struct pfl_learner_config *l = &a->learner, *m = &b->learner;
+    assert_string_equal(a->name, b->name);
+    assert_string_equal(a->address, b->address);
+    assert_string_equal(a->federation, b->federation);
+    assert_string_equal(a->state_dir, b->state_dir);
+    assert_int_equal(a->connect.n, b->connect.n);
+    for (size_t i = 0; i < a->connect.n; i++)
+        assert_string_equal(a->connect.items[i], b->connect.items[i]);
+    assert_same_settings(&a->settings, &b->settings);
+    assert_true(pfl_streq(l->dataset, m->dataset) && pfl_streq(l->dataset_path, m->dataset_path));
+    assert_true(pfl_streq(l->partition, m->partition) && pfl_streq(l->model, m->model) && pfl_streq(l->aggregator, m->aggregator));
+    assert_true(l->part_index == m->part_index && l->part_count == m->part_count && l->part_seed == m->part_seed);
+    assert_true(l->reduction_factor == m->reduction_factor && l->learning_rate == m->learning_rate);
+    assert_int_equal(l->n_hidden, m->n_hidden);
+    assert_memory_equal(l->hidden, m->hidden, l->n_hidden * sizeof(l->hidden[0]));
+    assert_true(l->has_model_seed == m->has_model_seed && l->model_seed == m->model_seed && l->batch_size == m->batch_size);
+    assert_true(l->dummy_values == m->dummy_values && l->dummy_delay == m->dummy_delay);
+}
+
+static void round_trip(const struct pfl_node_config *c)
+{
+    struct pfl_err err = {0};
+    struct stat st;
+    if (pfl_node_config_write(path, c, &err) != PFL_OK)
+        fail_msg("%s", err.msg);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config again = load(path);
+    assert_same(c, &again);
+}
+
+static void test_node_config_write__reads_back_the_same(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(PFL_TEST_FIXTURES "/config/node.yaml");
+    round_trip(&c);
+    c.settings.vote_timeout = 123456 * PFL_SEC + 123456789; /* to the nanosecond */
+    c.settings.heartbeat_period = 290000001;
+    c.learner.learning_rate = 1.0 / 3;
+    c.learner.reduction_factor = 1.0 / 80;
+    c.learner.part_seed = c.learner.model_seed = UINT64_MAX;
+    c.learner.dummy_values = (uint64_t)1 << 31;
+    c.learner.dummy_delay = 1234 * PFL_MS;
+    c.learner.n_hidden = 0;
+    c.settings.ssl.tls12_allowed = false;
+    c.settings.has_seed = false;
+    c.settings.seed = 0;
+    round_trip(&c);
+}
+
+static void replace(char **s, const char *by)
+{
+    free(*s);
+    *s = pfl_xstrdup(by);
+}
+
+static void test_node_config_write__texts_that_look_like_yaml__stay_texts(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "/a \"quoted\" folder/x",        "/back\\slash\\n", "/new\nline: {a: 1}",   "/tab\tand\x01\x7f",
+        "/caf\xc3\xa9/\xf0\x9f\x98\x80", "/# no comment",   "/*alias &anchor !tag", "/%s%n"};
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(PFL_TEST_FIXTURES "/config/node.yaml");
+    for (size_t i = 0; i < PFL_ARRAY_LEN(texts); i++) {
+        replace(&c.settings.ssl.ca_crt, texts[i]);
+        replace(&c.state_dir, texts[i]);
+        replace(&c.learner.dataset_path, texts[i]);
+        round_trip(&c);
+    }
+    replace(&c.name, "null"); /* quoted: a name, and not an unset one */
+    replace(&c.federation, "no");
+    pfl_strs_add(&c.connect, "unix:///a \"b\" \\c");
+    round_trip(&c);
+}
+
+static void test_node_config_write__bytes_that_yaml_cannot_hold__refused_and_the_old_file_stays(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(PFL_TEST_FIXTURES "/config/node.yaml");
+    round_trip(&c);
+    char *good = pfl_steal(&c.state_dir);
+    c.state_dir = pfl_xstrdup("/not\xffutf8");
+    struct pfl_err err = {0};
+    assert_int_equal(pfl_node_config_write(path, &c, &err), PFL_MALFORMED);
+    assert_non_null(strstr(err.msg, path));
+    replace(&c.state_dir, good);
+    free(good);
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config old = load(path);
+    assert_same(&c, &old);
+}
+
+int main(void)
+{
+#define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_node_config_load__refused_with_file_and_key),
+        T(test_node_config_load__plaintext_on_this_machine__taken),
+        T(test_node_config_load__little_said__defaults),
+        T(test_node_config_load__all_said__paths_beside_the_file),
+        T(test_node_config_write__reads_back_the_same),
+        T(test_node_config_write__texts_that_look_like_yaml__stay_texts),
+        T(test_node_config_write__bytes_that_yaml_cannot_hold__refused_and_the_old_file_stays),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
