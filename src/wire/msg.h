@@ -63,6 +63,10 @@ struct pfl_scatter {
 struct pfl_scatter *pfl_scatter_ref(struct pfl_scatter *s);
 void pfl_scatter_unref(struct pfl_scatter *s);
 PFL_DEFINE_FREEP(scatter, struct pfl_scatter, pfl_scatter_unref)
+/** Empty; for encoders. */
+struct pfl_scatter *pfl_scatter_new(void);
+/** Adds a part (an empty one is left out). What it points into must be kept by own, blob or keep. */
+void pfl_scatter_add(struct pfl_scatter *s, struct pfl_bytes part);
 /** One part, copied. */
 struct pfl_scatter *pfl_scatter_of(const void *data, size_t len);
 
@@ -71,7 +75,9 @@ struct pfl_scatter *pfl_scatter_of(const void *data, size_t len);
 struct pfl_payload;
 enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
-/** A received gossip message as it came, with another ttl: unknown fields survive. m->blob must be there. */
+/** A received gossip message as it came, with another ttl: unknown fields survive. m->blob must be there. A ttl that comes more
+ *  than once is replaced by the one; a gossip part that comes more than once (which protobuf would merge, and no peer sends) is
+ *  MALFORMED. */
 enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** HandShakeRequest {addr, hello}. hello NULL: not sent. */

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* HandShakeRequest and ResponseMessage, with the Hello that tells our nodes from P2PFL's. */
+#include <stdlib.h>
+
+#include "node.pb.h"
+#include "wire/limits.h"
+#include "wire/msg.h"
+#include "wire/pb.h"
+
+void pfl_hello_deinit(struct pfl_hello *h)
+{
+    pfl_strs_deinit(&h->codecs);
+    pfl_strs_deinit(&h->features);
+    free(h->federation);
+    *h = (struct pfl_hello){0};
+}
+
+struct hello_wants {
+    struct pfl_pb_strs codecs, features;
+    struct pfl_pb_str federation;
+};
+
+static void want_hello(node_Hello *pb, struct hello_wants *w, struct pfl_err *err)
+{
+    *w = (struct hello_wants){
+        .codecs = {"hello.codecs", PFL_WIRE_HELLO_ITEM_MAX, PFL_WIRE_HELLO_ITEMS_MAX, {0}, err},
+        .features = {"hello.features", PFL_WIRE_HELLO_ITEM_MAX, PFL_WIRE_HELLO_ITEMS_MAX, {0}, err},
+        .federation = {"hello.federation", PFL_WIRE_HELLO_ITEM_MAX, NULL, err},
+    };
+    pfl_pb_want_strs(&pb->codecs, &w->codecs);
+    pfl_pb_want_strs(&pb->features, &w->features);
+    pfl_pb_want_str(&pb->federation, &w->federation);
+}
+
+/* Hands what came over to ret (NULL: not wanted) or frees it. */
+static void finish_hello(struct hello_wants *w, bool ok, bool present, uint32_t version, struct pfl_hello *ret)
+{
+    struct pfl_hello h = {present, version, w->codecs.value, w->features.value, w->federation.value};
+    if (ok && ret)
+        *ret = h;
+    else
+        pfl_hello_deinit(&h);
+}
+
+static void put_hello(node_Hello *pb, bool *has, const struct pfl_hello *h)
+{
+    if (!h || !h->present)
+        return;
+    *has = true;
+    pb->version = h->version;
+    pfl_pb_put_strs(&pb->codecs, &h->codecs);
+    pfl_pb_put_strs(&pb->features, &h->features);
+    pfl_pb_put_str(&pb->federation, h->federation);
+}
+
+static enum pfl_rc encode(const pb_msgdesc_t *fields, const void *msg, const char *what, struct pfl_scatter **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
+    s->own[0].limit = PFL_WIRE_CONTROL_MAX;
+    enum pfl_rc rc = pfl_pb_encode(&s->own[0], fields, msg, what, err);
+    if (rc != PFL_OK)
+        return rc;
+    pfl_scatter_add(s, pfl_buf_view(&s->own[0]));
+    *ret = pfl_steal(&s);
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_handshake_encode(const char *addr, const struct pfl_hello *hello, struct pfl_scatter **ret, struct pfl_err *err)
+{
+    node_HandShakeRequest pb = node_HandShakeRequest_init_zero;
+    pfl_pb_put_str(&pb.addr, addr);
+    put_hello(&pb.hello, &pb.has_hello, hello);
+    return encode(node_HandShakeRequest_fields, &pb, "handshake", ret, err);
+}
+
+enum pfl_rc pfl_handshake_decode(struct pfl_bytes in, char **ret_addr, struct pfl_hello *ret_hello, struct pfl_err *err)
+{
+    struct pfl_err local = {0}, *e = err ? err : &local;
+    node_HandShakeRequest pb = node_HandShakeRequest_init_zero;
+    struct pfl_pb_str addr = {"addr", PFL_WIRE_ADDRESS_MAX, NULL, e};
+    struct hello_wants w;
+    pfl_pb_want_str(&pb.addr, &addr);
+    want_hello(&pb.hello, &w, e);
+    enum pfl_rc rc = pfl_pb_decode(in, node_HandShakeRequest_fields, &pb, "handshake", e);
+    if (rc == PFL_OK && (!addr.value || addr.value[0] == '\0'))
+        rc = pfl_err_set(e, PFL_MALFORMED, "handshake without an address");
+    finish_hello(&w, rc == PFL_OK, pb.has_hello, pb.hello.version, ret_hello);
+    if (rc == PFL_OK)
+        *ret_addr = pfl_steal(&addr.value);
+    free(addr.value);
+    return rc;
+}
+
+enum pfl_rc pfl_response_encode(const char *response, const char *error, const struct pfl_hello *hello, struct pfl_scatter **ret,
+                                struct pfl_err *err)
+{
+    node_ResponseMessage pb = node_ResponseMessage_init_zero;
+    pfl_pb_put_str(&pb.response, response);
+    pfl_pb_put_str(&pb.error, error);
+    put_hello(&pb.hello, &pb.has_hello, hello);
+    return encode(node_ResponseMessage_fields, &pb, "response", ret, err);
+}
+
+enum pfl_rc pfl_response_decode(struct pfl_bytes in, char **ret_response, char **ret_error, struct pfl_hello *ret_hello, struct pfl_err *err)
+{
+    struct pfl_err local = {0}, *e = err ? err : &local;
+    node_ResponseMessage pb = node_ResponseMessage_init_zero;
+    struct pfl_pb_str response = {"response", PFL_WIRE_RESPONSE_MAX, NULL, e}, error = {"error", PFL_WIRE_RESPONSE_MAX, NULL, e};
+    struct hello_wants w;
+    pfl_pb_want_str(&pb.response, &response);
+    pfl_pb_want_str(&pb.error, &error);
+    want_hello(&pb.hello, &w, e);
+    enum pfl_rc rc = pfl_pb_decode(in, node_ResponseMessage_fields, &pb, "response", e);
+    finish_hello(&w, rc == PFL_OK, pb.has_hello, pb.hello.version, ret_hello);
+    if (rc == PFL_OK) {
+        *ret_response = pfl_steal(&response.value);
+        bool empty = error.value && error.value[0] == '\0'; /* P2PFL takes an empty error for none */
+        *ret_error = empty ? NULL : pfl_steal(&error.value);
+    }
+    free(response.value);
+    free(error.value);
+    return rc;
+}

@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* RootMessage: decoded by nanopb with every string and list under its limit, weights as a view. The encoder writes fields in the
+ * order of their numbers and leaves defaults out, so its bytes are those of protobuf's own encoders; only the weights are put
+ * around by hand, because nothing may copy them. */
+#include "wire/msg.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "node.pb.h"
+#include "wire/limits.h"
+#include "wire/payload.h"
+#include "wire/pb.h"
+
+struct pfl_msg *pfl_msg_new(const char *source, int32_t round, const char *cmd, enum pfl_msg_kind kind)
+{
+    struct pfl_msg *m = pfl_xcalloc(1, sizeof(*m));
+    atomic_init(&m->refs, 1);
+    m->source = pfl_xstrdup(source);
+    m->round = round;
+    m->cmd = pfl_xstrdup(cmd);
+    m->kind = kind;
+    return m;
+}
+
+struct pfl_msg *pfl_msg_ref(struct pfl_msg *m)
+{
+    atomic_fetch_add_explicit(&m->refs, 1, memory_order_relaxed);
+    return m;
+}
+
+void pfl_msg_unref(struct pfl_msg *m)
+{
+    if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    free(m->source);
+    free(m->cmd);
+    free(m->codec);
+    pfl_strs_deinit(&m->args);
+    pfl_strs_deinit(&m->contributors);
+    pfl_blob_unref(m->blob);
+    free(m);
+}
+
+/* ---- decoding ---- */
+
+struct wants {
+    struct pfl_pb_str source, cmd, codec;
+    struct pfl_pb_strs gossip_args, direct_args, contributors;
+    struct pfl_pb_view weights;
+};
+
+static void wants_init(struct wants *w, node_RootMessage *pb, struct pfl_err *err)
+{
+    *w = (struct wants){
+        .source = {"source", PFL_WIRE_ADDRESS_MAX, NULL, err},
+        .cmd = {"cmd", PFL_WIRE_CMD_MAX, NULL, err},
+        .codec = {"weights.codec", PFL_WIRE_CODEC_MAX, NULL, err},
+        .gossip_args = {"gossip_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, err},
+        .direct_args = {"direct_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, err},
+        .contributors = {"weights.contributors", PFL_WIRE_ADDRESS_MAX, PFL_WIRE_CONTRIBUTORS_MAX, {0}, err},
+    };
+    pfl_pb_want_str(&pb->source, &w->source);
+    pfl_pb_want_str(&pb->cmd, &w->cmd);
+    pfl_pb_want_str(&pb->weights.codec, &w->codec);
+    pfl_pb_want_strs(&pb->gossip_message.args, &w->gossip_args);
+    pfl_pb_want_strs(&pb->direct_message.args, &w->direct_args);
+    pfl_pb_want_strs(&pb->weights.contributors, &w->contributors);
+    pfl_pb_want_view(&pb->weights.weights, &w->weights);
+}
+
+static void wants_deinit(struct wants *w)
+{
+    free(w->source.value);
+    free(w->cmd.value);
+    free(w->codec.value);
+    pfl_strs_deinit(&w->gossip_args.value);
+    pfl_strs_deinit(&w->direct_args.value);
+    pfl_strs_deinit(&w->contributors.value);
+}
+
+static bool take_digest(size_t len, const uint8_t *bytes, uint8_t *out, bool *ret_has)
+{
+    *ret_has = len == PFL_DIGEST_LEN;
+    if (*ret_has)
+        memcpy(out, bytes, PFL_DIGEST_LEN);
+    return len == 0 || len == PFL_DIGEST_LEN;
+}
+
+/* What holds for every message, whatever its command. */
+static enum pfl_rc check_decoded(const node_RootMessage *pb, const struct wants *w, size_t len, struct pfl_err *err)
+{
+    int kinds = pb->has_gossip_message + pb->has_direct_message + pb->has_weights;
+    if (!w->source.value || w->source.value[0] == '\0')
+        return pfl_err_set(err, PFL_MALFORMED, "message without a source");
+    if (!w->cmd.value || w->cmd.value[0] == '\0')
+        return pfl_err_set(err, PFL_MALFORMED, "message without a command");
+    if (kinds != 1)
+        return pfl_err_set(err, PFL_MALFORMED, "message '%s' with %d payloads, one is needed", pfl_q(w->cmd.value), kinds);
+    if (len - w->weights.value.len > PFL_WIRE_CONTROL_MAX)
+        return pfl_err_set(err, PFL_TOO_BIG, "message '%s': %zu bytes besides the weights, the limit is %d", pfl_q(w->cmd.value),
+                           len - w->weights.value.len, PFL_WIRE_CONTROL_MAX);
+    return PFL_OK;
+}
+
+static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wants *w, struct pfl_err *err)
+{
+    m->source = pfl_steal(&w->source.value);
+    m->cmd = pfl_steal(&w->cmd.value);
+    m->round = pb->has_round ? pb->round : -1;
+    if (pb->has_gossip_message) {
+        m->kind = PFL_MSG_GOSSIP;
+        m->ttl = pb->gossip_message.ttl;
+        m->hash = pb->gossip_message.hash;
+        m->args = w->gossip_args.value;
+        w->gossip_args.value = (struct pfl_strs){0};
+    } else if (pb->has_direct_message) {
+        m->kind = PFL_MSG_DIRECT;
+        m->args = w->direct_args.value;
+        w->direct_args.value = (struct pfl_strs){0};
+    } else {
+        m->kind = PFL_MSG_WEIGHTS;
+        m->weights = w->weights.value;
+        m->contributors = w->contributors.value;
+        w->contributors.value = (struct pfl_strs){0};
+        m->num_samples = pb->weights.num_samples;
+        m->codec = pfl_steal(&w->codec.value);
+        if (!take_digest(pb->weights.digest.size, pb->weights.digest.bytes, m->digest, &m->has_digest))
+            return pfl_err_set(err, PFL_MALFORMED, "weights.digest is %u bytes, %d are needed", (unsigned)pb->weights.digest.size,
+                               PFL_DIGEST_LEN);
+    }
+    if (!take_digest(pb->model_digest.size, pb->model_digest.bytes, m->model_digest, &m->has_model_digest))
+        return pfl_err_set(err, PFL_MALFORMED, "model_digest is %u bytes, %d are needed", (unsigned)pb->model_digest.size, PFL_DIGEST_LEN);
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct pfl_err *err)
+{
+    struct pfl_err local = {0}, *e = err ? err : &local;
+    node_RootMessage pb = node_RootMessage_init_zero;
+    struct wants w;
+    wants_init(&w, &pb, e);
+    enum pfl_rc rc = pfl_pb_decode(pfl_bytes_of(blob->data, blob->len), node_RootMessage_fields, &pb, "message", e);
+    if (rc == PFL_OK)
+        rc = check_decoded(&pb, &w, blob->len, e);
+    if (rc == PFL_OK) {
+        struct pfl_msg *m = pfl_xcalloc(1, sizeof(*m));
+        atomic_init(&m->refs, 1);
+        rc = fill(m, &pb, &w, e);
+        m->blob = pfl_blob_ref(blob);
+        if (rc == PFL_OK)
+            *ret = m;
+        else
+            pfl_msg_unref(m);
+    }
+    wants_deinit(&w);
+    return rc;
+}
+
+/* ---- encoding ---- */
+
+static void put_digest(pb_byte_t *bytes, pb_size_t *size, const uint8_t *digest)
+{
+    memcpy(bytes, digest, PFL_DIGEST_LEN);
+    *size = PFL_DIGEST_LEN;
+}
+
+static void put_envelope(node_RootMessage *pb, const struct pfl_msg *m)
+{
+    pfl_pb_put_str(&pb->source, m->source);
+    pb->has_round = true;
+    pb->round = m->round;
+    pfl_pb_put_str(&pb->cmd, m->cmd);
+}
+
+static void put_model_digest(node_RootMessage *pb, const struct pfl_msg *m)
+{
+    if (m->has_model_digest)
+        put_digest(pb->model_digest.bytes, &pb->model_digest.size, m->model_digest);
+}
+
+static enum pfl_rc encode_control(const struct pfl_msg *m, struct pfl_scatter *s, struct pfl_err *err)
+{
+    node_RootMessage pb = node_RootMessage_init_zero;
+    put_envelope(&pb, m);
+    if (m->kind == PFL_MSG_GOSSIP) {
+        pb.has_gossip_message = true;
+        pb.gossip_message.ttl = m->ttl;
+        pb.gossip_message.hash = m->hash;
+        pfl_pb_put_strs(&pb.gossip_message.args, &m->args);
+    } else {
+        pb.has_direct_message = true;
+        pfl_pb_put_strs(&pb.direct_message.args, &m->args);
+    }
+    put_model_digest(&pb, m);
+    s->own[0].limit = PFL_WIRE_CONTROL_MAX;
+    enum pfl_rc rc = pfl_pb_encode(&s->own[0], node_RootMessage_fields, &pb, m->cmd, err);
+    if (rc == PFL_OK)
+        pfl_scatter_add(s, pfl_buf_view(&s->own[0]));
+    return rc;
+}
+
+/* The fields of Weights behind the bytes themselves. */
+static enum pfl_rc encode_weights_tail(const struct pfl_msg *m, struct pfl_buf *out, struct pfl_err *err)
+{
+    node_Weights w = node_Weights_init_zero;
+    pfl_pb_put_strs(&w.contributors, &m->contributors);
+    w.num_samples = m->num_samples;
+    pfl_pb_put_str(&w.codec, m->codec);
+    if (m->has_digest)
+        put_digest(w.digest.bytes, &w.digest.size, m->digest);
+    return pfl_pb_encode(out, node_Weights_fields, &w, m->cmd, err);
+}
+
+static size_t varint_len(uint64_t v)
+{
+    size_t n = 1;
+    for (; v >= 0x80; v >>= 7)
+        n++;
+    return n;
+}
+
+static void put_tag(struct pfl_buf *b, unsigned field, size_t len)
+{
+    pfl_buf_varint(b, (uint64_t)field << 3 | 2); /* length-delimited */
+    pfl_buf_varint(b, len);
+}
+
+static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_bytes *parts, size_t n_parts, struct pfl_scatter *s,
+                                  struct pfl_err *err)
+{
+    struct pfl_buf *head = &s->own[0], *tail = &s->own[1];
+    head->limit = tail->limit = PFL_WIRE_CONTROL_MAX;
+    node_RootMessage before = node_RootMessage_init_zero, after = node_RootMessage_init_zero;
+    put_envelope(&before, m);
+    put_model_digest(&after, m);
+    enum pfl_rc rc = pfl_pb_encode(head, node_RootMessage_fields, &before, m->cmd, err);
+    if (rc == PFL_OK)
+        rc = encode_weights_tail(m, tail, err);
+    if (rc != PFL_OK)
+        return rc;
+    size_t bytes = 0, inner = tail->len;
+    for (size_t i = 0; i < n_parts; i++)
+        bytes += parts[i].len;
+    if (bytes > 0)
+        inner += 1 + varint_len(bytes) + bytes;
+    put_tag(head, node_RootMessage_weights_tag, inner);
+    if (bytes > 0)
+        put_tag(head, node_Weights_weights_tag, bytes);
+    rc = pfl_pb_encode(tail, node_RootMessage_fields, &after, m->cmd, err);
+    if (rc != PFL_OK || head->failed || tail->failed)
+        return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes besides the weights", m->cmd, PFL_WIRE_CONTROL_MAX);
+    pfl_scatter_add(s, pfl_buf_view(head));
+    for (size_t i = 0; i < n_parts; i++)
+        pfl_scatter_add(s, parts[i]);
+    pfl_scatter_add(s, pfl_buf_view(tail));
+    return PFL_OK;
+}
+
+static void release_payload(void *p)
+{
+    pfl_payload_unref(p);
+}
+
+enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
+    enum pfl_rc rc;
+    if (m->kind != PFL_MSG_WEIGHTS) {
+        rc = encode_control(m, s, err);
+    } else if (payload) {
+        const struct pfl_bytes parts[] = {pfl_buf_view(&payload->head),
+                                          pfl_bytes_of(payload->model->data, payload->model->layout->bytes)};
+        s->keep = pfl_payload_ref((struct pfl_payload *)(uintptr_t)payload); /* only the count changes */
+        s->keep_free = release_payload;
+        rc = encode_weights(m, parts, 2, s, err);
+    } else {
+        s->blob = m->blob ? pfl_blob_ref(m->blob) : NULL;
+        rc = encode_weights(m, &m->weights, 1, s, err);
+    }
+    if (rc == PFL_OK)
+        *ret = pfl_steal(&s);
+    return rc;
+}
+
+/* ---- forwarding ---- */
+
+/* Length of the field at the cursor, its tag included; moves behind it. False where it is cut off or of a type that proto3 has not. */
+static bool skip_field(struct pfl_reader *r, uint64_t *ret_tag, struct pfl_bytes *ret_raw, struct pfl_bytes *ret_inner)
+{
+    size_t start = r->pos;
+    uint64_t tag = pfl_reader_varint(r);
+    struct pfl_bytes inner = {NULL, 0};
+    switch (tag & 7) {
+    case 0:
+        pfl_reader_varint(r);
+        break;
+    case 1:
+        inner = pfl_reader_bytes(r, 8);
+        break;
+    case 2: {
+        uint64_t len = pfl_reader_varint(r);
+        inner = pfl_reader_bytes(r, len > SIZE_MAX ? SIZE_MAX : (size_t)len);
+        break;
+    }
+    case 5:
+        inner = pfl_reader_bytes(r, 4);
+        break;
+    default:
+        r->failed = true;
+    }
+    if (r->failed)
+        return false;
+    *ret_tag = tag;
+    *ret_raw = pfl_bytes_sub(r->in, start, r->pos - start);
+    *ret_inner = inner;
+    return true;
+}
+
+/* The gossip message with another ttl; all its other fields as they came. */
+static bool copy_gossip(struct pfl_bytes gossip, int32_t ttl, struct pfl_buf *out)
+{
+    if (ttl != 0) {
+        pfl_buf_varint(out, node_GossipMessage_ttl_tag << 3);
+        pfl_buf_varint(out, (uint64_t)(int64_t)ttl);
+    }
+    struct pfl_reader r = pfl_reader_of(gossip);
+    while (pfl_reader_left(&r) > 0) {
+        uint64_t tag;
+        struct pfl_bytes raw, inner;
+        if (!skip_field(&r, &tag, &raw, &inner))
+            return false;
+        if (tag >> 3 != node_GossipMessage_ttl_tag)
+            pfl_buf_append(out, raw.data, raw.len);
+    }
+    return true;
+}
+
+enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err)
+{
+    PFL_ASSERT(m->blob && m->kind == PFL_MSG_GOSSIP);
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf gossip = {.limit = PFL_WIRE_CONTROL_MAX};
+    struct pfl_buf *out = &s->own[0];
+    out->limit = PFL_WIRE_CONTROL_MAX + 16;
+    struct pfl_reader r = pfl_reader_of(pfl_bytes_of(m->blob->data, m->blob->len));
+    unsigned seen = 0;
+    while (pfl_reader_left(&r) > 0) {
+        uint64_t tag;
+        struct pfl_bytes raw, inner;
+        if (!skip_field(&r, &tag, &raw, &inner))
+            return pfl_err_set(err, PFL_MALFORMED, "message '%s': a field is cut off", pfl_q(m->cmd));
+        if (tag >> 3 != node_RootMessage_gossip_message_tag) {
+            pfl_buf_append(out, raw.data, raw.len);
+            continue;
+        }
+        if (++seen > 1 || (tag & 7) != 2 || !copy_gossip(inner, ttl, &gossip))
+            return pfl_err_set(err, PFL_MALFORMED, "message '%s': its gossip part comes twice or is broken", pfl_q(m->cmd));
+        put_tag(out, node_RootMessage_gossip_message_tag, gossip.len);
+        pfl_buf_append(out, gossip.data, gossip.len);
+    }
+    if (out->failed || gossip.failed)
+        return pfl_err_set(err, PFL_TOO_BIG, "message '%s': over %d bytes", pfl_q(m->cmd), PFL_WIRE_CONTROL_MAX);
+    pfl_scatter_add(s, pfl_buf_view(out));
+    *ret = pfl_steal(&s);
+    return PFL_OK;
+}
