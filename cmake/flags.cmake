@@ -8,6 +8,8 @@ endif()
 set(PFL_WARNINGS -Wall -Wextra -Wconversion -Wsign-conversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
                  -Wformat=2 -Wno-format-nonliteral -Werror)
 add_compile_definitions(_GNU_SOURCE)
+# No fused multiply-add: the same bytes on every machine.
+add_compile_options(-ffp-contract=off)
 add_compile_options(-fno-strict-aliasing -fstack-protector-strong -fno-omit-frame-pointer)
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
   add_compile_options(-fstack-clash-protection -ftrivial-auto-var-init=zero)
