@@ -130,8 +130,11 @@ static void begin_h2(struct pfl_conn *c)
 {
     c->state = PFL_CONN_SETTLING;
     pfl_conn_h2_start(c);
-    pfl_conn_write(c);
+    if (c->tls || !c->is_server) /* in plaintext the first bytes may be HTTP/1: look first, then speak */
+        pfl_conn_write(c);
     pfl_conn_read(c); /* what came right behind the handshake lies in TLS, not in the socket */
+    if (!pfl_conn_over(c))
+        pfl_conn_write(c); /* the peer's settings may have been in it: calls that waited for them go out now */
 }
 
 static void admit(struct pfl_conn *c)
