@@ -15,17 +15,24 @@ void pfl_hello_deinit(struct pfl_hello *h)
     *h = (struct pfl_hello){0};
 }
 
+/* An empty message may come without a buffer. */
+static struct pfl_pb_input input_of(struct pfl_bytes in, struct pfl_err *err)
+{
+    static const uint8_t nothing;
+    return (struct pfl_pb_input){in.data ? in : pfl_bytes_of(&nothing, 0), err};
+}
+
 struct hello_wants {
     struct pfl_pb_strs codecs, features;
     struct pfl_pb_str federation;
 };
 
-static void want_hello(node_Hello *pb, struct hello_wants *w, struct pfl_err *err)
+static void want_hello(node_Hello *pb, struct hello_wants *w, const struct pfl_pb_input *input)
 {
     *w = (struct hello_wants){
-        .codecs = {"hello.codecs", PFL_WIRE_HELLO_ITEM_MAX, PFL_WIRE_HELLO_ITEMS_MAX, {0}, err},
-        .features = {"hello.features", PFL_WIRE_HELLO_ITEM_MAX, PFL_WIRE_HELLO_ITEMS_MAX, {0}, err},
-        .federation = {"hello.federation", PFL_WIRE_HELLO_ITEM_MAX, NULL, err},
+        .codecs = {"hello.codecs", PFL_WIRE_HELLO_ITEM_MAX, PFL_WIRE_HELLO_ITEMS_MAX, {0}, input},
+        .features = {"hello.features", PFL_WIRE_HELLO_ITEM_MAX, PFL_WIRE_HELLO_ITEMS_MAX, {0}, input},
+        .federation = {"hello.federation", PFL_WIRE_HELLO_ITEM_MAX, NULL, input},
     };
     pfl_pb_want_strs(&pb->codecs, &w->codecs);
     pfl_pb_want_strs(&pb->features, &w->features);
@@ -53,7 +60,8 @@ static void put_hello(node_Hello *pb, bool *has, const struct pfl_hello *h)
     pfl_pb_put_str(&pb->federation, h->federation);
 }
 
-static enum pfl_rc encode(const pb_msgdesc_t *fields, const void *msg, const char *what, struct pfl_scatter **ret, struct pfl_err *err)
+static enum pfl_rc encode(const pb_msgdesc_t *fields, const void *msg, const char *what, struct pfl_scatter **ret,
+                          struct pfl_err *err)
 {
     PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
     s->own[0].limit = PFL_WIRE_CONTROL_MAX;
@@ -76,12 +84,13 @@ enum pfl_rc pfl_handshake_encode(const char *addr, const struct pfl_hello *hello
 enum pfl_rc pfl_handshake_decode(struct pfl_bytes in, char **ret_addr, struct pfl_hello *ret_hello, struct pfl_err *err)
 {
     struct pfl_err local = {0}, *e = err ? err : &local;
+    const struct pfl_pb_input input = input_of(in, e);
     node_HandShakeRequest pb = node_HandShakeRequest_init_zero;
-    struct pfl_pb_str addr = {"addr", PFL_WIRE_ADDRESS_MAX, NULL, e};
+    struct pfl_pb_str addr = {"addr", PFL_WIRE_ADDRESS_MAX, NULL, &input};
     struct hello_wants w;
     pfl_pb_want_str(&pb.addr, &addr);
-    want_hello(&pb.hello, &w, e);
-    enum pfl_rc rc = pfl_pb_decode(in, node_HandShakeRequest_fields, &pb, "handshake", e);
+    want_hello(&pb.hello, &w, &input);
+    enum pfl_rc rc = pfl_pb_decode(&input, node_HandShakeRequest_fields, &pb, "handshake");
     if (rc == PFL_OK && (!addr.value || addr.value[0] == '\0'))
         rc = pfl_err_set(e, PFL_MALFORMED, "handshake without an address");
     finish_hello(&w, rc == PFL_OK, pb.has_hello, pb.hello.version, ret_hello);
@@ -101,16 +110,19 @@ enum pfl_rc pfl_response_encode(const char *response, const char *error, const s
     return encode(node_ResponseMessage_fields, &pb, "response", ret, err);
 }
 
-enum pfl_rc pfl_response_decode(struct pfl_bytes in, char **ret_response, char **ret_error, struct pfl_hello *ret_hello, struct pfl_err *err)
+enum pfl_rc pfl_response_decode(struct pfl_bytes in, char **ret_response, char **ret_error, struct pfl_hello *ret_hello,
+                                struct pfl_err *err)
 {
     struct pfl_err local = {0}, *e = err ? err : &local;
+    const struct pfl_pb_input input = input_of(in, e);
     node_ResponseMessage pb = node_ResponseMessage_init_zero;
-    struct pfl_pb_str response = {"response", PFL_WIRE_RESPONSE_MAX, NULL, e}, error = {"error", PFL_WIRE_RESPONSE_MAX, NULL, e};
+    struct pfl_pb_str response = {"response", PFL_WIRE_RESPONSE_MAX, NULL, &input},
+                      error = {"error", PFL_WIRE_RESPONSE_MAX, NULL, &input};
     struct hello_wants w;
     pfl_pb_want_str(&pb.response, &response);
     pfl_pb_want_str(&pb.error, &error);
-    want_hello(&pb.hello, &w, e);
-    enum pfl_rc rc = pfl_pb_decode(in, node_ResponseMessage_fields, &pb, "response", e);
+    want_hello(&pb.hello, &w, &input);
+    enum pfl_rc rc = pfl_pb_decode(&input, node_ResponseMessage_fields, &pb, "response");
     finish_hello(&w, rc == PFL_OK, pb.has_hello, pb.hello.version, ret_hello);
     if (rc == PFL_OK) {
         *ret_response = pfl_steal(&response.value);

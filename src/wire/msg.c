@@ -50,15 +50,16 @@ struct wants {
     struct pfl_pb_view weights;
 };
 
-static void wants_init(struct wants *w, node_RootMessage *pb, struct pfl_err *err)
+static void wants_init(struct wants *w, node_RootMessage *pb, const struct pfl_pb_input *input)
 {
     *w = (struct wants){
-        .source = {"source", PFL_WIRE_ADDRESS_MAX, NULL, err},
-        .cmd = {"cmd", PFL_WIRE_CMD_MAX, NULL, err},
-        .codec = {"weights.codec", PFL_WIRE_CODEC_MAX, NULL, err},
-        .gossip_args = {"gossip_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, err},
-        .direct_args = {"direct_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, err},
-        .contributors = {"weights.contributors", PFL_WIRE_ADDRESS_MAX, PFL_WIRE_CONTRIBUTORS_MAX, {0}, err},
+        .source = {"source", PFL_WIRE_ADDRESS_MAX, NULL, input},
+        .cmd = {"cmd", PFL_WIRE_CMD_MAX, NULL, input},
+        .codec = {"weights.codec", PFL_WIRE_CODEC_MAX, NULL, input},
+        .gossip_args = {"gossip_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, input},
+        .direct_args = {"direct_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, input},
+        .contributors = {"weights.contributors", PFL_WIRE_ADDRESS_MAX, PFL_WIRE_CONTRIBUTORS_MAX, {0}, input},
+        .weights = {"weights.weights", {NULL, 0}, input},
     };
     pfl_pb_want_str(&pb->source, &w->source);
     pfl_pb_want_str(&pb->cmd, &w->cmd);
@@ -130,7 +131,8 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
                                PFL_DIGEST_LEN);
     }
     if (!take_digest(pb->model_digest.size, pb->model_digest.bytes, m->model_digest, &m->has_model_digest))
-        return pfl_err_set(err, PFL_MALFORMED, "model_digest is %u bytes, %d are needed", (unsigned)pb->model_digest.size, PFL_DIGEST_LEN);
+        return pfl_err_set(err, PFL_MALFORMED, "model_digest is %u bytes, %d are needed", (unsigned)pb->model_digest.size,
+                           PFL_DIGEST_LEN);
     return PFL_OK;
 }
 
@@ -139,8 +141,9 @@ enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct p
     struct pfl_err local = {0}, *e = err ? err : &local;
     node_RootMessage pb = node_RootMessage_init_zero;
     struct wants w;
-    wants_init(&w, &pb, e);
-    enum pfl_rc rc = pfl_pb_decode(pfl_bytes_of(blob->data, blob->len), node_RootMessage_fields, &pb, "message", e);
+    const struct pfl_pb_input input = {pfl_bytes_of(blob->data, blob->len), e};
+    wants_init(&w, &pb, &input);
+    enum pfl_rc rc = pfl_pb_decode(&input, node_RootMessage_fields, &pb, "message");
     if (rc == PFL_OK)
         rc = check_decoded(&pb, &w, blob->len, e);
     if (rc == PFL_OK) {
@@ -262,7 +265,8 @@ static void release_payload(void *p)
     pfl_payload_unref(p);
 }
 
-enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret, struct pfl_err *err)
+enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret,
+                           struct pfl_err *err)
 {
     PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
     enum pfl_rc rc;
@@ -285,7 +289,8 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
 
 /* ---- forwarding ---- */
 
-/* Length of the field at the cursor, its tag included; moves behind it. False where it is cut off or of a type that proto3 has not. */
+/* Length of the field at the cursor, its tag included; moves behind it. False where it is cut off or of a type that proto3 has not.
+ */
 static bool skip_field(struct pfl_reader *r, uint64_t *ret_tag, struct pfl_bytes *ret_raw, struct pfl_bytes *ret_inner)
 {
     size_t start = r->pos;

@@ -7,13 +7,18 @@
 
 #include "base/mem.h"
 
-/* The rest of the stream as a view, consumed. */
-static struct pfl_bytes take(pb_istream_t *s)
+/* The rest of the stream as a view, consumed. False where it is not a part of the input: then the field came as a number, and what
+ * the stream reads is a buffer that is gone after the callback. */
+static bool take(pb_istream_t *s, const struct pfl_pb_input *input, const char *field, struct pfl_bytes *ret)
 {
     struct pfl_bytes v = pfl_bytes_of(s->state, s->bytes_left);
-    if (!pb_read(s, NULL, s->bytes_left))
-        return (struct pfl_bytes){NULL, 0};
-    return v;
+    uintptr_t from = (uintptr_t)input->in.data, at = (uintptr_t)v.data;
+    if (at < from || at - from > input->in.len || v.len > input->in.len - (at - from)) {
+        pfl_err_set(input->err, PFL_MALFORMED, "%s is a number where bytes are needed", field);
+        return false;
+    }
+    *ret = v;
+    return pb_read(s, NULL, v.len);
 }
 
 static bool check_text(struct pfl_bytes v, const char *field, size_t max, struct pfl_err *err)
@@ -33,8 +38,8 @@ static bool on_str(pb_istream_t *s, const pb_field_t *f, void **arg)
 {
     struct pfl_pb_str *w = *arg;
     (void)f;
-    struct pfl_bytes v = take(s);
-    if (!check_text(v, w->field, w->max, w->err))
+    struct pfl_bytes v;
+    if (!take(s, w->input, w->field, &v) || !check_text(v, w->field, w->max, w->input->err))
         return false;
     free(w->value);
     w->value = pfl_xstrndup(v.len ? (const char *)v.data : "", v.len);
@@ -45,11 +50,11 @@ static bool on_strs(pb_istream_t *s, const pb_field_t *f, void **arg)
 {
     struct pfl_pb_strs *w = *arg;
     (void)f;
-    struct pfl_bytes v = take(s);
-    if (!check_text(v, w->field, w->max, w->err))
+    struct pfl_bytes v;
+    if (!take(s, w->input, w->field, &v) || !check_text(v, w->field, w->max, w->input->err))
         return false;
     if (w->value.n == w->max_n) {
-        pfl_err_set(w->err, PFL_TOO_BIG, "%s has more than %zu items", w->field, w->max_n);
+        pfl_err_set(w->input->err, PFL_TOO_BIG, "%s has more than %zu items", w->field, w->max_n);
         return false;
     }
     pfl_strs_addn(&w->value, v.len ? (const char *)v.data : "", v.len);
@@ -60,9 +65,7 @@ static bool on_view(pb_istream_t *s, const pb_field_t *f, void **arg)
 {
     struct pfl_pb_view *w = *arg;
     (void)f;
-    w->value = take(s);
-    w->present = true;
-    return true;
+    return take(s, w->input, w->field, &w->value);
 }
 
 void pfl_pb_want_str(pb_callback_t *cb, struct pfl_pb_str *s)
@@ -116,19 +119,16 @@ void pfl_pb_put_strs(pb_callback_t *cb, const struct pfl_strs *l)
     cb->arg = (void *)(uintptr_t)l;
 }
 
-enum pfl_rc pfl_pb_decode(struct pfl_bytes in, const pb_msgdesc_t *fields, void *msg, const char *what, struct pfl_err *err)
+enum pfl_rc pfl_pb_decode(const struct pfl_pb_input *input, const pb_msgdesc_t *fields, void *msg, const char *what)
 {
-    static const uint8_t nothing;
-    struct pfl_err *e = err, local = {0};
-    if (!e)
-        e = &local;
-    pfl_err_clear(e);
-    pb_istream_t s = pb_istream_from_buffer(in.len ? in.data : &nothing, in.len);
+    struct pfl_err *err = input->err;
+    pfl_err_clear(err);
+    pb_istream_t s = pb_istream_from_buffer(input->in.data, input->in.len);
     if (pb_decode(&s, fields, msg))
         return PFL_OK;
-    if (e->rc != PFL_OK)
-        return pfl_err_wrap(e, "%s", what);
-    return pfl_err_set(e, PFL_MALFORMED, "%s: not a valid Protocol Buffers message: %s", what, PB_GET_ERROR(&s));
+    if (err->rc != PFL_OK)
+        return pfl_err_wrap(err, "%s", what);
+    return pfl_err_set(err, PFL_MALFORMED, "%s: not a valid Protocol Buffers message: %s", what, PB_GET_ERROR(&s));
 }
 
 static bool buf_write(pb_ostream_t *s, const pb_byte_t *data, size_t len)

@@ -9,22 +9,30 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/** Where a string goes, and how long it may be. The first failure of a message is written to err. */
+/** One decoding: what is read, and where the first failure is written. nanopb hands a callback the bytes of whatever type came
+ *  for its field, a number from a temporary buffer of its own; the callbacks take only what lies in `in`. */
+struct pfl_pb_input {
+    struct pfl_bytes in;
+    struct pfl_err *err; /* not NULL */
+};
+
+/** Where a string goes, and how long it may be. */
 struct pfl_pb_str {
     const char *field; /* for the error: "source" */
     size_t max;        /* bytes */
     char *value;       /* owned; NULL where the field did not come; the last one counts */
-    struct pfl_err *err;
+    const struct pfl_pb_input *input;
 };
 struct pfl_pb_strs {
     const char *field;
     size_t max, max_n;
     struct pfl_strs value;
-    struct pfl_err *err;
+    const struct pfl_pb_input *input;
 };
 struct pfl_pb_view {
-    struct pfl_bytes value; /* into the decoded buffer */
-    bool present;
+    const char *field;
+    struct pfl_bytes value; /* into the decoded buffer; the last one counts */
+    const struct pfl_pb_input *input;
 };
 /* Each sets the callback for decoding; the struct must outlive the decoding. */
 void pfl_pb_want_str(pb_callback_t *cb, struct pfl_pb_str *s);
@@ -35,8 +43,10 @@ void pfl_pb_put_str(pb_callback_t *cb, const char *s);
 void pfl_pb_put_strs(pb_callback_t *cb, const struct pfl_strs *l);
 
 /** Decodes into msg; MALFORMED with nanopb's reason, or the callbacks' own error where one was set. */
-enum pfl_rc pfl_pb_decode(struct pfl_bytes in, const pb_msgdesc_t *fields, void *msg, const char *what, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_pb_decode(const struct pfl_pb_input *input, const pb_msgdesc_t *fields, void *msg,
+                          const char *what) PFL_WARN_UNUSED;
 /** Appends the encoding to out. TOO_BIG where it does not fit. */
-enum pfl_rc pfl_pb_encode(struct pfl_buf *out, const pb_msgdesc_t *fields, const void *msg, const char *what, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_pb_encode(struct pfl_buf *out, const pb_msgdesc_t *fields, const void *msg, const char *what,
+                          struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

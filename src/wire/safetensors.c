@@ -69,8 +69,7 @@ static enum pfl_rc check_metadata(const json_t *o, struct pfl_err *err)
     json_t *v;
     if (!json_is_object(o))
         return pfl_err_set(err, PFL_MALFORMED, "safetensors: __metadata__ must be a map of texts");
-    json_object_foreach((json_t *)(uintptr_t)o, key, v)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)o, key, v) {
         if (!json_is_string(v))
             return pfl_err_set(err, PFL_MALFORMED, "safetensors: __metadata__ must be a map of texts");
     }
@@ -99,7 +98,8 @@ static enum pfl_rc check_cover(const struct pfl_tensor_desc *descs, size_t n, si
     return PFL_OK;
 }
 
-static enum pfl_rc read_header(const json_t *header, size_t data_len, struct pfl_tensor_desc **ret, size_t *ret_n, struct pfl_err *err)
+static enum pfl_rc read_header(const json_t *header, size_t data_len, struct pfl_tensor_desc **ret, size_t *ret_n,
+                               struct pfl_err *err)
 {
     size_t n = 0, most = json_object_size(header);
     if (most > PFL_LAYOUT_TENSORS_MAX + 1)
@@ -107,8 +107,7 @@ static enum pfl_rc read_header(const json_t *header, size_t data_len, struct pfl
     PFL_AUTO(pfl_freep) struct pfl_tensor_desc *descs = pfl_xcalloc(most, sizeof(*descs));
     const char *name;
     json_t *o;
-    json_object_foreach((json_t *)(uintptr_t)header, name, o)
-    {
+    json_object_foreach ((json_t *)(uintptr_t)header, name, o) {
         bool is_metadata = pfl_streq(name, "__metadata__");
         enum pfl_rc rc = is_metadata ? check_metadata(o, err) : read_entry(name, o, data_len, &descs[n], err);
         if (rc != PFL_OK)
