@@ -231,8 +231,6 @@ static void on_poll(uv_poll_t *h, int status, int events)
     case PFL_CONN_OPEN:
         if (events & UV_READABLE)
             pfl_conn_read(c);
-        if (!pfl_conn_over(c))
-            pfl_conn_write(c);
         break;
     case PFL_CONN_LINGER:
         read_away(c);
@@ -242,6 +240,8 @@ static void on_poll(uv_poll_t *h, int status, int events)
     }
     if (status < 0)
         pfl_conn_fail(c, PFL_UNAVAILABLE, "connection lost: %s", uv_strerror(status));
+    if (c->state == PFL_CONN_SETTLING || c->state == PFL_CONN_OPEN)
+        pfl_conn_write(c); /* what reading has led to */
     after_io(c);
 }
 

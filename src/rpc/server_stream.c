@@ -238,9 +238,9 @@ int pfl_server_header(struct pfl_conn *c, const nghttp2_frame *frame, const uint
                       size_t value_len)
 {
     struct pfl_server_stream *st = stream_of(c, frame->hd.stream_id);
-    if (!st || pfl_headers_add(&st->headers, name, name_len, value, value_len))
-        return 0;
-    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; /* resets the stream */
+    if (st)
+        (void)pfl_headers_add(&st->headers, name, name_len, value, value_len); /* past the limit: on_request() answers */
+    return 0;
 }
 
 static const struct pfl_method *method_find(const struct pfl_rpc_server *s, const char *path)
@@ -254,6 +254,10 @@ static const struct pfl_method *method_find(const struct pfl_rpc_server *s, cons
 static void on_request(struct pfl_server_stream *st)
 {
     const struct pfl_headers *h = &st->headers;
+    if (h->list_len > PFL_H2_HEADER_LIST_MAX) {
+        finish(st, PFL_GRPC_RESOURCE_EXHAUSTED, "the header fields are past %d bytes", PFL_H2_HEADER_LIST_MAX);
+        return;
+    }
     if (strcmp(h->method, "POST") != 0) {
         finish_http(st, "405");
         return;
