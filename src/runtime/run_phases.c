@@ -41,7 +41,7 @@ static void on_child_exit(void *user, struct pfl_child *c)
     if (run->shutting_down)
         return;
     PFL_AUTO(pfl_freep) char *how = pfl_child_ending(c);
-    pfl_record_lost(run->record, pfl_run_index(run, c), how);
+    pfl_record_lost(run->record, (double)pfl_clock_wall() / 1e9, pfl_run_index(run, c), how);
     pfl_progress_say(run->progress, "%s is gone: %s%s", pfl_child_name(c), how, run->learning ? "; the others go on" : "");
 }
 

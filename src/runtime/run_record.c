@@ -168,10 +168,12 @@ struct pfl_rec_point *pfl_record_point(struct pfl_rec_node *n, int32_t round)
     return &n->points[round];
 }
 
-void pfl_record_lost(struct pfl_record *r, size_t node, const char *reason)
+void pfl_record_lost(struct pfl_record *r, double t, size_t node, const char *reason)
 {
-    if (!r->nodes[node].lost)
+    if (!r->nodes[node].lost) {
         r->nodes[node].lost = pfl_xstrdup(reason);
+        r->nodes[node].lost_t = t;
+    }
     pfl_record_set(&r->nodes[node].stage, "gone");
     pfl_record_set(&r->nodes[node].waiting_for, NULL);
 }

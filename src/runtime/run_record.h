@@ -48,7 +48,7 @@ struct pfl_rec_node {
     bool started, learning, finished, stopped;
     char *lost;                              /* owned: why it ended before its time; NULL: it did not */
     double accuracy, loss;                   /* the latest own evaluation; NaN before it */
-    double final_t;                          /* Unix seconds of learning_finished */
+    double final_t, lost_t;                  /* Unix seconds: learning_finished, the process' end where it was lost */
     char digest[PFL_RECORD_DIGEST_MAX];      /* of the final model, "" before the end */
     char file_digest[PFL_RECORD_DIGEST_MAX]; /* SHA-256 of its models/final.safetensors, as the runner read it */
     struct pfl_rec_counters counters;
@@ -115,7 +115,7 @@ const char *pfl_record_name_of(const struct pfl_record *r, const char *address);
 /** Takes in one event of a node. False, and nothing changed, where it is no event of a node in the record. */
 bool pfl_record_event(struct pfl_record *r, const json_t *event);
 /** A node's process ended too early. */
-void pfl_record_lost(struct pfl_record *r, size_t node, const char *reason);
+void pfl_record_lost(struct pfl_record *r, double t, size_t node, const char *reason);
 /** A failure of the run as a whole, in words. */
 void pfl_record_failure(struct pfl_record *r, double t, const char *text);
 /** All is over: sets identical and finished. */

@@ -194,6 +194,8 @@ static void on_fit(const struct ctx *c)
     p->fit_loss = number_of(c->e, "loss");
     p->fit_s = number_of(c->e, "seconds");
     p->fit_samples = count_of(c->e, "samples");
+    /* The stage goes on until all contributions are in; its own work is done here. */
+    pfl_record_remark(&c->r->stages, c->t, c->round, c->n->name, "", "waiting");
 }
 
 /* What a node says about others is theirs to say: their own events carry it. */

@@ -39,9 +39,9 @@
     ".b0{fill:var(--s0);background:var(--s0)}.b1{fill:var(--s1);background:var(--s1)}.b2{fill:var(--s2);background:var(--s2)}"     \
     ".b3{fill:var(--s3);background:var(--s3)}.b4{fill:var(--s4);background:var(--s4)}.b5{fill:var(--s5);background:var(--s5)}"     \
     ".b6{fill:var(--s6);background:var(--s6)}.b7{fill:var(--s7);background:var(--s7)}.e1,.d1:not(.line){opacity:.55}\n"            \
-    ".g0{fill:#4c78a8;background:#4c78a8}.g1{fill:#63b1ac;background:#63b1ac}.g2{fill:#5aa352;background:#5aa352}"               \
-    ".g3{fill:#e3bd2f;background:#e3bd2f}.g4{fill:var(--rule);background:var(--rule)}.g5{fill:#b279a2;background:#b279a2}"       \
-    ".g6{fill:#e9873a;background:#e9873a}.g7{fill:#9d755d;background:#9d755d}\n"                                                 \
+    ".g0{fill:#4c78a8;background:#4c78a8}.g1{fill:#63b1ac;background:#63b1ac}.g2{fill:#5aa352;background:#5aa352}"                 \
+    ".g3{fill:#e3bd2f;background:#e3bd2f}.g4{fill:var(--rule);background:var(--rule)}.g5{fill:#b279a2;background:#b279a2}"         \
+    ".g6{fill:#e9873a;background:#e9873a}.g7{fill:#9d755d;background:#9d755d}\n"                                                   \
     ".legend{display:flex;flex-wrap:wrap;gap:2px 16px;margin:6px 0 0;font-size:13px;color:var(--soft)}\n"                          \
     ".legend i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:6px;vertical-align:-1px}\n"              \
     ".scroll{overflow-x:auto;background:var(--card);border:1px solid var(--rule);border-radius:10px}\n"                            \

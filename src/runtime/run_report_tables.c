@@ -187,8 +187,17 @@ static void link_row(const struct pfl_record *r, const struct pfl_rec_link *l, s
     cell(out, "w", l->tls);
     cell(out, "w m", l->cipher);
     cell(out, "w", l->expires);
-    cell(out, l->lost ? "" : "w", l->lost ? l->lost : "held to the end");
+    const struct pfl_rec_node *n = pfl_record_node(r, l->node);
+    const char *state = n && n->lost ? "until the node was lost" : l->lost ? l->lost : "held to the end";
+    cell(out, "", state);
     pfl_buf_append_str(out, "</tr>\n");
+}
+
+static int by_ends(const void *a, const void *b)
+{
+    const struct pfl_rec_link *const *x = a, *const *y = b;
+    int order = strverscmp((*x)->node, (*y)->node);
+    return order ? order : strverscmp((*x)->address, (*y)->address);
 }
 
 void pfl_report_links(const struct pfl_record *r, struct pfl_buf *out)
@@ -203,8 +212,12 @@ void pfl_report_links(const struct pfl_record *r, struct pfl_buf *out)
     pfl_buf_append_str(
         out, "<div class=\"scroll\"><table><thead><tr><th>Node</th><th>Neighbour</th><th>Certificate identity</th>"
              "<th>Fingerprint (SHA-256)</th><th>Protocol</th><th>Cipher</th><th>Valid until</th><th>Link</th></tr></thead>\n");
+    PFL_AUTO(pfl_freep) const struct pfl_rec_link **sorted = pfl_xcalloc(r->n_links + 1, sizeof(*sorted));
     for (size_t i = 0; i < r->n_links; i++)
-        link_row(r, &r->links[i], out);
+        sorted[i] = &r->links[i];
+    qsort(sorted, r->n_links, sizeof(*sorted), by_ends);
+    for (size_t i = 0; i < r->n_links; i++)
+        link_row(r, sorted[i], out);
     if (r->n_links == 0)
         pfl_buf_append_str(out, "<tr><td colspan=\"8\">No link was made.</td></tr>\n");
     pfl_buf_append_str(out, "</table></div>\n");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where the time went: one row per node, one block per stage. A span lasts from its stage event to the node's next one. */
+/* Where the time went: one row per node, one block per stage. A span lasts from its stage event to the node's next one; training
+ * ends with the fit, and what follows in its stage is waiting for the others. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,6 +32,8 @@ static double span_end(const struct pfl_record *r, size_t i, double last)
         if (pfl_streq(r->stages.items[k].node, r->stages.items[i].node))
             return r->stages.items[k].t;
     const struct pfl_rec_node *n = pfl_record_node(r, r->stages.items[i].node);
+    if (n && n->lost_t > 0)
+        return n->lost_t;
     return n && n->final_t > 0 ? n->final_t : last;
 }
 

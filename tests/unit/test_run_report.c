@@ -146,7 +146,7 @@ static void test_record_close__models__decide_identical_and_finished(void **stat
         if (rows[i].file_b)
             (void)snprintf(r->nodes[1].file_digest, sizeof(r->nodes[1].file_digest), "%s", rows[i].file_b);
         if (rows[i].lost_b)
-            pfl_record_lost(r, 1, rows[i].lost_b);
+            pfl_record_lost(r, 9, 1, rows[i].lost_b);
         if (rows[i].failure)
             pfl_record_failure(r, 3, "the impostor got in");
         pfl_record_close(r, 10);
@@ -208,7 +208,7 @@ static void test_summary_json__nothing_known__is_null_not_a_number(void **state)
 {
     (void)state;
     struct pfl_record *r = two_nodes();
-    pfl_record_lost(r, 1, "exited with code 3");
+    pfl_record_lost(r, 1, 1, "exited with code 3");
     pfl_record_close(r, 1);
     json_t *s = pfl_summary_json(r);
     assert_true(json_is_false(json_object_get(s, "finished")));
@@ -323,7 +323,7 @@ static void test_report__hostile_text_everywhere__stays_text(void **state)
         assert_true(feed(r, pfl_buf_cstr(&line)));
     }
     pfl_record_failure(r, 1, evil);
-    pfl_record_lost(r, 0, evil);
+    pfl_record_lost(r, 2, 0, evil);
     char **fields[] = {&r->topology, &r->versions, &r->config_text, &r->final_model};
     for (size_t i = 0; i < PFL_ARRAY_LEN(fields); i++) {
         free(*fields[i]);
