@@ -41,8 +41,7 @@ struct pfl_conn_ops {
     int (*header)(struct pfl_conn *c, const nghttp2_frame *frame, const uint8_t *name, size_t name_len, const uint8_t *value,
                   size_t value_len);
     int (*data)(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data);
-    int (*frame)(struct pfl_conn *c, const nghttp2_frame *frame);      /* received */
-    int (*frame_sent)(struct pfl_conn *c, const nghttp2_frame *frame); /* may be NULL */
+    int (*frame)(struct pfl_conn *c, const nghttp2_frame *frame); /* received */
     int (*stream_closed)(struct pfl_conn *c, int32_t stream_id, uint32_t error_code);
     /** Some I/O is over: deliver what was put off. */
     void (*after_io)(struct pfl_conn *c);

@@ -92,13 +92,6 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *user)
     return c->ops->frame(c, frame);
 }
 
-static int on_frame_send(nghttp2_session *h2, const nghttp2_frame *frame, void *user)
-{
-    (void)h2;
-    struct pfl_conn *c = user;
-    return c->ops->frame_sent ? c->ops->frame_sent(c, frame) : 0;
-}
-
 static int on_stream_close(nghttp2_session *h2, int32_t stream_id, uint32_t error_code, void *user)
 {
     (void)h2;
@@ -153,7 +146,6 @@ static nghttp2_session_callbacks *callbacks_new(void)
     nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
     nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
-    nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
     nghttp2_session_callbacks_set_error_callback2(cb, on_error);
     nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid_frame);

@@ -46,6 +46,9 @@ enum {
     /* Replies of a streaming method that its client has not read. */
     PFL_RPC_STREAM_BACKLOG_MAX = 32,
 
+    /* Bytes of a request that are read away behind its early answer before the client is asked to stop. */
+    PFL_RPC_DISCARD_MAX = 64 << 10,
+
     PFL_RPC_CONNECTIONS_MAX = 1024,
     PFL_RPC_CONNECTIONS_PER_IP_MAX = 256, /* many nodes share a machine in experiments */
     /* TLS handshakes under way: each costs a signature and holds about 100 KiB. */

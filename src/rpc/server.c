@@ -80,7 +80,6 @@ static const struct pfl_conn_ops OPS = {
     .header = pfl_server_header,
     .data = pfl_server_data,
     .frame = pfl_server_frame,
-    .frame_sent = pfl_server_frame_sent,
     .stream_closed = pfl_server_stream_closed,
     .after_io = on_after_io,
     .due = pfl_server_due,

@@ -53,7 +53,6 @@ int pfl_server_header(struct pfl_conn *c, const nghttp2_frame *frame, const uint
                       size_t value_len);
 int pfl_server_data(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data);
 int pfl_server_frame(struct pfl_conn *c, const nghttp2_frame *frame);
-int pfl_server_frame_sent(struct pfl_conn *c, const nghttp2_frame *frame);
 int pfl_server_stream_closed(struct pfl_conn *c, int32_t stream_id, uint32_t error_code);
 pfl_ns pfl_server_due(struct pfl_conn *c, pfl_ns now);
 void pfl_server_streams_free(struct pfl_server_conn *sc); /* the connection is gone */

@@ -29,6 +29,8 @@ struct pfl_server_stream {
     bool half_closed; /* the request is complete */
     bool begun;       /* response headers are submitted */
     bool finished;    /* the status below is the call's */
+    bool reset;       /* RST_STREAM is submitted */
+    size_t discarded; /* bytes of the request that came after the answer */
     int code;
     char message[PFL_RPC_MESSAGE_MAX];
 };
@@ -221,15 +223,13 @@ static void finish_http(struct pfl_server_stream *st, const char *status)
     (void)nghttp2_submit_response(h2_of(st), st->base.id, nva, PFL_ARRAY_LEN(nva), NULL);
 }
 
-/* The answer is out and the request is not in: ask the client to stop. */
-int pfl_server_frame_sent(struct pfl_conn *c, const nghttp2_frame *frame)
+/* The answer is out and the request still comes in. A little more is let pass, since some clients take a reset for an error even
+ * behind an answer; then the client is asked to stop. */
+static void discard(struct pfl_server_stream *st, size_t len)
 {
-    if (frame->hd.type != NGHTTP2_HEADERS || !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
-        return 0;
-    const struct pfl_server_stream *st = stream_of(c, frame->hd.stream_id);
-    if (st && !st->half_closed)
-        (void)nghttp2_submit_rst_stream(c->h2, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR);
-    return 0;
+    st->discarded += len;
+    if (st->discarded > PFL_RPC_DISCARD_MAX && !st->reset && nghttp2_session_get_stream_local_close(h2_of(st), st->base.id) == 1)
+        st->reset = nghttp2_submit_rst_stream(h2_of(st), NGHTTP2_FLAG_NONE, st->base.id, NGHTTP2_NO_ERROR) == 0;
 }
 
 /* ---- requests ---- */
@@ -368,6 +368,8 @@ int pfl_server_data(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data
     if (!st)
         return 0;
     st->progress = pfl_clock_mono();
+    if (st->finished)
+        discard(st, data.len);
     while (!st->finished && st->method) {
         enum pfl_msg_state state = pfl_msg_in_feed(&st->in, &data);
         if (state == PFL_MSG_PREFIX && !accept_message(st))
@@ -424,8 +426,20 @@ static void check_deadline(struct pfl_server_stream *st, pfl_ns now)
 
 static pfl_ns stall_of(const struct pfl_server_stream *st)
 {
-    bool reads = !st->half_closed && !st->finished && !(st->method && st->method->stream);
+    bool reads = !st->half_closed && !st->reset && (st->finished || !(st->method && st->method->stream));
     return reads ? st->progress + PFL_RPC_READ_STALL : PFL_NEVER;
+}
+
+static void check_stall(struct pfl_server_stream *st, pfl_ns now)
+{
+    if (now < stall_of(st))
+        return;
+    if (st->finished)
+        st->reset = nghttp2_submit_rst_stream(h2_of(st), NGHTTP2_FLAG_NONE, st->base.id, NGHTTP2_NO_ERROR) == 0;
+    else
+        finish(st, PFL_GRPC_DEADLINE_EXCEEDED, "no bytes of the request came for %lld s",
+               (long long)(PFL_RPC_READ_STALL / PFL_SEC));
+    st->progress = now;
 }
 
 pfl_ns pfl_server_due(struct pfl_conn *c, pfl_ns now)
@@ -434,9 +448,7 @@ pfl_ns pfl_server_due(struct pfl_conn *c, pfl_ns now)
     pfl_ns due = PFL_NEVER;
     for (struct pfl_server_stream *st = sc->streams; st; st = st->next) {
         check_deadline(st, now);
-        if (now >= stall_of(st))
-            finish(st, PFL_GRPC_DEADLINE_EXCEEDED, "no bytes of the request came for %lld s",
-                   (long long)(PFL_RPC_READ_STALL / PFL_SEC));
+        check_stall(st, now);
         due = st->deadline < due ? st->deadline : due;
         due = stall_of(st) < due ? stall_of(st) : due;
     }
