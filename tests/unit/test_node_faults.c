@@ -63,7 +63,7 @@ static void kill_after(const struct netsim_opts *o, const char *topology, unsign
 static void a_node_is_killed_at_any_time__the_others_finish_equal(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 24; seed++) {
+    for (uint64_t seed = 1; seed <= 15; seed++) {
         for (pfl_ns after = 30 * PFL_MS; after < 5 * PFL_SEC; after += 190 * PFL_MS + (pfl_ns)seed * PFL_MS) {
             unsigned n = 3 + (unsigned)(seed % 3);
             const struct netsim_opts o = {.n = n, .seed = 5000 + seed, .silent_death = seed % 2 == 0};
@@ -76,7 +76,7 @@ static void a_node_is_killed_at_any_time__the_others_finish_equal(void **state)
 static void a_death_tears_a_round_apart__the_others_finish_equal(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 250; seed++) {
+    for (uint64_t seed = 1; seed <= 100; seed++) {
         unsigned n = 4 + (unsigned)(seed % 3);
         const struct netsim_opts o = {.n = n,
                                       .seed = 7000 + seed,
@@ -179,6 +179,48 @@ static void two_pairs_are_cut__one_partial_aggregate_is_relayed__one_result_beco
     }
 }
 
+/* Node 3's contribution reaches node 0 alone, then it dies. Node 1 must wait for it, and get it from node 0, because node 0 counts
+ * it. The retry period is long: what is relayed is relayed because of the death. */
+static void a_dead_node_s_contribution__that_one_has__is_relayed_and_counted_by_all(void **state)
+{
+    (void)state;
+    struct netsim_opts o = {.n = 4, .seed = 500, .fit_of = {PFL_SEC, PFL_SEC, 9 * PFL_SEC, 200 * PFL_MS}};
+    pfl_node_settings_default(&o.set);
+    o.set.retry_period = 100 * PFL_SEC;
+    struct netsim *s = network(&o, "full");
+    netsim_cut(s, 3, 1);
+    netsim_cut(s, 3, 2);
+    netsim_learn(s, 0, 1, 1, 4);
+    while (!netsim_note(s, 0, PFL_NOTE_CONTRIBUTION, netsim_addr(s, 3)))
+        netsim_run(s, netsim_now(s) + PFL_MS);
+    netsim_kill(s, 3);
+    netsim_run_to_end(s, netsim_now(s) + after_a_death);
+    netsim_check_equal(s, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(netsim_note(s, i, PFL_NOTE_AGGREGATED, NULL)->list.n, 4);
+        assert_int_equal(netsim_count(s, i, PFL_NOTE_EXCLUDED), 0);
+    }
+    netsim_free(s);
+}
+
+/* The same, but the relay must be waited for: node 1 has all others' contributions when the death is noticed. */
+static void a_contribution_that_was_announced__is_waited_for(void **state)
+{
+    (void)state;
+    struct netsim_opts o = {.n = 3, .seed = 501, .fit_of = {200 * PFL_MS, 200 * PFL_MS, 200 * PFL_MS}};
+    struct netsim *s = network(&o, "full");
+    netsim_cut(s, 2, 1);
+    netsim_learn(s, 0, 1, 1, 3);
+    while (!netsim_note(s, 0, PFL_NOTE_CONTRIBUTION, netsim_addr(s, 2)))
+        netsim_run(s, netsim_now(s) + PFL_MS);
+    netsim_kill(s, 2);
+    netsim_run(s, netsim_now(s) + 100 * PFL_MS); /* node 0's models_aggregated arrives */
+    netsim_run_to_end(s, netsim_now(s) + after_a_death);
+    netsim_check_equal(s, 1);
+    assert_int_equal(netsim_count(s, 1, PFL_NOTE_EXCLUDED), 0);
+    netsim_free(s);
+}
+
 static void one_call_in_twenty_fails__all_finish_equal(void **state)
 {
     (void)state;
@@ -262,6 +304,8 @@ int main(void)
         cmocka_unit_test(all_others_die__the_last_goes_on_alone),
         cmocka_unit_test(one_pair_is_cut__a_third_relays),
         cmocka_unit_test(two_pairs_are_cut__one_partial_aggregate_is_relayed__one_result_becomes_canonical),
+        cmocka_unit_test(a_dead_node_s_contribution__that_one_has__is_relayed_and_counted_by_all),
+        cmocka_unit_test(a_contribution_that_was_announced__is_waited_for),
         cmocka_unit_test(one_call_in_twenty_fails__all_finish_equal),
         cmocka_unit_test(losses_and_a_death__all_finish_equal),
         cmocka_unit_test(a_fit_fails__the_round_goes_on_without_it_at_once),

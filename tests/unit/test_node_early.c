@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base wire tensor learning mesh node */
+/* support: netsim */
+/* timeout: 60 */
+/* One node alone, everybody else played by hand: what comes early is kept, what is asked is answered, who died counts. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/netsim.h"
+
+static const char *const peer_a = "10.0.0.8:6666";
+static const char *const peer_b = "10.0.0.9:6666";
+static const struct pfl_hello ours = {.present = true, .version = 1};
+
+#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
+static const char *const none[] = {NULL};
+
+static const char *tell(struct netsim *s, const char *source, int32_t round, const char *cmd, enum pfl_msg_kind kind,
+                        const char *const *list)
+{
+    static int64_t hash = 1000;
+    struct pfl_msg *m = pfl_msg_new(source, round, cmd, kind);
+    m->hash = hash++;
+    for (; *list; list++)
+        pfl_strs_add(kind == PFL_MSG_WEIGHTS ? &m->contributors : &m->args, *list);
+    m->num_samples = 10;
+    return netsim_inject(s, 0, m, kind == PFL_MSG_WEIGHTS ? netsim_payload(s, 50.0F) : NULL);
+}
+
+static const char *gossip(struct netsim *s, const char *source, int32_t round, const char *cmd, const char *const *args)
+{
+    return tell(s, source, round, cmd, PFL_MSG_GOSSIP, args);
+}
+
+static const char *pre_send(struct netsim *s, const char *source, int32_t round, const char *const *args)
+{
+    return tell(s, source, round, "PRE_SEND_MODEL", PFL_MSG_DIRECT, args);
+}
+
+/* Both others beat for so long. */
+static void live(struct netsim *s, const char *a, const char *b, pfl_ns time)
+{
+    for (pfl_ns t = 0; t < time; t += 500 * PFL_MS) {
+        if (a)
+            assert_string_equal(gossip(s, a, -1, "beat", LIST("1.0")), "ok:");
+        if (b)
+            assert_string_equal(gossip(s, b, -1, "beat", LIST("1.0")), "ok:");
+        netsim_run(s, netsim_now(s) + 500 * PFL_MS);
+    }
+}
+
+static struct netsim *with_two_peers(pfl_ns fit)
+{
+    struct netsim *s = netsim_new(&(struct netsim_opts){.n = 1, .seed = 1, .fit_of = {fit}});
+    assert_string_equal(netsim_handshake(s, 0, peer_a, &ours, true), "ok:");
+    assert_string_equal(gossip(s, peer_b, -1, "beat", LIST("1.0")), "ok:");
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_KNOWN), 1);
+    return s;
+}
+
+static void vote_both(struct netsim *s, int32_t round)
+{
+    const char *self = netsim_addr(s, 0);
+    assert_string_equal(gossip(s, peer_a, round, "vote_train_set", LIST(self, "1000", peer_a, "500", peer_b, "333")), "ok:");
+    assert_string_equal(gossip(s, peer_b, round, "vote_train_set", LIST(self, "1000", peer_a, "500", peer_b, "333")), "ok:");
+}
+
+static const char *stage(struct netsim *s)
+{
+    struct pfl_snapshot snap;
+    pfl_node_snapshot(netsim_node(s, 0), &snap);
+    const char *name = snap.stage;
+    pfl_snapshot_deinit(&snap);
+    return name;
+}
+
+static void before_the_start__model_and_ballots_are_kept(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    assert_string_equal(gossip(s, peer_a, -1, "model_initialized", none), "ok:");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("init_model", "0")), "ok:true");
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("init_model", "0")), "ok:false"); /* a is sending it */
+    assert_string_equal(tell(s, peer_a, 0, "init_model", PFL_MSG_WEIGHTS, none), "ok:");
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("init_model", "0")), "ok:false"); /* it is there */
+    vote_both(s, 0);
+    assert_string_equal(stage(s), "idle");
+    assert_string_equal(gossip(s, peer_a, -1, "start_learning", LIST("1", "1", "3", "x-1")), "ok:");
+    assert_string_equal(stage(s), "evaluating"); /* everything was there already */
+    assert_int_equal(netsim_note(s, 0, PFL_NOTE_TRAIN_SET, NULL)->list.n, 3);
+    netsim_free(s);
+}
+
+static void early_things__are_dropped_when_no_start_comes(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    assert_string_equal(tell(s, peer_a, 0, "init_model", PFL_MSG_WEIGHTS, none), "ok:");
+    vote_both(s, 0);
+    live(s, peer_a, peer_b, 301 * PFL_SEC);
+    assert_string_equal(gossip(s, peer_a, -1, "start_learning", LIST("1", "1", "3", "x-1")), "ok:");
+    assert_string_equal(stage(s), "starting");
+    netsim_free(s);
+}
+
+static void contributions_before_the_train_set_is_known__are_kept(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    netsim_learn(s, 0, 1, 1, 3);
+    assert_string_equal(stage(s), "voting");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_a)), "ok:true");
+    assert_string_equal(tell(s, peer_a, 0, "partial_model", PFL_MSG_WEIGHTS, LIST(peer_a)), "ok:");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_b)), "ok:false"); /* one of each is kept */
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_CONTRIBUTION), 0);
+    vote_both(s, 0);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_CONTRIBUTION), 1);
+    assert_string_equal(netsim_note(s, 0, PFL_NOTE_CONTRIBUTION, NULL)->addr, peer_a);
+    netsim_free(s);
+}
+
+static void an_early_contribution_of_no_member__is_refused_when_the_train_set_is_known(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    netsim_learn(s, 0, 1, 1, 3);
+    assert_string_equal(tell(s, peer_a, 0, "partial_model", PFL_MSG_WEIGHTS, LIST("10.6.6.6:1")), "ok:");
+    vote_both(s, 0);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_CONTRIBUTION), 0);
+    assert_string_equal(netsim_note(s, 0, PFL_NOTE_REFUSED, NULL)->addr, peer_a);
+    netsim_free(s);
+}
+
+static void things_of_the_next_round__are_kept(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    netsim_learn(s, 0, 2, 1, 3);
+    vote_both(s, 0);
+    vote_both(s, 1);
+    assert_string_equal(tell(s, peer_a, 1, "partial_model", PFL_MSG_WEIGHTS, LIST(peer_a)), "ok:");
+    assert_string_equal(tell(s, peer_a, 0, "partial_model", PFL_MSG_WEIGHTS, LIST(peer_a)), "ok:");
+    assert_string_equal(tell(s, peer_b, 0, "partial_model", PFL_MSG_WEIGHTS, LIST(peer_b)), "ok:");
+    live(s, peer_a, peer_b, 2 * PFL_SEC);
+    const struct pfl_note *note = netsim_note(s, 0, PFL_NOTE_TRAIN_SET, NULL);
+    assert_int_equal(note->round, 1);         /* both had voted before */
+    assert_string_equal(stage(s), "syncing"); /* their results of round 0 are not announced yet */
+    note = netsim_note(s, 0, PFL_NOTE_CONTRIBUTION, peer_a);
+    assert_int_equal(note->round, 1);
+    netsim_free(s);
+}
+
+static void questions_before_a_model__are_answered_by_need(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(30 * PFL_SEC);
+    const char *self = netsim_addr(s, 0);
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_a)), "ok:false"); /* not learning */
+    netsim_learn(s, 0, 1, 1, 3);
+    vote_both(s, 0);
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("init_model", "0")), "ok:false");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model")), "ok:false");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", "10.6.6.6:1")), "ok:false");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_a)), "ok:true");
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("partial_model", peer_a)), "ok:false");
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("partial_model", peer_a, peer_b)), "ok:false");
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("partial_model", peer_b)), "ok:true");
+    assert_string_equal(tell(s, peer_a, 0, "partial_model", PFL_MSG_WEIGHTS, LIST(peer_a)), "ok:");
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("partial_model", peer_a)), "ok:false"); /* it is there */
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("partial_model", self, peer_a)), "ok:false");
+    /* b promised its own and does not send it: after the call's time and a while, somebody else may. */
+    live(s, peer_a, peer_b, 12 * PFL_SEC);
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_b)), "ok:true");
+    netsim_free(s);
+}
+
+static void a_sender_that_is_lost__makes_room_for_another(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(30 * PFL_SEC);
+    netsim_learn(s, 0, 1, 1, 3);
+    vote_both(s, 0);
+    assert_string_equal(pre_send(s, peer_b, 0, LIST("partial_model", peer_b)), "ok:true");
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_b)), "ok:false");
+    live(s, peer_a, NULL, 5500 * PFL_MS);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_KNOWN_LOST), 1);
+    assert_string_equal(pre_send(s, peer_a, 0, LIST("partial_model", peer_b)), "ok:true");
+    netsim_free(s);
+}
+
+static void a_dead_node_s_ballot_and_the_votes_for_it__count(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(30 * PFL_SEC);
+    const char *self = netsim_addr(s, 0);
+    netsim_learn(s, 0, 1, 1, 1);
+    assert_string_equal(gossip(s, peer_b, 0, "vote_train_set", LIST(peer_b, "1000")), "ok:");
+    live(s, peer_a, NULL, 6 * PFL_SEC);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_KNOWN_LOST), 1);
+    assert_string_equal(stage(s), "voting");
+    assert_string_equal(gossip(s, peer_a, 0, "vote_train_set", LIST(peer_b, "1000", self, "0")), "ok:");
+    assert_string_equal(netsim_note(s, 0, PFL_NOTE_TRAIN_SET, NULL)->list.items[0], peer_b);
+    netsim_free(s);
+}
+
+static void who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    const char *self = netsim_addr(s, 0);
+    netsim_learn(s, 0, 3, 1, 1);
+    assert_string_equal(gossip(s, peer_a, 0, "vote_train_set", LIST(self, "1000")), "ok:");
+    live(s, peer_a, peer_b, 59 * PFL_SEC);
+    assert_string_equal(stage(s), "voting");
+    struct pfl_snapshot snap;
+    pfl_node_snapshot(netsim_node(s, 0), &snap);
+    assert_string_equal(snap.waiting_for, "node 10.0.0.9:6666 (its vote)");
+    pfl_snapshot_deinit(&snap);
+    live(s, peer_a, peer_b, 3 * PFL_SEC);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_WARNING), 1);
+    assert_int_equal(netsim_note(s, 0, PFL_NOTE_ROUND_STARTED, NULL)->round, 1);
+    assert_string_equal(gossip(s, peer_a, 1, "vote_train_set", LIST(self, "1000")), "ok:");
+    assert_string_not_equal(stage(s), "voting"); /* b is not waited for */
+    live(s, peer_a, peer_b, PFL_SEC);
+    assert_int_equal(netsim_note(s, 0, PFL_NOTE_ROUND_STARTED, NULL)->round, 2);
+    assert_string_equal(gossip(s, peer_b, 2, "vote_train_set", LIST(self, "1000")), "ok:"); /* back again */
+    assert_string_equal(gossip(s, peer_a, 2, "vote_train_set", LIST(self, "1000")), "ok:");
+    live(s, peer_a, peer_b, PFL_SEC);
+    assert_string_equal(stage(s), "finishing"); /* now b's result is waited for, too */
+    pfl_node_snapshot(netsim_node(s, 0), &snap);
+    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666, 10.0.0.9:6666 (its result)");
+    pfl_snapshot_deinit(&snap);
+    netsim_free(s);
+}
+
+/* The node's two contributions of others are announced, but never come: it goes on at the deadline and says so. */
+static void contributions_that_do_not_come__cost_the_deadline(void **state)
+{
+    (void)state;
+    struct netsim *s = with_two_peers(100 * PFL_MS);
+    netsim_learn(s, 0, 1, 1, 3);
+    vote_both(s, 0);
+    live(s, peer_a, peer_b, 299 * PFL_SEC);
+    assert_string_equal(stage(s), "training");
+    struct pfl_snapshot snap;
+    pfl_node_snapshot(netsim_node(s, 0), &snap);
+    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666, 10.0.0.9:6666 (its contribution)");
+    assert_true(snap.waiting_until > netsim_now(s) && snap.waiting_until < netsim_now(s) + 3 * PFL_SEC);
+    assert_int_equal(snap.train_set.n, 3);
+    pfl_snapshot_deinit(&snap);
+    live(s, peer_a, peer_b, 4 * PFL_SEC);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_EXCLUDED), 2);
+    assert_string_equal(netsim_note(s, 0, PFL_NOTE_EXCLUDED, NULL)->text, "no contribution came within 300 s of the last progress");
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_AGGREGATED), 1);
+    netsim_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(before_the_start__model_and_ballots_are_kept),
+        cmocka_unit_test(early_things__are_dropped_when_no_start_comes),
+        cmocka_unit_test(contributions_before_the_train_set_is_known__are_kept),
+        cmocka_unit_test(an_early_contribution_of_no_member__is_refused_when_the_train_set_is_known),
+        cmocka_unit_test(things_of_the_next_round__are_kept),
+        cmocka_unit_test(questions_before_a_model__are_answered_by_need),
+        cmocka_unit_test(a_sender_that_is_lost__makes_room_for_another),
+        cmocka_unit_test(a_dead_node_s_ballot_and_the_votes_for_it__count),
+        cmocka_unit_test(who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again),
+        cmocka_unit_test(contributions_that_do_not_come__cost_the_deadline),
+    };
+    return cmocka_run_group_tests_name("node_early", tests, NULL, NULL);
+}
