@@ -130,7 +130,7 @@ static void test_setup__mlp__trains_on_its_part(void **state)
     assert_int_equal(r.n_steps, 1);
     e->c.batch_size = 5;
     e->c.reduction_factor = 0.5;
-    PFL_AUTO(pfl_model_freep) struct pfl_model *half = fitted(e, &r);
+    pfl_model_unref(fitted(e, &r));
     assert_int_equal(r.n_samples, 6);
     assert_int_equal(r.n_steps, 2);
 }

@@ -274,7 +274,7 @@ static void *interrupt_until_told(void *arg)
     return NULL;
 }
 
-static void test_fit__interrupted_from_another_thread__canceled(void **state)
+static void test_fit_and_evaluate__interrupted_from_another_thread__canceled(void **state)
 {
     (void)state;
     struct pest x = {.l = learner(&OPTS, 3200)};
@@ -284,9 +284,14 @@ static void test_fit__interrupted_from_another_thread__canceled(void **state)
     struct pfl_fit_result r;
     assert_int_equal(pthread_create(&thread, NULL, interrupt_until_told, &x), 0);
     enum pfl_rc rc = x.l.ops->fit(x.l.self, start, 100000, 1, NULL, NULL, &out, &r, NULL);
+    enum pfl_rc eval_rc = PFL_OK;
+    struct pfl_metrics metrics;
+    for (int i = 0; i < 100000 && eval_rc == PFL_OK; i++) /* one evaluation may be over before an interrupt meets it */
+        eval_rc = x.l.ops->evaluate(x.l.self, start, &metrics, NULL);
     atomic_store(&x.done, true);
     pthread_join(thread, NULL);
     assert_int_equal(rc, PFL_CANCELED);
+    assert_int_equal(eval_rc, PFL_CANCELED);
     assert_null(out);
     x.l.ops->free(x.l.self);
 }
@@ -322,7 +327,7 @@ int main(void)
         cmocka_unit_test(test_fit__same_seed__same_bytes),
         cmocka_unit_test(test_fit__no_epochs__the_start),
         cmocka_unit_test(test_fit__interrupted__canceled_and_the_next_call_starts_fresh),
-        cmocka_unit_test(test_fit__interrupted_from_another_thread__canceled),
+        cmocka_unit_test(test_fit_and_evaluate__interrupted_from_another_thread__canceled),
         cmocka_unit_test(test_fit__no_hidden_layer_and_a_batch_larger_than_the_data__learns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
