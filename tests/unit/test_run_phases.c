@@ -4,6 +4,7 @@
 /* timeout: 120 */
 /* The runner against nodes that behave well and badly. The nodes' processes are real ones: this program again, as a fake. */
 #include <ftw.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -170,7 +171,7 @@ static void test_run__signal__ends_all_and_still_reports(void **state)
     if (child == 0) { /* sends the signal when learning has begun */
         PFL_AUTO(pfl_freep) char *go = pfl_fs_join(tmp, "signal/go");
         for (int i = 0; i < 5000 && !pfl_fs_exists(go); i++)
-            usleep(2000);
+            (void)poll(NULL, 0, 2);
         kill(parent, SIGINT);
         _exit(0);
     }
