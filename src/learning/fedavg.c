@@ -32,6 +32,9 @@ static enum pfl_rc check(const struct pfl_contribution *in, size_t n, struct pfl
         if (t->dtype != PFL_F32 && !is_integer(t->dtype))
             return pfl_err_set(err, PFL_UNSUPPORTED, "tensor '%s' is %s; F32 and integers can be averaged", pfl_q(t->name),
                                pfl_dtype_name(t->dtype));
+        if (t->dtype == PFL_F32 && t->offset % sizeof(float) != 0)
+            return pfl_err_set(err, PFL_UNSUPPORTED, "tensor '%s' starts at byte %zu, which no F32 can; put the wider types first",
+                               pfl_q(t->name), t->offset);
     }
     return PFL_OK;
 }
@@ -74,7 +77,7 @@ enum pfl_rc pfl_fedavg(const struct pfl_contribution *in, size_t n, struct pfl_m
             memcpy(out + t->offset, integers + t->offset, t->bytes);
             continue;
         }
-        for (size_t k = 0; k < n; k++) /* a model's block is aligned for its dtypes */
+        for (size_t k = 0; k < n; k++) /* the block is aligned, and the offset was checked */
             x[k] = (const float *)(const void *)(in[k].model->data + t->offset);
         pfl_kernel_weighted_mean_f32((float *)(void *)(out + t->offset), x, w, n, total, t->bytes / sizeof(float));
     }

@@ -125,6 +125,20 @@ static void test_fedavg__half_floats__unsupported(void **state)
     }
 }
 
+static void test_fedavg__floats_at_an_odd_offset__unsupported(void **state)
+{
+    (void)state;
+    const struct pfl_tensor_desc descs[] = {{.name = "flags", .dtype = PFL_BOOL, .rank = 1, .shape = {3}},
+                                            {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {2}}};
+    PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = layout_of(descs, 2);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = model_of(layout, "\1\0\1\0\0\0\0\0\0\0\0");
+    struct pfl_model *mean = NULL;
+    struct pfl_err err = {0};
+    assert_int_equal(pfl_fedavg(&(struct pfl_contribution){.model = m, .n_samples = 1}, 1, &mean, &err), PFL_UNSUPPORTED);
+    assert_non_null(strstr(err.msg, "'w' starts at byte 3"));
+    assert_null(mean);
+}
+
 static void test_fedavg__integers__of_the_one_with_most_samples(void **state)
 {
     (void)state;
@@ -220,6 +234,7 @@ int main(void)
         cmocka_unit_test(test_fedavg__layouts_differ__refused_naming_the_tensor),
         cmocka_unit_test(test_fedavg__half_floats__unsupported),
         cmocka_unit_test(test_fedavg__numpy__same_bytes),
+        cmocka_unit_test(test_fedavg__floats_at_an_odd_offset__unsupported),
         cmocka_unit_test(test_fedavg__integers__of_the_one_with_most_samples),
         cmocka_unit_test(test_fedavg__samples_whose_sum_overflows__still_the_mean),
         cmocka_unit_test(test_fedavg__aggregate_of_an_aggregate__as_of_all),
