@@ -19,8 +19,8 @@ struct pfl_aggregator {
 const struct pfl_aggregator *pfl_aggregator_find(const char *name);
 
 /** Weighted mean by samples, accumulated in double in the given order. All dtypes must be F32 or integers (integers: those of the
- *  contribution with the most samples). INVALID for n = 0 or layouts that differ; UNSUPPORTED for other types, or an F32 at an offset
- *  that is no multiple of 4. Source: McMahan et al. 2017, Algorithm 1. */
+ *  contribution with the most samples). INVALID for n = 0 or layouts that differ; UNSUPPORTED for other types, or an F32 at an
+ * offset that is no multiple of 4. Source: McMahan et al. 2017, Algorithm 1. */
 enum pfl_rc pfl_fedavg(const struct pfl_contribution *in, size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

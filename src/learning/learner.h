@@ -12,7 +12,7 @@ struct pfl_metrics {
     uint64_t n_samples;
 };
 struct pfl_fit_result {
-    double loss; /* mean training loss of the last epoch */
+    double loss;        /* mean training loss of the last epoch */
     uint64_t n_samples; /* samples in the training set: the weight of the contribution */
     uint64_t n_steps;
 };

@@ -12,7 +12,8 @@ static enum pfl_rc size_of(const struct pfl_tensor_desc *t, size_t *ret, struct 
 {
     size_t bytes = pfl_dtype_bytes(t->dtype);
     if (t->rank > PFL_TENSOR_RANK_MAX)
-        return pfl_err_set(err, PFL_INVALID, "tensor '%s': rank %u, at most %d is possible", pfl_q(t->name), t->rank, PFL_TENSOR_RANK_MAX);
+        return pfl_err_set(err, PFL_INVALID, "tensor '%s': rank %u, at most %d is possible", pfl_q(t->name), t->rank,
+                           PFL_TENSOR_RANK_MAX);
     for (unsigned i = 0; i < t->rank; i++) {
         if (!pfl_size_mul(bytes, t->shape[i], &bytes))
             return pfl_err_set(err, PFL_INVALID, "tensor '%s': its shape overflows", pfl_q(t->name));

@@ -44,12 +44,13 @@ static bool is_aligned(const struct pfl_layout *l, const uint8_t *data)
     return true;
 }
 
-enum pfl_rc pfl_model_view(struct pfl_layout *layout, struct pfl_blob *blob, size_t offset, struct pfl_model **ret, struct pfl_err *err)
+enum pfl_rc pfl_model_view(struct pfl_layout *layout, struct pfl_blob *blob, size_t offset, struct pfl_model **ret,
+                           struct pfl_err *err)
 {
     struct pfl_bytes v = pfl_bytes_sub(pfl_bytes_of(blob->data, blob->len), offset, layout->bytes);
     if (v.len != layout->bytes)
-        return pfl_err_set(err, PFL_MALFORMED, "a model of %zu bytes at offset %zu does not fit in %zu bytes", layout->bytes, offset,
-                           blob->len);
+        return pfl_err_set(err, PFL_MALFORMED, "a model of %zu bytes at offset %zu does not fit in %zu bytes", layout->bytes,
+                           offset, blob->len);
     if (is_aligned(layout, v.data)) {
         struct pfl_model *m = model_alloc(layout);
         m->data = v.data;

@@ -35,11 +35,13 @@ struct pfl_tensor_desc {
 struct pfl_layout {
     atomic_uint refs;
     size_t n;
-    size_t bytes; /* of the whole block */
+    size_t bytes;                     /* of the whole block */
     struct pfl_tensor_desc tensors[]; /* n, offsets contiguous and ascending */
 };
-/** Copies descs (names, dtypes, shapes; offset and bytes are computed). INVALID for a doubled or empty name, an overflow, too many. */
-enum pfl_rc pfl_layout_new(const struct pfl_tensor_desc *descs, size_t n, struct pfl_layout **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Copies descs (names, dtypes, shapes; offset and bytes are computed). INVALID for a doubled or empty name, an overflow, too many.
+ */
+enum pfl_rc pfl_layout_new(const struct pfl_tensor_desc *descs, size_t n, struct pfl_layout **ret,
+                           struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_layout *pfl_layout_ref(struct pfl_layout *l);
 void pfl_layout_unref(struct pfl_layout *l);
 /** MALFORMED naming the first tensor that differs and how ("tensor 'layers.0.weight': shape (2, 3), (3, 2) is expected"). */
@@ -57,13 +59,15 @@ struct pfl_model {
 };
 /** Zeroed block of its own, writable through pfl_model_data_mut until it is shared. TOO_BIG/UNAVAILABLE where memory is gone. */
 enum pfl_rc pfl_model_new(struct pfl_layout *layout, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-/** A view of blob->data[offset, offset + layout->bytes); takes references to both. Data that is not aligned for its dtypes is copied. */
-enum pfl_rc pfl_model_view(struct pfl_layout *layout, struct pfl_blob *blob, size_t offset, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** A view of blob->data[offset, offset + layout->bytes); takes references to both. Data that is not aligned for its dtypes is
+ * copied. */
+enum pfl_rc pfl_model_view(struct pfl_layout *layout, struct pfl_blob *blob, size_t offset, struct pfl_model **ret,
+                           struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_model *pfl_model_ref(struct pfl_model *m);
 void pfl_model_unref(struct pfl_model *m);
 PFL_DEFINE_FREEP(model, struct pfl_model, pfl_model_unref)
 PFL_DEFINE_FREEP(layout, struct pfl_layout, pfl_layout_unref)
-uint8_t *pfl_model_data_mut(struct pfl_model *m); /* asserts refs == 1 and an owned block */
+uint8_t *pfl_model_data_mut(struct pfl_model *m);            /* asserts refs == 1 and an owned block */
 struct pfl_model *pfl_model_copy(const struct pfl_model *m); /* own block; NULL where memory is gone */
 /** MALFORMED naming the first tensor and index with NaN or Inf. F32, F64, F16, BF16 are looked at, integers pass. */
 enum pfl_rc pfl_model_check_finite(const struct pfl_model *m, struct pfl_err *err) PFL_WARN_UNUSED;

@@ -29,9 +29,9 @@ struct pfl_msg {
     int32_t round; /* -1: none */
     char *cmd;
     enum pfl_msg_kind kind;
-    int32_t ttl;          /* gossip */
-    int64_t hash;         /* gossip */
-    struct pfl_strs args; /* gossip, direct */
+    int32_t ttl;              /* gossip */
+    int64_t hash;             /* gossip */
+    struct pfl_strs args;     /* gossip, direct */
     struct pfl_bytes weights; /* weights: view into blob */
     struct pfl_strs contributors;
     int32_t num_samples;
@@ -39,7 +39,7 @@ struct pfl_msg {
     bool has_digest, has_model_digest;
     uint8_t digest[PFL_DIGEST_LEN];       /* of weights */
     uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate */
-    struct pfl_blob *blob; /* what it was decoded from (a reference), or NULL for one made here */
+    struct pfl_blob *blob;                /* what it was decoded from (a reference), or NULL for one made here */
 };
 struct pfl_msg *pfl_msg_new(const char *source, int32_t round, const char *cmd, enum pfl_msg_kind kind); /* copied */
 struct pfl_msg *pfl_msg_ref(struct pfl_msg *m);
@@ -54,10 +54,10 @@ struct pfl_scatter {
     atomic_uint refs;
     size_t n;
     struct pfl_bytes parts[4];
-    size_t total; /* bytes of all parts */
-    struct pfl_buf own[2];    /* head and tail */
-    struct pfl_blob *blob;    /* a reference or NULL */
-    void *keep;               /* anything else the parts point into (a model), released with keep_free */
+    size_t total;          /* bytes of all parts */
+    struct pfl_buf own[2]; /* head and tail */
+    struct pfl_blob *blob; /* a reference or NULL */
+    void *keep;            /* anything else the parts point into (a model), released with keep_free */
     void (*keep_free)(void *);
 };
 struct pfl_scatter *pfl_scatter_ref(struct pfl_scatter *s);
@@ -73,7 +73,8 @@ struct pfl_scatter *pfl_scatter_of(const void *data, size_t len);
 /** Encodes m. For weights made here, `payload` gives the bytes of the field (n parts, kept alive by `keep`); for decoded
  *  messages pass NULL and the view is used. Byte-compatible with P2PFL's encoder (field order, default omission, round -1 kept). */
 struct pfl_payload;
-enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret,
+                           struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** A received gossip message as it came, with another ttl: unknown fields survive. m->blob must be there. A ttl that comes more
  *  than once is replaced by the one; a gossip part that comes more than once (which protobuf would merge, and no peer sends) is
@@ -81,11 +82,15 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
 enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** HandShakeRequest {addr, hello}. hello NULL: not sent. */
-enum pfl_rc pfl_handshake_encode(const char *addr, const struct pfl_hello *hello, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-enum pfl_rc pfl_handshake_decode(struct pfl_bytes in, char **ret_addr, struct pfl_hello *ret_hello, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_handshake_encode(const char *addr, const struct pfl_hello *hello, struct pfl_scatter **ret,
+                                 struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_handshake_decode(struct pfl_bytes in, char **ret_addr, struct pfl_hello *ret_hello,
+                                 struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** ResponseMessage; response and error NULL where absent. Decoded strings are owned by the caller. */
-enum pfl_rc pfl_response_encode(const char *response, const char *error, const struct pfl_hello *hello, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-enum pfl_rc pfl_response_decode(struct pfl_bytes in, char **ret_response, char **ret_error, struct pfl_hello *ret_hello, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_response_encode(const char *response, const char *error, const struct pfl_hello *hello, struct pfl_scatter **ret,
+                                struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_response_decode(struct pfl_bytes in, char **ret_response, char **ret_error, struct pfl_hello *ret_hello,
+                                struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif
