@@ -370,6 +370,7 @@ int pfl_client_stream_closed(struct pfl_conn *c, int32_t stream_id, uint32_t err
     if (call && !(error_code == NGHTTP2_REFUSED_STREAM && try_again(call)))
         conclude(call, error_code);
     stream_free(st);
+    pfl_conn_earn(c, PFL_H2_EMPTY_PER_CALL);
     pfl_conn_stream_ended(c);
     return 0;
 }

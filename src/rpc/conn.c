@@ -67,6 +67,7 @@ static void die(struct pfl_conn *c)
     uv_poll_stop(&c->poll);
     uv_close((uv_handle_t *)&c->poll, on_handle_closed);
     uv_close((uv_handle_t *)&c->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&c->turn, on_handle_closed);
 }
 
 static void linger(struct pfl_conn *c)
@@ -257,13 +258,18 @@ static void poll_update(struct pfl_conn *c)
 }
 
 static void on_timer(uv_timer_t *h);
+static void on_turn(uv_idle_t *h);
 
 void pfl_conn_due_at(struct pfl_conn *c, pfl_ns when)
 {
     if (c->state == PFL_CONN_DEAD || when >= c->timer_due)
         return;
     c->timer_due = when;
-    pfl_ns wait = when == 0 ? 0 : when - pfl_clock_mono();
+    if (when == 0) { /* no timer: libuv runs those that are due until there are none, and the other sockets would wait */
+        uv_idle_start(&c->turn, on_turn);
+        return;
+    }
+    pfl_ns wait = when - pfl_clock_mono();
     uv_update_time(c->loop);
     uv_timer_start(&c->timer, on_timer, wait <= 0 ? 0 : (uint64_t)((wait + PFL_MS - 1) / PFL_MS), 0);
 }
@@ -347,13 +353,24 @@ static void run_due(struct pfl_conn *c, pfl_ns now)
     }
 }
 
-static void on_timer(uv_timer_t *h)
+static void due(struct pfl_conn *c)
 {
-    struct pfl_conn *c = h->data;
+    uv_idle_stop(&c->turn);
+    uv_timer_stop(&c->timer);
     c->timer_due = PFL_NEVER;
     c->in_io = true;
     run_due(c, pfl_clock_mono());
     after_io(c);
+}
+
+static void on_timer(uv_timer_t *h)
+{
+    due(h->data);
+}
+
+static void on_turn(uv_idle_t *h)
+{
+    due(h->data);
 }
 
 /* ---- for the owner ---- */
@@ -400,9 +417,9 @@ struct pfl_conn *pfl_conn_new(const struct pfl_conn_opts *o)
     set_socket_options(c->fd);
     if (o->tls)
         c->tls = c->is_server ? pfl_tls_session_new_server(o->tls, c->fd) : pfl_tls_session_new_client(o->tls, c->fd, o->host);
-    PFL_ASSERT(uv_timer_init(c->loop, &c->timer) == 0); /* cannot fail */
-    c->poll.data = c->timer.data = c;
-    c->n_handles = 2;
+    PFL_ASSERT(uv_timer_init(c->loop, &c->timer) == 0 && uv_idle_init(c->loop, &c->turn) == 0); /* cannot fail */
+    c->poll.data = c->timer.data = c->turn.data = c;
+    c->n_handles = 3;
     pfl_conn_due_at(c, c->setup_deadline);
     if (!c->is_server && !o->connecting)
         c->write_blocked = true; /* a client speaks first: be called when the socket takes bytes, that is at once */

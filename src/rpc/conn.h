@@ -84,6 +84,7 @@ struct pfl_conn {
     uv_loop_t *loop;
     uv_poll_t poll;
     uv_timer_t timer;
+    uv_idle_t turn; /* what is due at once, after the other handles had their turn */
     int poll_events;
     pfl_ns timer_due;
     struct pfl_tls_session *tls; /* NULL: plaintext */
@@ -129,7 +130,7 @@ void pfl_conn_close(struct pfl_conn *c, enum pfl_rc rc, const char *fmt, ...) PF
 void pfl_conn_drain(struct pfl_conn *c, pfl_ns grace, enum pfl_rc rc, const char *reason);
 /** The owner calls this when a stream of c has ended, with n_streams up to date. */
 void pfl_conn_stream_ended(struct pfl_conn *c);
-/** A request was complete: the peer has earned some control frames. */
+/** A call or bytes went over: the peer may send some more control frames. */
 void pfl_conn_earn(struct pfl_conn *c, double tokens);
 
 bool pfl_conn_over(const struct pfl_conn *c); /* LINGER or DEAD: nothing is read or written any more */

@@ -37,11 +37,11 @@ enum {
     PFL_H2_RESETS_BURST = 1000,
     PFL_H2_RESETS_PER_S = 50,
     /* Frames that cost work and carry nothing (PING, SETTINGS, PRIORITY, WINDOW_UPDATE, empty DATA): at first, and per second.
-     * Every request and every 8 KiB moved allow some more, since honest peers send them in proportion. */
+     * Every call and every 2 KiB moved allow some more, since honest peers send them in proportion. */
     PFL_H2_EMPTY_BURST = 4000,
     PFL_H2_EMPTY_PER_S = 500,
-    PFL_H2_EMPTY_PER_REQUEST = 8,
-    PFL_H2_EMPTY_BYTES = 8 << 10,
+    PFL_H2_EMPTY_PER_CALL = 8,
+    PFL_H2_EMPTY_BYTES = 2 << 10,
 
     /* Replies of a streaming method that its client has not read. */
     PFL_RPC_STREAM_BACKLOG_MAX = 32,

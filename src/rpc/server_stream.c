@@ -385,7 +385,7 @@ int pfl_server_data(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data
 static void on_half_close(struct pfl_server_stream *st)
 {
     st->half_closed = true;
-    pfl_conn_earn(st->sc->conn, PFL_H2_EMPTY_PER_REQUEST);
+    pfl_conn_earn(st->sc->conn, PFL_H2_EMPTY_PER_CALL);
     if (st->finished)
         return;
     if (pfl_msg_in_partial(&st->in)) {

@@ -33,6 +33,11 @@ static int socket_read(BIO *bio, char *data, size_t len, size_t *ret_read)
 {
     struct pfl_tls_socket *s = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
+    if (s->drained) { /* polling is level-triggered: asking again right behind a short read would only cost a call */
+        s->drained = false;
+        BIO_set_retry_read(bio);
+        return 0;
+    }
     ssize_t n = recv(s->fd, data, len, 0);
     if (n <= 0) {
         if (n < 0 && would_block(errno))
@@ -44,6 +49,7 @@ static int socket_read(BIO *bio, char *data, size_t len, size_t *ret_read)
         return 0;
     }
     *ret_read = (size_t)n;
+    s->drained = (size_t)n < len;
     if (s->head_len < sizeof s->head) {
         size_t take = (size_t)n < sizeof s->head - s->head_len ? (size_t)n : sizeof s->head - s->head_len;
         memcpy(s->head + s->head_len, data, take);

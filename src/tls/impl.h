@@ -34,7 +34,8 @@ struct pfl_tls_socket {
     int fd;
     uint8_t head[PFL_TLS_HEAD_MAX];
     size_t head_len;
-    int errnum; /* of the last failed read or write; 0: none. EPIPE and ECONNRESET end up here */
+    bool drained; /* the last read took all there was */
+    int errnum;   /* of the last failed read or write; 0: none. EPIPE and ECONNRESET end up here */
 };
 BIO_METHOD *pfl_tls_bio_method_new(void);
 
