@@ -229,8 +229,32 @@ static void put_tag(struct pfl_buf *b, unsigned field, size_t len)
     pfl_buf_varint(b, len);
 }
 
-static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_bytes *parts, size_t n_parts, struct pfl_scatter *s,
-                                  struct pfl_err *err)
+/* What stands before the bytes of the weights: the tag and length of the submessage, padding, the tag and length of the bytes.
+ * aligned (messages of our nodes, which name their codec): with as much padding as makes the bytes begin at a multiple of 8 of
+ * the message. */
+static void put_weights_head(struct pfl_buf *head, size_t bytes, size_t tail_len, bool aligned)
+{
+    static const uint8_t zeros[8];
+    size_t field = bytes > 0 ? 1 + varint_len(bytes) : 0;
+    for (size_t pad = 0; pad <= sizeof(zeros); pad++) {
+        size_t pad_field = pad > 0 ? 2 + 1 + pad - 1 : 0; /* tag 102 has two bytes, the length one */
+        size_t inner = pad_field + field + bytes + tail_len;
+        size_t at = head->len + 1 + varint_len(inner) + pad_field + field;
+        if (aligned && at % 8 != 0 && pad < sizeof(zeros))
+            continue;
+        put_tag(head, node_RootMessage_weights_tag, inner);
+        if (pad > 0) {
+            put_tag(head, node_Weights_padding_tag, pad - 1);
+            pfl_buf_append(head, zeros, pad - 1);
+        }
+        if (bytes > 0)
+            put_tag(head, node_Weights_weights_tag, bytes);
+        return;
+    }
+}
+
+static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_bytes *parts, size_t n_parts, bool aligned,
+                                  struct pfl_scatter *s, struct pfl_err *err)
 {
     struct pfl_buf *head = &s->own[0], *tail = &s->own[1];
     head->limit = tail->limit = PFL_WIRE_CONTROL_MAX;
@@ -242,14 +266,10 @@ static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_byte
         rc = encode_weights_tail(m, tail, err);
     if (rc != PFL_OK)
         return rc;
-    size_t bytes = 0, inner = tail->len;
+    size_t bytes = 0;
     for (size_t i = 0; i < n_parts; i++)
         bytes += parts[i].len;
-    if (bytes > 0)
-        inner += 1 + varint_len(bytes) + bytes;
-    put_tag(head, node_RootMessage_weights_tag, inner);
-    if (bytes > 0)
-        put_tag(head, node_Weights_weights_tag, bytes);
+    put_weights_head(head, bytes, tail->len, aligned);
     rc = pfl_pb_encode(tail, node_RootMessage_fields, &after, m->cmd, err);
     if (rc != PFL_OK || head->failed || tail->failed)
         return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes besides the weights", m->cmd, PFL_WIRE_CONTROL_MAX);
@@ -277,10 +297,10 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
                                           pfl_bytes_of(payload->model->data, payload->model->layout->bytes)};
         s->keep = pfl_payload_ref((struct pfl_payload *)(uintptr_t)payload); /* only the count changes */
         s->keep_free = release_payload;
-        rc = encode_weights(m, parts, 2, s, err);
+        rc = encode_weights(m, parts, 2, m->codec != NULL, s, err);
     } else {
         s->blob = m->blob ? pfl_blob_ref(m->blob) : NULL;
-        rc = encode_weights(m, &m->weights, 1, s, err);
+        rc = encode_weights(m, &m->weights, 1, m->codec != NULL, s, err);
     }
     if (rc == PFL_OK)
         *ret = pfl_steal(&s);

@@ -374,6 +374,28 @@ static void test_msg_encode__a_model__is_a_scatter_list_that_copies_nothing_and_
     assert_memory_equal(back->model_digest, m->model_digest, PFL_DIGEST_LEN);
 }
 
+static void test_msg_encode__any_source__the_model_begins_aligned(void **state)
+{
+    (void)state;
+    char source[32] = "";
+    for (size_t len = 1; len < sizeof(source); len++) {
+        memset(source, 'a', len);
+        struct pfl_msg *m = pfl_msg_new(source, 3, "partial_model", PFL_MSG_WEIGHTS), *back = NULL;
+        struct pfl_scatter *s = NULL;
+        struct pfl_payload *p = small_payload();
+        m->codec = pfl_xstrdup("safetensors");
+        assert_int_equal(pfl_msg_encode(m, p, &s, NULL), PFL_OK);
+        struct pfl_buf bytes = join(s);
+        assert_int_equal(decode(bytes.data, bytes.len, &back, NULL), PFL_OK);
+        assert_int_equal((size_t)(back->weights.data - back->blob->data) % 8, 0);
+        pfl_buf_deinit(&bytes);
+        pfl_payload_unref(p);
+        pfl_scatter_unref(s);
+        pfl_msg_unref(m);
+        pfl_msg_unref(back);
+    }
+}
+
 static void test_msg_encode__a_decoded_model__gives_its_bytes_again(void **state)
 {
     (void)state;
@@ -478,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_msg_decode__weights_behind_the_other_fields__are_the_same_message),
         cmocka_unit_test(test_msg_decode__extremes_of_numbers__kept),
         cmocka_unit_test(test_msg_encode__a_model__is_a_scatter_list_that_copies_nothing_and_decodes),
+        cmocka_unit_test(test_msg_encode__any_source__the_model_begins_aligned),
         cmocka_unit_test(test_msg_encode__a_decoded_model__gives_its_bytes_again),
         cmocka_unit_test(test_msg_encode__over_the_control_limit__too_big),
         cmocka_unit_test(test_msg_forward__only_the_ttl_changes),
