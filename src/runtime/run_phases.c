@@ -369,6 +369,19 @@ static void kill_all(struct pfl_run *run, int signum)
         pfl_child_kill(run->impostor.child, signum);
 }
 
+/* A node that was asked to end and did not end well has a fault that somebody wants to know of, though the experiment is over. */
+static void check_endings(struct pfl_run *run)
+{
+    for (unsigned i = 0; i < run->plan.cfg.nodes; i++) {
+        const struct pfl_child *c = run->children[i];
+        if (!c || run->record->nodes[i].lost || pfl_child_running(c) || pfl_child_ended_well(c))
+            continue;
+        PFL_AUTO(pfl_freep) char *how = pfl_child_ending(c);
+        pfl_progress_say(run->progress, "%s ended badly: %s", run->plan.nodes[i].name, how);
+        pfl_record_warning(run->record, (double)pfl_clock_wall() / 1e9, i, how);
+    }
+}
+
 void pfl_run_shutdown(struct pfl_run *run)
 {
     unsigned interrupts = run->interrupts;
@@ -387,4 +400,5 @@ void pfl_run_shutdown(struct pfl_run *run)
         (void)pfl_run_wait(run, all_gone, TERM_GRACE);
         run->interrupts = interrupts;
     }
+    check_endings(run);
 }

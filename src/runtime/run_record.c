@@ -178,6 +178,11 @@ void pfl_record_lost(struct pfl_record *r, double t, size_t node, const char *re
     pfl_record_set(&r->nodes[node].waiting_for, NULL);
 }
 
+void pfl_record_warning(struct pfl_record *r, double t, size_t node, const char *text)
+{
+    pfl_record_remark(&r->warnings, t, -1, r->nodes[node].name, "", text);
+}
+
 void pfl_record_failure(struct pfl_record *r, double t, const char *text)
 {
     pfl_record_remark(&r->failures, t, -1, "", "", text);

@@ -116,6 +116,8 @@ const char *pfl_record_name_of(const struct pfl_record *r, const char *address);
 bool pfl_record_event(struct pfl_record *r, const json_t *event);
 /** A node's process ended too early. */
 void pfl_record_lost(struct pfl_record *r, double t, size_t node, const char *reason);
+/** Something about a node that does not fail the run. */
+void pfl_record_warning(struct pfl_record *r, double t, size_t node, const char *text);
 /** A failure of the run as a whole, in words. */
 void pfl_record_failure(struct pfl_record *r, double t, const char *text);
 /** All is over: sets identical and finished. */
