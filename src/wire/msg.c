@@ -234,7 +234,7 @@ static void put_tag(struct pfl_buf *b, unsigned field, size_t len)
  * the message. */
 static void put_weights_head(struct pfl_buf *head, size_t bytes, size_t tail_len, bool aligned)
 {
-    static const uint8_t zeros[8];
+    static const uint8_t zeros[16]; /* twice 8: one offset may be skipped where the length grows by a byte */
     size_t field = bytes > 0 ? 1 + varint_len(bytes) : 0;
     for (size_t pad = 0; pad <= sizeof(zeros); pad++) {
         size_t pad_field = pad > 0 ? 2 + 1 + pad - 1 : 0; /* tag 102 has two bytes, the length one */
