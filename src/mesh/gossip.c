@@ -149,3 +149,30 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to)
             outbox_remove(o, i - 1);
     }
 }
+
+/* ---- history ---- */
+
+void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now)
+{
+    struct pfl_past *p = &h->items[h->next];
+    pfl_scatter_unref(p->body);
+    *p = (struct pfl_past){.body = pfl_scatter_ref(body), .at = now};
+    h->next = (h->next + 1) % PFL_HISTORY_MAX;
+    h->n += h->n < PFL_HISTORY_MAX;
+}
+
+const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i)
+{
+    if (i >= h->n)
+        return NULL;
+    return &h->items[(h->next + PFL_HISTORY_MAX - h->n + i) % PFL_HISTORY_MAX];
+}
+
+void pfl_history_clear(struct pfl_history *h)
+{
+    for (size_t i = 0; i < PFL_HISTORY_MAX; i++) {
+        pfl_scatter_unref(h->items[i].body);
+        h->items[i] = (struct pfl_past){0};
+    }
+    h->n = h->next = 0;
+}

@@ -12,6 +12,7 @@ enum {
     PFL_GOSSIP_TTL_MAX = 64,      /* a larger ttl is lowered to this before it is passed on */
     PFL_OUTBOX_MAX = 1024,        /* undelivered messages over all neighbours; the oldest give way */
     PFL_OUTBOX_ATTEMPTS_MAX = 40, /* then the message is given up */
+    PFL_HISTORY_MAX = 512,        /* recent messages kept for neighbours that come */
 };
 
 /** The hashes seen last: a ring for their age, an open-addressed set for the question. Fixed memory. */
@@ -49,5 +50,19 @@ void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *bo
 bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts);
 /** Forgets all that is for this address. */
 void pfl_outbox_forget(struct pfl_outbox *o, const char *to);
+
+/** What was flooded lately, our own and others': a neighbour that comes is given it, so that two halves of a network that was
+ *  torn apart learn what they missed. Whoever has it already drops it by its hash. */
+struct pfl_history {
+    struct pfl_past {
+        struct pfl_scatter *body; /* a reference */
+        pfl_ns at;
+    } items[PFL_HISTORY_MAX];
+    size_t n, next;
+};
+void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now);
+/** The i-th, oldest first, or NULL where there are not as many. */
+const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i);
+void pfl_history_clear(struct pfl_history *h);
 
 #endif

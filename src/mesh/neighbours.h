@@ -33,6 +33,7 @@ struct pfl_peer {
     bool asked;    /* that OPEN asks for the link by a handshake of ours */
     bool accepted; /* its own handshake was granted while ours was under way */
     pfl_ns last_heard, alive_since;
+    pfl_ns last_beat;         /* which comes by way of others; a call of its own does not show that gossip reaches us */
     pfl_ns retry_at, backoff; /* SUSPECT and not opening: when to dial again */
     pfl_ns granted_at;        /* when a handshake of its was granted last; 0: never */
     unsigned failures;        /* sends that failed in a row */

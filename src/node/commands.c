@@ -20,9 +20,9 @@ struct command {
 
 static enum pfl_rc cmd_beat(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
-    (void)n;
-    (void)in;
-    (void)err; /* that it came is what it says; the sender's clock is not looked at */
+    (void)err;
+    if (in->peer) /* that it came is what it says; the sender's clock is not looked at */
+        in->peer->last_beat = n->now;
     return PFL_OK;
 }
 

@@ -64,6 +64,8 @@ struct pfl_node {
     struct pfl_heartbeat heartbeat;
     struct pfl_seen seen;
     struct pfl_outbox outbox;
+    struct pfl_history history; /* of the running experiment */
+    pfl_ns torn_until;          /* a neighbour was lost: who falls silent now may only be cut off from us */
     struct pfl_spread spread;
     struct pfl_offers offers;
     unsigned refused_notes;
@@ -130,13 +132,15 @@ void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const s
 /** Passes a received gossip message on. */
 void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg);
 void pfl_core_beat(struct pfl_node *n);
+/** Gives a new neighbour what was flooded lately. */
+void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p);
 /** Sends what waits for its turn. */
 void pfl_core_outbox_run(struct pfl_node *n);
 pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n);
 /** A SEND ended that was gossip; false where it was not. */
 bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev);
 
-/* ---- links.c: membership ---- */
+/* ---- links.c, heal.c: membership ---- */
 void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_on_cmd_disconnect(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev);
@@ -144,6 +148,12 @@ void pfl_core_on_disconnect(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_on_link_down(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_shutdown(struct pfl_node *n);
+void pfl_core_open(struct pfl_node *n, struct pfl_peer *p, bool handshake, uint64_t call);
+/** A neighbour was lost by failure. */
+void pfl_core_torn(struct pfl_node *n);
+/** Dials a node that fell silent with the neighbour that is lost. */
+void pfl_core_heal_run(struct pfl_node *n);
+pfl_ns pfl_core_heal_deadline(const struct pfl_node *n);
 /** A neighbour's channel failed: it is dialled again until the timeout evicts it. */
 void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p);
 /** A message of this source arrived. introduce: it makes an unknown source known. NULL where the source stays unknown. */

@@ -12,6 +12,8 @@ static const unsigned failures_to_suspect = 3;
 /* To every direct neighbour but `except` (NULL: none). */
 static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, const char *except, bool expendable)
 {
+    if (!expendable)
+        pfl_history_add(&n->history, body, n->now);
     for (size_t i = 0; i < n->peers.n; i++) {
         struct pfl_peer *p = n->peers.items[i];
         if (pfl_streq(p->addr, except))
@@ -69,6 +71,15 @@ void pfl_core_beat(struct pfl_node *n)
     pfl_strs_add(&args, seconds);
     pfl_core_gossip(n, "beat", -1, &args);
     pfl_heartbeat_sent(&n->heartbeat, n->now);
+}
+
+void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
+{
+    const struct pfl_past *past;
+    for (size_t i = 0; (n->learning || n->over) && (past = pfl_history_at(&n->history, i)); i++) {
+        if (n->now - past->at < 2 * n->set.heartbeat_timeout) /* older things had their time to arrive */
+            pfl_outbox_add(&n->outbox, p->addr, past->body, 0, n->now, false);
+    }
 }
 
 static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)

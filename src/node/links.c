@@ -10,7 +10,7 @@
 
 static const char *const duplicated = "Cannot add the node (duplicated or wrong direction)"; /* P2PFL's words */
 
-static void open_link(struct pfl_node *n, struct pfl_peer *p, bool handshake, uint64_t call)
+void pfl_core_open(struct pfl_node *n, struct pfl_peer *p, bool handshake, uint64_t call)
 {
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_OPEN, p->addr);
     a->handshake = handshake;
@@ -116,7 +116,7 @@ void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev)
     if (p->link == PFL_LINK_NONE)
         p->link = PFL_LINK_DIALLING;
     if (!p->opening)
-        open_link(n, p, true, 0);
+        pfl_core_open(n, p, true, 0);
 }
 
 void pfl_core_on_cmd_disconnect(struct pfl_node *n, const struct pfl_event *ev)
@@ -167,7 +167,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
     if (p->link == PFL_LINK_NONE)
         p->link = PFL_LINK_DIALLING;
     if (!p->opening)
-        open_link(n, p, false, ev->call);
+        pfl_core_open(n, p, false, ev->call);
 }
 
 void pfl_core_on_disconnect(struct pfl_node *n, const struct pfl_event *ev)
@@ -213,6 +213,8 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_note(n, PFL_NOTE_NEIGHBOUR, p->addr);
     answer_waiting(n, p, NULL);
     pfl_core_beat(n);
+    if (anew)
+        pfl_core_replay(n, p);
     n->dirty = true;
 }
 
@@ -221,6 +223,7 @@ void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p)
     if (p->link != PFL_LINK_UP)
         return;
     p->link = PFL_LINK_SUSPECT;
+    pfl_core_torn(n);
     p->retry_at = n->now + pfl_peer_backoff(p);
     n->dirty = true;
 }
@@ -287,6 +290,7 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
     p->alive = true;
     p->alive_since = n->now;
     p->last_heard = n->now;
+    p->last_beat = n->now;
     pfl_core_note(n, PFL_NOTE_KNOWN, source);
     pfl_heartbeat_soon(&n->heartbeat, n->now); /* let it know us, too */
     n->dirty = true;
@@ -300,6 +304,8 @@ void pfl_core_links_run(struct pfl_node *n)
         if (p->alive && pfl_heartbeat_expiry(&n->heartbeat, p->last_heard) <= n->now) {
             PFL_AUTO(pfl_freep)
             char *why = pfl_xasprintf("no sign of life for %.1f s", (double)(n->now - p->last_heard) / (double)PFL_SEC);
+            if (p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT)
+                pfl_core_torn(n);
             if (p->link != PFL_LINK_DIALLING) /* a known node may have a channel, too: for models */
                 close_link(n, p->addr, why);
             drop_peer(n, p, why);
@@ -307,7 +313,7 @@ void pfl_core_links_run(struct pfl_node *n)
         }
         bool redial = p->link == PFL_LINK_SUSPECT || (p->link == PFL_LINK_DIALLING && !p->opening);
         if (redial && !p->opening && p->retry_at <= n->now)
-            open_link(n, p, true, 0);
+            pfl_core_open(n, p, true, 0);
     }
 }
 

@@ -55,6 +55,7 @@ void pfl_node_free(struct pfl_node *n)
     pfl_neighbours_deinit(&n->peers);
     pfl_seen_deinit(&n->seen);
     pfl_outbox_deinit(&n->outbox);
+    pfl_history_clear(&n->history);
     pfl_spread_deinit(&n->spread);
     pfl_offers_deinit(&n->offers);
     pfl_payload_unref(n->model);
@@ -166,6 +167,7 @@ static void settle(struct pfl_node *n)
 {
     drop_early(n);
     pfl_core_links_run(n);
+    pfl_core_heal_run(n);
     if (pfl_heartbeat_due(&n->heartbeat, n->now))
         pfl_core_beat(n);
     pfl_core_outbox_run(n);
@@ -207,7 +209,7 @@ pfl_ns pfl_node_deadline(const struct pfl_node *n)
     if (n->closing)
         return PFL_NEVER;
     pfl_ns t = earlier(pfl_heartbeat_deadline(&n->heartbeat), pfl_core_links_deadline(n));
-    t = earlier(t, pfl_core_outbox_deadline(n));
+    t = earlier(t, earlier(pfl_core_outbox_deadline(n), pfl_core_heal_deadline(n)));
     t = earlier(t, pfl_spread_deadline(&n->spread));
     t = earlier(t, earlier(n->wake_at, n->early_until));
     return earlier(t, pfl_core_stage_until(n));

@@ -185,6 +185,7 @@ static void forget_experiment(struct pfl_node *n)
     pfl_payload_unref(n->initial);
     n->initial = NULL;
     n->initialized = false;
+    pfl_history_clear(&n->history);
 }
 
 void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_args *args)
@@ -263,10 +264,10 @@ void pfl_core_on_learn(struct pfl_node *n, const struct pfl_event *ev)
         pfl_strs_add(&args, text);
     }
     pfl_strs_add(&args, name);
-    pfl_core_gossip(n, "start_learning", -1, &args);
     struct pfl_learn_args learn = ev->learn;
     learn.name = name;
     pfl_core_begin(n, n->addr, &learn);
+    pfl_core_gossip(n, "start_learning", -1, &args);
     pfl_payload_unref(n->initial); /* an early one of somebody else's start: ours counts here */
     n->initial = pfl_payload_ref(n->model);
 }

@@ -120,6 +120,22 @@ static void two_die__in_a_ring_with_chords__the_others_finish_equal(void **state
     }
 }
 
+/* The node that connects all others dies: they find each other by the addresses they know. */
+static void the_hub_dies__the_others_find_each_other(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *topology;
+        unsigned victim;
+    } rows[] = {{"star", 0}, {"line", 2}, {"line", 1}};
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        const struct netsim_opts o = {.n = 6, .seed = 600 + seed, .silent_death = seed % 2 == 0};
+        for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++)
+            kill_after(&o, rows[i].topology, 5, 1 + (unsigned)(seed % 6), rows[i].victim,
+                       (pfl_ns)(400 + seed * 97 % 2500) * PFL_MS);
+    }
+}
+
 static void all_others_die__the_last_goes_on_alone(void **state)
 {
     (void)state;
@@ -305,6 +321,7 @@ int main(void)
         cmocka_unit_test(a_death_tears_a_round_apart__the_others_finish_equal),
         cmocka_unit_test(the_starter_is_killed__after_the_model_went_out__the_others_finish_equal),
         cmocka_unit_test(two_die__in_a_ring_with_chords__the_others_finish_equal),
+        cmocka_unit_test(the_hub_dies__the_others_find_each_other),
         cmocka_unit_test(all_others_die__the_last_goes_on_alone),
         cmocka_unit_test(one_pair_is_cut__a_third_relays),
         cmocka_unit_test(two_pairs_are_cut__one_partial_aggregate_is_relayed__one_result_becomes_canonical),
