@@ -216,10 +216,12 @@ void pfl_client_fail_waiting(struct pfl_rpc_channel *ch, int code, const char *r
 
 void pfl_client_streams_free(struct pfl_client_conn *cc, int code, const char *reason)
 {
-    while (cc->streams) {
-        if (cc->streams->call)
-            finish(cc->streams->call, code, "%s", reason);
-        stream_free(cc->streams);
+    struct pfl_client_stream *next;
+    for (struct pfl_client_stream *st = cc->streams; st; st = next) {
+        next = st->next;
+        if (st->call)
+            finish(st->call, code, "%s", reason);
+        stream_free(st);
     }
 }
 

@@ -296,8 +296,9 @@ static void check_alive(struct pfl_conn *c, pfl_ns now)
     }
     if (c->blocked_since != PFL_NEVER)
         pfl_conn_due_at(c, c->blocked_since + PFL_RPC_WRITE_STALL);
-    if (c->pinged && now >= c->pinged_at + PFL_RPC_PING_TIMEOUT && c->last_alive <= c->pinged_at) {
-        pfl_conn_fail(c, PFL_TIMEOUT, "no answer to a keepalive PING for %lld s", (long long)(PFL_RPC_PING_TIMEOUT / PFL_SEC));
+    pfl_ns timeout = c->ping_period < PFL_RPC_PING_TIMEOUT ? c->ping_period : PFL_RPC_PING_TIMEOUT;
+    if (c->pinged && now >= c->pinged_at + timeout && c->last_alive <= c->pinged_at) {
+        pfl_conn_fail(c, PFL_TIMEOUT, "no answer to a keepalive PING for %lld ms", (long long)(timeout / PFL_MS));
         return;
     }
     bool asks = c->is_server || c->n_streams > 0;
@@ -308,7 +309,7 @@ static void check_alive(struct pfl_conn *c, pfl_ns now)
     }
     if (c->pinged && c->last_alive > c->pinged_at)
         c->pinged = false;
-    pfl_conn_due_at(c, c->pinged ? c->pinged_at + PFL_RPC_PING_TIMEOUT : (asks ? c->last_alive : now) + c->ping_period + PFL_MS);
+    pfl_conn_due_at(c, c->pinged ? c->pinged_at + timeout : (asks ? c->last_alive : now) + c->ping_period + PFL_MS);
 }
 
 static void check_drain(struct pfl_conn *c, pfl_ns now)
@@ -329,6 +330,7 @@ static void run_due(struct pfl_conn *c, pfl_ns now)
     if (c->state == PFL_CONN_SETTLING || c->state == PFL_CONN_OPEN) {
         if (c->write_failed) { /* an alert may say why */
             pfl_conn_read(c);
+            pfl_conn_read(c); /* the first may have been spared the look at the socket */
             pfl_conn_fail(c, PFL_UNAVAILABLE, "connection lost: the peer closed it");
             return;
         }

@@ -66,7 +66,8 @@ enum {
 /* From the first byte to HTTP/2 settings. */
 #define PFL_RPC_HANDSHAKE_TIMEOUT (10 * PFL_SEC)
 #define PFL_RPC_CONNECT_TIMEOUT   (10 * PFL_SEC)
-/* A quiet connection is asked with a PING; then the answer, or any sign of life, has to come. */
+/* A quiet connection is asked with a PING; then the answer, or any sign of life, has to come (within the period, where that is
+ * less). */
 #define PFL_RPC_PING_PERIOD  (30 * PFL_SEC)
 #define PFL_RPC_PING_TIMEOUT (10 * PFL_SEC)
 /* Bytes wait to be written and the peer takes none. */

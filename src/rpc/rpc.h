@@ -45,7 +45,8 @@ struct pfl_rpc_peer {
     const char *tls_version, *cipher; /* "TLSv1.3", "TLS_AES_128_GCM_SHA256"; NULL on plaintext */
 };
 
-/** Bytes to send; parts stay valid until release(owner) is called, exactly once, when the transport is done with them. */
+/** Bytes to send; what the parts point to stays valid until release(owner) is called, exactly once, when the transport is done with
+ * it. The array itself is copied. At most 4 GiB together (gRPC's own limit); a longer one is released and the call fails. */
 struct pfl_rpc_body {
     const struct pfl_bytes *parts;
     size_t n;
@@ -77,7 +78,7 @@ struct pfl_rpc_server_opts {
     /** A connection or handshake that was refused: who (certificate text or remote address) and why, in words. Both are quoted. */
     void (*on_refused)(void *user, const char *peer, const char *remote, const char *reason);
     unsigned connections_max, connections_per_ip_max, streams_max; /* 0: defaults in rpc/limits.h */
-    pfl_ns handshake_timeout, idle_ping_period;                    /* 0: defaults */
+    pfl_ns handshake_timeout, idle_ping_period;                    /* 0: defaults. A peer that answers no PING is dropped */
     bool health, reflection;                                       /* serve grpc.health.v1 and grpc.reflection.v1/v1alpha */
 };
 enum pfl_rc pfl_rpc_server_new(const struct pfl_rpc_server_opts *opts, struct pfl_rpc_server **ret,
@@ -100,6 +101,12 @@ void pfl_rpc_call_reply(struct pfl_rpc_call *c, const struct pfl_rpc_body *body)
 void pfl_rpc_call_fail(struct pfl_rpc_call *c, int code, const char *fmt, ...) PFL_PRINTF(3, 4);
 
 /* ---- client ---- */
+
+/** A channel dials when it is asked to or when a call comes, every address of a name in turn, and goes into back-off when none
+ * works out. It is up when the server's HTTP/2 settings are in: by then the server has accepted our certificate. A server that says
+ * GOAWAY in good order is dialled again at once and quietly; calls on the old connection end there. A call that the server says it
+ * has not looked at is sent once more. The certificate must cover the dialled host; on unix sockets only the chain is checked, and
+ * check_peer has the word. */
 struct pfl_rpc_channel;
 struct pfl_rpc_channel_opts {
     uv_loop_t *loop;

@@ -94,8 +94,11 @@ static void stream_free(struct pfl_server_stream *st)
 
 void pfl_server_streams_free(struct pfl_server_conn *sc)
 {
-    while (sc->streams)
-        stream_free(sc->streams);
+    struct pfl_server_stream *next;
+    for (struct pfl_server_stream *st = sc->streams; st; st = next) {
+        next = st->next;
+        stream_free(st);
+    }
 }
 
 int pfl_server_begin_headers(struct pfl_conn *c, const nghttp2_frame *frame)

@@ -194,6 +194,7 @@ void kit_serve(struct kit *k, const char *address, struct pfl_tls *tls)
         .on_refused = on_refused,
 
         .handshake_timeout = k->handshake_timeout,
+        .idle_ping_period = k->ping_period,
         .connections_max = k->connections_max,
         .health = true,
         .reflection = true,

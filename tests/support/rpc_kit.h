@@ -37,6 +37,7 @@ struct kit {
     unsigned n_handled;
     struct pfl_rpc_call *held; /* by the "hold" method */
     size_t request_limit;
+    pfl_ns ping_period;
     pfl_ns handshake_timeout; /* 0: the default */
     unsigned connections_max;
     unsigned n_closed;

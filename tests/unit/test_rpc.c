@@ -477,6 +477,50 @@ static void test_server_new__port_taken__exists(void **state)
     assert_non_null(strstr(err.msg, "the port is taken"));
 }
 
+static void test_dial__name_with_several_addresses__each_is_tried(void **state)
+{
+    struct kit *k = *state;
+    call_at(k, "127.0.0.1:0", "localhost"); /* ::1 may come first, where nobody listens */
+    call_at(k, "[::1]:0", "[::1]");
+}
+
+/* ---- keepalive ---- */
+
+static void test_keepalive__peer_answers_no_ping__dropped(void **state)
+{
+    struct kit *k = *state;
+    k->ping_period = 50 * PFL_MS;
+    kit_serve(k, "127.0.0.1:0", NULL);
+    int fd = kit_connect(k);
+    assert_int_equal(write(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33), 33);
+    char buf[256];
+    kit_run_for(k, 400 * PFL_MS);
+    ssize_t n = 0, got;
+    while ((got = recv(fd, buf, sizeof buf, MSG_DONTWAIT)) > 0)
+        n += got;
+    assert_int_equal(got, 0); /* closed, and not for lack of waiting */
+    assert_true(n > 17);      /* a PING was among it */
+    close(fd);
+}
+
+static void test_keepalive__idle_channel__stays_up(void **state)
+{
+    struct kit *k = *state;
+    k->ping_period = 30 * PFL_MS;
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    struct pfl_rpc_counters before, after;
+    pfl_rpc_server_counters(k->server, &before);
+    kit_run_for(k, 300 * PFL_MS);
+    pfl_rpc_server_counters(k->server, &after);
+    assert_true(after.bytes_sent >= before.bytes_sent + 3 * 17);
+    assert_int_equal(k->n_down, 0);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->n_up, 1);
+    kit_close_channel(k, ch);
+}
+
 /* ---- built-in services ---- */
 
 static void test_health__known_and_unknown_service(void **state)
@@ -520,6 +564,9 @@ int main(int argc, char **argv)
         T(test_plaintext__off_loopback__refused),
         T(test_plaintext__on_loopback__serves),
         T(test_server_new__port_taken__exists),
+        T(test_dial__name_with_several_addresses__each_is_tried),
+        T(test_keepalive__peer_answers_no_ping__dropped),
+        T(test_keepalive__idle_channel__stays_up),
         T(test_health__known_and_unknown_service),
     };
     if (argc > 1)
