@@ -27,17 +27,15 @@ static enum pfl_rc dial(const char *path, int *ret, struct pfl_err *err)
     if (strlen(path) >= sizeof(sa.sun_path))
         return pfl_err_set(err, PFL_TOO_BIG, "%s: longer than a socket's path can be", path);
     memcpy(sa.sun_path, path, strlen(path) + 1);
-    PFL_AUTO(closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return pfl_err_errno(err, errno, "socket");
-    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) != 0) {
-        if (errno == ENOENT || errno == ECONNREFUSED)
-            return pfl_err_set(err, PFL_UNAVAILABLE, "no node runs with this state folder (%s: %s)", path, strerror(errno));
-        return pfl_err_errno(err, errno, "%s", path);
-    }
-    *ret = fd;
-    fd = -1;
-    return PFL_OK;
+    *ret = fd; /* the caller closes it, after an error too */
+    if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0)
+        return PFL_OK;
+    if (errno == ENOENT || errno == ECONNREFUSED)
+        return pfl_err_set(err, PFL_UNAVAILABLE, "no node runs with this state folder (%s: %s)", path, strerror(errno));
+    return pfl_err_errno(err, errno, "%s", path);
 }
 
 static enum pfl_rc write_all(int fd, const char *p, size_t len, struct pfl_err *err)

@@ -14,7 +14,7 @@ static json_t *tensor_json(const struct pfl_tensor_desc *t)
     for (unsigned i = 0; i < t->rank; i++)
         json_array_append_new(shape, json_integer((json_int_t)t->shape[i]));
     return json_pack("{s:s, s:o, s:[I, I]}", "dtype", pfl_dtype_name(t->dtype), "shape", shape, "data_offsets",
-                     (json_int_t)t->offset, (json_int_t)(t->offset + t->bytes));
+                     (json_int_t)t->offset, (json_int_t)t->offset + (json_int_t)t->bytes);
 }
 
 /* jansson keeps the order of insertion: the same layout gives the same bytes. */
