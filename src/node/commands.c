@@ -81,6 +81,12 @@ static enum pfl_rc cmd_model_initialized(struct pfl_node *n, struct pfl_incoming
     return PFL_OK;
 }
 
+/* Known, or evicted during this experiment: what the latter says is kept, because it may only have been cut off. */
+static bool is_one_of_us(const struct pfl_node *n, const struct pfl_incoming *in)
+{
+    return in->peer || pfl_core_gone_why(n, in->msg->source);
+}
+
 /* The record where a ballot belongs: while idle, one for round 0 is kept for the start that is still under way to us. */
 static struct pfl_round *ballot_box(struct pfl_node *n, int32_t round)
 {
@@ -100,7 +106,7 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     enum pfl_rc rc = pfl_vote_check(&in->msg->args, err);
     if (rc != PFL_OK)
         return rc;
-    struct pfl_round *r = in->peer ? ballot_box(n, in->msg->round) : NULL;
+    struct pfl_round *r = is_one_of_us(n, in) ? ballot_box(n, in->msg->round) : NULL;
     if (!r)
         return PFL_OK;
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
@@ -108,7 +114,7 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
         return PFL_OK; /* the first ballot counts */
     p->voted = true;
     pfl_strs_copy(&p->ballot, &in->msg->args);
-    if (n->learning) {
+    if (n->learning && in->peer) {
         in->peer->takes_part = true;
         in->peer->lapsed = in->peer->lapsed && r->round < n->round;
     }
@@ -143,7 +149,7 @@ static enum pfl_rc cmd_metrics(struct pfl_node *n, struct pfl_incoming *in, stru
 static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
     (void)err;
-    struct pfl_round *r = in->peer ? pfl_core_round_get(n, in->msg->round) : NULL;
+    struct pfl_round *r = is_one_of_us(n, in) ? pfl_core_round_get(n, in->msg->round) : NULL;
     if (!r)
         return PFL_OK;
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
@@ -161,7 +167,7 @@ static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming
 static enum pfl_rc cmd_models_ready(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
     (void)err;
-    struct pfl_round *r = in->peer ? pfl_core_round_get(n, in->msg->round) : NULL;
+    struct pfl_round *r = is_one_of_us(n, in) ? pfl_core_round_get(n, in->msg->round) : NULL;
     if (!r)
         return PFL_OK;
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);

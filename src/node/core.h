@@ -189,6 +189,7 @@ void pfl_core_on_model(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_on_job(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_args *args);
 void pfl_core_stop(struct pfl_node *n, const char *fmt, ...) PFL_PRINTF(2, 3); /* why, for the note */
+void pfl_core_cancel_jobs(struct pfl_node *n);
 void pfl_core_set_model(struct pfl_node *n, struct pfl_payload *p);
 /** The own row of a round says ready with this digest; tells everybody. */
 void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r);
@@ -206,6 +207,11 @@ const char *pfl_core_gone_why(const struct pfl_node *n, const char *addr); /* NU
 /* ---- stage_vote.c ---- */
 void pfl_core_enter_vote(struct pfl_node *n, int32_t round);
 bool pfl_core_advance_vote(struct pfl_node *n);
+/** A ballot that came after the count (from a node that was thought dead, or slow) is counted, as long as nobody ended the round:
+ *  all nodes get all ballots in the end, so all come to the same train set. */
+void pfl_core_recount(struct pfl_node *n);
+/** For the current round or the next. */
+bool pfl_core_has_voted(const struct pfl_node *n, const char *addr);
 void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret);
 
 /* ---- stage_train.c ---- */

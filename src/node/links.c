@@ -206,8 +206,10 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     p->failures = 0;
     p->backoff = 0;
     p->last_heard = n->now;
-    if (!p->alive)
+    if (!p->alive) {
         p->alive_since = n->now;
+        p->takes_part = pfl_core_has_voted(n, p->addr);
+    }
     p->alive = true;
     if (anew)
         pfl_core_note(n, PFL_NOTE_NEIGHBOUR, p->addr);
@@ -291,6 +293,7 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
     p->alive_since = n->now;
     p->last_heard = n->now;
     p->last_beat = n->now;
+    p->takes_part = pfl_core_has_voted(n, source); /* was cut off only; one that was started anew has no part in this */
     pfl_core_note(n, PFL_NOTE_KNOWN, source);
     pfl_heartbeat_soon(&n->heartbeat, n->now); /* let it know us, too */
     n->dirty = true;

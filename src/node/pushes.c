@@ -194,7 +194,8 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
     bool have_canonical = digest && r->aggregate->has_digest && memcmp(digest, r->aggregate->digest, PFL_DIGEST_LEN) == 0;
     bool direct = p->link == PFL_LINK_UP;
     if (!row || !row->ready) {
-        if (!direct || !p->takes_part || (digest && !have_canonical))
+        bool was_there = p->takes_part || (row && row->voted); /* the latter: cut off for a while, and behind */
+        if (!direct || !was_there || (digest && !have_canonical))
             return PFL_NEVER;
         /* A member makes its own; if it does not get there, it lacks something. */
         return pfl_round_is_member(r, p->addr) ? r->done_at + 2 * n->set.retry_period : n->now;

@@ -157,6 +157,7 @@ void pfl_round_free(struct pfl_round *r)
     free(r->peers);
     pfl_strs_deinit(&r->train_set);
     pfl_strs_deinit(&r->members);
+    pfl_strs_deinit(&r->vouchers);
     pfl_book_deinit(&r->book);
     pfl_book_deinit(&r->partials);
     pfl_payload_unref(r->aggregate);
@@ -245,10 +246,34 @@ bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns
     return true;
 }
 
+size_t pfl_round_ballots(const struct pfl_round *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n_peers; i++)
+        n += r->peers[i]->voted;
+    return n;
+}
+
+void pfl_round_prune(struct pfl_round *r)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < r->book.n; i++) {
+        struct pfl_entry e = r->book.items[i];
+        bool all = true;
+        for (size_t k = 0; k < e.who.n; k++)
+            all = all && pfl_round_is_member(r, e.who.items[k]);
+        if (all)
+            r->book.items[kept++] = e;
+        else
+            entry_deinit(&e);
+    }
+    r->book.n = kept;
+}
+
 bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN])
 {
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (pfl_round_peer_announced(r->peers[i], digest) && pfl_round_is_member(r, r->peers[i]->addr))
+        if (pfl_round_peer_announced(r->peers[i], digest) && pfl_strs_has(&r->vouchers, r->peers[i]->addr))
             return true;
     }
     return false;

@@ -74,6 +74,8 @@ struct pfl_round {
     bool decided;              /* the train set is known */
     struct pfl_strs train_set; /* in order of votes */
     struct pfl_strs members;   /* the same, sorted */
+    struct pfl_strs vouchers;  /* who is or was a member: a late ballot may change the train set after somebody ended the round */
+    size_t n_counted;          /* ballots that decided it */
     struct pfl_book book;
     struct pfl_book partials;      /* overlapping ones: aggregates of some made for relaying */
     struct pfl_payload *aggregate; /* a reference: what this node ended the round with; NULL: not yet */
@@ -94,7 +96,10 @@ bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t dige
 const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
-/** Some member (a live one or not) announced this digest. */
+size_t pfl_round_ballots(const struct pfl_round *r);
+/** Drops contributions of nodes that are no members (any more). */
+void pfl_round_prune(struct pfl_round *r);
+/** Some node that is or was a member (a live one or not) announced this digest. */
 bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN]);
 /** The round's canonical result: what the member with the lowest address announced, as long as a live node has it; where no member
  *  announced any, what the live node with the lowest address did. NULL: nobody announced one. */

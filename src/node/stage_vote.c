@@ -37,6 +37,17 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     pfl_core_gossip(n, "vote_train_set", round, &me->ballot);
 }
 
+bool pfl_core_has_voted(const struct pfl_node *n, const char *addr)
+{
+    for (int32_t round = n->round; n->learning && round <= n->round + 1; round++) {
+        const struct pfl_round *r = pfl_core_round(n, round);
+        const struct pfl_round_peer *row = r ? pfl_round_find(r, addr) : NULL;
+        if (row && row->voted)
+            return true;
+    }
+    return false;
+}
+
 void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
 {
     const struct pfl_round *r = pfl_core_round(n, n->round);
@@ -92,28 +103,83 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
     }
 }
 
-bool pfl_core_advance_vote(struct pfl_node *n)
+/* Counts what ballots there are; *ret: the train set. */
+static void count(struct pfl_node *n, struct pfl_round *r, struct pfl_strs *ret)
 {
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
-    struct pfl_round *r = pfl_core_round(n, n->round);
-    pfl_core_missing_votes(n, &missing);
-    if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
-        return false;
-    note_lapsed(n, &missing);
-
     const struct pfl_strs **ballots = pfl_xcalloc(r->n_peers, sizeof(*ballots));
     size_t n_ballots = 0;
     for (size_t i = 0; i < r->n_peers; i++) {
         if (r->peers[i]->voted)
             ballots[n_ballots++] = &r->peers[i]->ballot;
     }
-    pfl_vote_tally(ballots, n_ballots, n->trainset_size, name_counts, n, &r->train_set);
+    pfl_vote_tally(ballots, n_ballots, n->trainset_size, name_counts, n, ret);
+    r->n_counted = n_ballots;
     free(ballots);
-    pfl_strs_copy(&r->members, &r->train_set);
+}
+
+static void set_train_set(struct pfl_node *n, struct pfl_round *r, const struct pfl_strs *set)
+{
+    pfl_strs_copy(&r->train_set, set);
+    pfl_strs_copy(&r->members, set);
     pfl_strs_sort(&r->members);
+    for (size_t i = 0; i < set->n; i++)
+        pfl_strs_add_once(&r->vouchers, set->items[i]);
     r->decided = true;
     pfl_strs_copy(&pfl_core_note(n, PFL_NOTE_TRAIN_SET, NULL)->list, &r->train_set);
+}
+
+bool pfl_core_advance_vote(struct pfl_node *n)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    pfl_core_missing_votes(n, &missing);
+    if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
+        return false;
+    note_lapsed(n, &missing);
+    count(n, r, &set);
+    set_train_set(n, r, &set);
     judge_early(n, r);
     pfl_core_after_vote(n);
     return true;
+}
+
+/* ---- ballots that come late ---- */
+
+static bool same_names(const struct pfl_strs *a, const struct pfl_strs *b)
+{
+    bool same = a->n == b->n;
+    for (size_t i = 0; same && i < a->n; i++)
+        same = pfl_streq(a->items[i], b->items[i]);
+    return same;
+}
+
+static bool somebody_is_ready(const struct pfl_round *r)
+{
+    for (size_t i = 0; i < r->n_peers; i++) {
+        if (r->peers[i]->ready)
+            return true;
+    }
+    return false;
+}
+
+void pfl_core_recount(struct pfl_node *n)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
+    struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
+    if (!r || !r->decided || r->done || n->stage == PFL_STAGE_AGGREGATING || pfl_round_ballots(r) == r->n_counted)
+        return;
+    count(n, r, &set);
+    if (same_names(&set, &r->train_set) || somebody_is_ready(r))
+        return;
+    bool was_member = pfl_round_is_member(r, n->addr);
+    pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "a late ballot changes the train set of round %d", r->round);
+    set_train_set(n, r, &set);
+    pfl_round_prune(r);
+    if (n->stage != PFL_STAGE_SYNCING && was_member != pfl_round_is_member(r, n->addr)) {
+        pfl_core_cancel_jobs(n);
+        n->fit_ended = false;
+        pfl_core_enter_train(n);
+    }
+    n->dirty = true;
 }

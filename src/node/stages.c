@@ -90,6 +90,7 @@ void pfl_core_stage(struct pfl_node *n, enum pfl_stage s)
 void pfl_core_advance(struct pfl_node *n)
 {
     enum { MOVES_MAX = 32 };
+    pfl_core_recount(n);
     for (unsigned i = 0; i < MOVES_MAX; i++) {
         if (!stages[n->stage].advance(n))
             return;
@@ -282,7 +283,7 @@ void pfl_core_on_model(struct pfl_node *n, const struct pfl_event *ev)
 
 /* ---- stop ---- */
 
-static void cancel_jobs(struct pfl_node *n)
+void pfl_core_cancel_jobs(struct pfl_node *n)
 {
     if (n->job != PFL_JOB_NONE || n->partial_id)
         pfl_core_act(n, PFL_ACT_CANCEL, NULL);
@@ -297,7 +298,7 @@ void pfl_core_stop(struct pfl_node *n, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(why, sizeof(why), fmt, ap);
     va_end(ap);
-    cancel_jobs(n);
+    pfl_core_cancel_jobs(n);
     pfl_core_note_text(n, PFL_NOTE_LEARNING_STOPPED, NULL, "%s", why);
     n->learning = false;
     n->over = false;
@@ -343,7 +344,7 @@ static void set_aggregate(struct pfl_node *n, struct pfl_round *r, struct pfl_pa
 
 void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_payload *aggregate)
 {
-    cancel_jobs(n);
+    pfl_core_cancel_jobs(n);
     set_aggregate(n, r, aggregate);
     r->done = true;
     r->done_at = n->now;

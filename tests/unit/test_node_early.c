@@ -213,6 +213,33 @@ static void votes_for_a_dead_node_and_its_ballot__count(void **state)
     }
 }
 
+/* b was thought dead when the ballots were counted; its ballot comes all the same and elects others. */
+static void a_late_ballot__changes_the_train_set_while_nobody_ended_the_round(void **state)
+{
+    (void)state;
+    for (unsigned ready = 0; ready < 2; ready++) {
+        struct netsim *s = with_two_peers(30 * PFL_SEC);
+        const char *self = netsim_addr(s, 0);
+        netsim_learn(s, 0, 1, 1, 1);
+        live(s, peer_a, NULL, 6 * PFL_SEC);
+        assert_string_equal(gossip(s, peer_a, 0, "vote_train_set", LIST(self, "1000", peer_a, "999")), "ok:");
+        assert_string_equal(netsim_note(s, 0, PFL_NOTE_TRAIN_SET, NULL)->list.items[0], self);
+        live(s, peer_a, NULL, PFL_SEC);
+        assert_string_equal(stage(s), "training");
+        if (ready)
+            assert_string_equal(gossip(s, peer_a, 0, "models_ready", none), "ok:");
+        assert_string_equal(gossip(s, peer_b, 0, "vote_train_set", LIST(peer_a, "1000")), "ok:");
+        assert_string_equal(gossip(s, peer_b, 0, "vote_train_set", LIST(self, "1000")), "ok:"); /* one ballot each */
+        const char *elected = netsim_note(s, 0, PFL_NOTE_TRAIN_SET, NULL)->list.items[0];
+        /* with what this node's own ballot gave: 1000 to 2000 for itself, 1999 or more for a */
+        bool changed = strcmp(elected, peer_a) == 0;
+        assert_int_equal(netsim_count(s, 0, PFL_NOTE_TRAIN_SET), changed ? 2 : 1);
+        assert_string_equal(stage(s), changed ? "waiting" : "training");
+        assert_true(ready ? !changed : changed);
+        netsim_free(s);
+    }
+}
+
 static void who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again(void **state)
 {
     (void)state;
@@ -276,6 +303,7 @@ int main(void)
         cmocka_unit_test(questions_before_a_model__are_answered_by_need),
         cmocka_unit_test(a_sender_that_is_lost__makes_room_for_another),
         cmocka_unit_test(votes_for_a_dead_node_and_its_ballot__count),
+        cmocka_unit_test(a_late_ballot__changes_the_train_set_while_nobody_ended_the_round),
         cmocka_unit_test(who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again),
         cmocka_unit_test(contributions_that_do_not_come__cost_the_deadline),
     };
