@@ -27,6 +27,10 @@ if("api" IN_LIST present AND "runtime" IN_LIST present)
   endforeach()
   target_link_options(libp2pfl_shared PRIVATE -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/libp2pfl.map)
   set_target_properties(libp2pfl_shared PROPERTIES LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/libp2pfl.map)
+  if(PFL_SANITIZE STREQUAL "") # the sanitizers' symbols come from the program
+    target_link_options(libp2pfl_shared PRIVATE -Wl,-z,defs)
+  endif()
+  file(RELATIVE_PATH pc_to_prefix /${CMAKE_INSTALL_LIBDIR}/pkgconfig /) # the prefix may be chosen when it is installed
   configure_file(cmake/p2pfl.pc.in p2pfl.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/p2pfl.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
   install(FILES include/p2pfl/p2pfl.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/p2pfl)

@@ -69,7 +69,8 @@ const char *p2pfl_node_address(const struct p2pfl_node *node);
 bool p2pfl_node_connect(struct p2pfl_node *node, const char *address, double timeout_s, char *error);
 /** Starts learning in the whole federation. Returns when it has begun. */
 bool p2pfl_node_learn(struct p2pfl_node *node, unsigned rounds, unsigned epochs, unsigned trainset_size, char *error);
-/** Waits until a learning that began here or elsewhere is finished. False on time-out, stop or failure, with a text in error. */
+/** Waits until a learning that began here or elsewhere is finished; each end is told once, a later call waits for the next. False on
+ *  time-out, stop or failure, with a text in error. */
 bool p2pfl_node_wait_finished(struct p2pfl_node *node, double timeout_s, char *error);
 /** How many nodes this one knows (itself not counted). */
 size_t p2pfl_node_peers(struct p2pfl_node *node);

@@ -4,6 +4,7 @@
 #include "p2pfl/p2pfl.h"
 
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +18,8 @@ struct request {
     enum pfl_event_kind cmd;
     char address[PFL_ADDR_MAX + 16]; /* a copy: the request may outlive its caller */
     struct pfl_learn_args learn;
-    float *params;
-    size_t n_params, count;
+    struct pfl_model *model; /* a reference for the caller, who copies it without the loop waiting */
+    size_t count;
     char error[P2PFL_ERROR_MAX];
     bool done, ok;
     bool abandoned; /* its caller gave up: the loop frees it */
@@ -38,16 +39,18 @@ struct p2pfl_node {
     uv_cond_t changed;
     struct request *head, **tail;
     bool running, failed, stop;
-    unsigned finished, stopped, started; /* how often learning ended or began */
+    unsigned started, ended, reported; /* how often learning began and ended, how many ends p2pfl_node_wait_finished has told */
+    bool last_stopped;
     char stop_reason[P2PFL_ERROR_MAX];
     char error[P2PFL_ERROR_MAX];
     /* loop thread only */
     struct pfl_driver *driver;
+    bool ending;
     struct pfl_driver_opts opts;
     struct pfl_tls *tls;
     void (*on_event)(void *user, const char *json);
     void *user;
-    char *name, *address, *federation, *state_dir; /* owned */
+    char *name, *listen, *address, *federation, *state_dir; /* owned */
 };
 
 const char *p2pfl_version(void)
@@ -97,7 +100,7 @@ static enum pfl_rc ad_fit(void *self, struct pfl_model *start, unsigned epochs, 
     if (samples == 0 || samples > INT32_MAX)
         return pfl_err_set(err, PFL_INVALID, "the learner's fit used %llu samples, 1 to 2147483647 can be weighed",
                            (unsigned long long)samples);
-    *ret = (struct pfl_fit_result){.loss = isfinite(loss) ? loss : 0.0, .n_samples = samples};
+    *ret = (struct pfl_fit_result){.loss = loss, .n_samples = samples};
     *ret_model = pfl_steal(&m);
     return PFL_OK;
 }
@@ -126,18 +129,27 @@ static void ad_free(void *self)
     free(a);
 }
 
-static const struct pfl_learner_ops adapter_ops = {"embedded", ad_layout, ad_init, ad_fit, ad_evaluate, ad_interrupt, ad_free};
+static const struct pfl_learner_ops adapter_ops = {
+    .name = "embedded",
+    .layout = ad_layout,
+    .init = ad_init,
+    .fit = ad_fit,
+    .evaluate = ad_evaluate,
+    .interrupt = ad_interrupt,
+    .free = ad_free,
+};
 
 static enum pfl_rc adapter_new(const struct p2pfl_learner *l, struct pfl_learner *ret, struct pfl_err *err)
 {
     if (!l || !l->init || !l->fit || !l->evaluate)
         return pfl_err_set(err, PFL_INVALID, "the learner needs init, fit and evaluate");
-    if (l->n_tensors == 0 || l->n_tensors > PFL_LAYOUT_TENSORS_MAX)
-        return pfl_err_set(err, PFL_INVALID, "the learner has %zu tensors, 1 to %d are possible", l->n_tensors, PFL_LAYOUT_TENSORS_MAX);
+    if (!l->tensors || l->n_tensors == 0 || l->n_tensors > PFL_LAYOUT_TENSORS_MAX)
+        return pfl_err_set(err, PFL_INVALID, "the learner has %zu tensors, 1 to %d are possible", l->n_tensors,
+                           PFL_LAYOUT_TENSORS_MAX);
     PFL_AUTO(pfl_freep) struct pfl_tensor_desc *descs = pfl_xcalloc(l->n_tensors, sizeof(*descs));
     for (size_t i = 0; i < l->n_tensors; i++) {
         const struct p2pfl_tensor *t = &l->tensors[i];
-        if (!t->name || strlen(t->name) >= sizeof(descs[i].name) || t->rank > PFL_TENSOR_RANK_MAX)
+        if (!t->name || strlen(t->name) >= sizeof(descs[i].name) || t->rank > PFL_TENSOR_RANK_MAX || (t->rank > 0 && !t->shape))
             return pfl_err_set(err, PFL_INVALID, "tensor %zu: a name of at most %zu bytes and a rank of at most %d are needed", i,
                                sizeof(descs[i].name) - 1, PFL_TENSOR_RANK_MAX);
         memcpy(descs[i].name, t->name, strlen(t->name) + 1);
@@ -203,17 +215,9 @@ static void run_peers(struct p2pfl_node *n, struct request *r)
 
 static void run_model(struct p2pfl_node *n, struct request *r)
 {
-    const struct pfl_model *m = pfl_driver_model(n->driver);
-    if (!m) {
-        finish_request(n, r, false, "there is no model yet");
-        return;
-    }
-    if (m->layout->bytes != r->n_params * sizeof(float)) {
-        finish_request(n, r, false, "the model has another number of parameters");
-        return;
-    }
-    memcpy(r->params, m->data, m->layout->bytes);
-    finish_request(n, r, true, NULL);
+    struct pfl_model *m = (struct pfl_model *)pfl_driver_model(n->driver); /* only the count of its references changes */
+    r->model = m ? pfl_model_ref(m) : NULL;
+    finish_request(n, r, r->model != NULL, "there is no model yet");
 }
 
 static void on_driver_closed(void *user)
@@ -240,7 +244,8 @@ static void on_wake(uv_async_t *a)
             r->run(n, r);
             continue;
         }
-        if (stop && n->driver) {
+        if (stop && !n->ending) { /* a wake-up may come twice */
+            n->ending = true;
             pfl_driver_shutdown(n->driver, on_driver_closed, n);
         }
         return;
@@ -256,10 +261,12 @@ static void note_end(struct p2pfl_node *n, const char *line)
     uv_mutex_lock(&n->lock);
     if (kind && strcmp(kind, "learning_started") == 0)
         n->started++;
-    if (kind && strcmp(kind, "learning_finished") == 0)
-        n->finished++;
-    if (kind && strcmp(kind, "learning_stopped") == 0) {
-        n->stopped++;
+    bool finished = kind && strcmp(kind, "learning_finished") == 0, stopped = kind && strcmp(kind, "learning_stopped") == 0;
+    if (finished || stopped) {
+        n->ended++;
+        n->last_stopped = stopped;
+    }
+    if (stopped) {
         snprintf(n->stop_reason, sizeof(n->stop_reason), "learning was stopped: %s", reason ? reason : "no reason given");
     }
     uv_cond_broadcast(&n->changed);
@@ -281,6 +288,9 @@ static void thread_main(void *arg)
 {
     struct p2pfl_node *n = arg;
     struct pfl_err err = {0};
+    sigset_t all;
+    sigfillset(&all); /* signals are the program's: its handlers run on its own threads */
+    pthread_sigmask(SIG_BLOCK, &all, NULL);
     enum pfl_rc rc = pfl_driver_new(&n->opts, &n->driver, &err);
     uv_mutex_lock(&n->lock);
     n->running = rc == PFL_OK;
@@ -301,14 +311,13 @@ static void thread_main(void *arg)
 static void node_free(struct p2pfl_node *n)
 {
     pfl_tls_unref(n->tls);
-    uv_loop_close(&n->loop);
     uv_mutex_destroy(&n->lock);
     uv_cond_destroy(&n->changed);
     free(n->name);
     free(n->address);
     free(n->federation);
     free(n->state_dir);
-    free((char *)n->opts.address);
+    free(n->listen);
     free(n);
 }
 
@@ -316,12 +325,71 @@ static enum pfl_rc load_tls(const struct p2pfl_config *c, struct pfl_tls **ret, 
 {
     if (c->insecure_plaintext)
         return PFL_OK;
-    const struct pfl_tls_files f = {
-        .ca_crt = c->ca_crt, .server_crt = c->server_crt, .server_key = c->server_key, .client_crt = c->client_crt,
-        .client_key = c->client_key, .key_passphrase_file = c->key_passphrase_file};
+    const struct pfl_tls_files f = {.ca_crt = c->ca_crt,
+                                    .server_crt = c->server_crt,
+                                    .server_key = c->server_key,
+                                    .client_crt = c->client_crt,
+                                    .client_key = c->client_key,
+                                    .key_passphrase_file = c->key_passphrase_file};
     if (!f.ca_crt || !f.server_crt || !f.server_key || !f.client_crt || !f.client_key)
         return pfl_err_set(err, PFL_INVALID, "ca_crt, server_crt, server_key, client_crt and client_key are all needed");
     return pfl_tls_new(&f, ret, err);
+}
+
+static struct p2pfl_node *node_new(const struct p2pfl_config *c, struct pfl_tls *tls, struct pfl_learner learner)
+{
+    struct p2pfl_node *n = pfl_xcalloc(1, sizeof(*n));
+    n->tail = &n->head;
+    n->tls = tls;
+    n->on_event = c->on_event;
+    n->user = c->user;
+    n->name = pfl_xstrdup(c->name ? c->name : "node");
+    n->federation = pfl_xstrdup(c->federation ? c->federation : "p2pfl");
+    n->state_dir = c->state_dir ? pfl_xstrdup(c->state_dir) : NULL;
+    n->listen = pfl_xstrdup(c->address);
+    n->opts = (struct pfl_driver_opts){.loop = &n->loop,
+                                       .name = n->name,
+                                       .address = n->listen,
+                                       .federation = n->federation,
+                                       .tls = tls,
+                                       .learner = learner,
+                                       .state_dir = n->state_dir,
+                                       .on_event = on_event,
+                                       .user = n};
+    pfl_node_settings_default(&n->opts.settings);
+    n->opts.settings.seed = c->seed;
+    n->opts.settings.aggregator = pfl_aggregator_find("fedavg");
+    PFL_ASSERT(uv_mutex_init(&n->lock) == 0 && uv_cond_init(&n->changed) == 0);
+    return n;
+}
+
+/* The loop and its thread. On error neither is left. */
+static enum pfl_rc node_run(struct p2pfl_node *n, struct pfl_err *err)
+{
+    int rv = uv_loop_init(&n->loop);
+    if (rv != 0)
+        return pfl_err_set(err, PFL_UNAVAILABLE, "no event loop: %s", uv_strerror(rv));
+    rv = uv_async_init(&n->loop, &n->wake, on_wake);
+    n->wake.data = n;
+    bool has_wake = rv == 0;
+    if (rv == 0)
+        rv = uv_thread_create(&n->thread, thread_main, n);
+    if (rv != 0) {
+        if (has_wake)
+            uv_close((uv_handle_t *)&n->wake, NULL);
+        uv_run(&n->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&n->loop);
+        return pfl_err_set(err, PFL_UNAVAILABLE, "no thread for the node: %s", uv_strerror(rv));
+    }
+    uv_mutex_lock(&n->lock);
+    while (!n->running && !n->failed)
+        uv_cond_wait(&n->changed, &n->lock);
+    uv_mutex_unlock(&n->lock);
+    if (n->running)
+        return PFL_OK;
+    uv_thread_join(&n->thread);
+    uv_loop_close(&n->loop);
+    return pfl_err_set(err, PFL_IO, "%s", n->error);
 }
 
 struct p2pfl_node *p2pfl_node_start(const struct p2pfl_config *c, const struct p2pfl_learner *learner, char *error)
@@ -338,33 +406,10 @@ struct p2pfl_node *p2pfl_node_start(const struct p2pfl_config *c, const struct p
         fill_error(error, err.msg);
         return NULL;
     }
-    struct p2pfl_node *n = pfl_xcalloc(1, sizeof(*n));
-    n->tail = &n->head;
-    n->tls = tls;
-    n->on_event = c->on_event;
-    n->user = c->user;
-    n->name = pfl_xstrdup(c->name ? c->name : "node");
-    n->federation = pfl_xstrdup(c->federation ? c->federation : "p2pfl");
-    n->state_dir = c->state_dir ? pfl_xstrdup(c->state_dir) : NULL;
-    uv_loop_init(&n->loop);
-    uv_mutex_init(&n->lock);
-    uv_cond_init(&n->changed);
-    uv_async_init(&n->loop, &n->wake, on_wake);
-    n->wake.data = n;
-    n->opts = (struct pfl_driver_opts){.loop = &n->loop, .name = n->name, .address = pfl_xstrdup(c->address), .federation = n->federation,
-                                       .tls = tls, .learner = l, .state_dir = n->state_dir, .on_event = on_event, .user = n};
-    pfl_node_settings_default(&n->opts.settings);
-    n->opts.settings.seed = c->seed;
-    n->opts.settings.aggregator = pfl_aggregator_find("fedavg");
-    uv_thread_create(&n->thread, thread_main, n);
-    uv_mutex_lock(&n->lock);
-    while (!n->running && !n->failed)
-        uv_cond_wait(&n->changed, &n->lock);
-    uv_mutex_unlock(&n->lock);
-    if (n->failed) {
-        uv_thread_join(&n->thread);
+    struct p2pfl_node *n = node_new(c, tls, l);
+    if (node_run(n, &err) != PFL_OK) {
         l.ops->free(l.self);
-        fill_error(error, n->error);
+        fill_error(error, err.msg);
         node_free(n);
         return NULL;
     }
@@ -379,7 +424,8 @@ const char *p2pfl_node_address(const struct p2pfl_node *node)
 /* Waits until pred() or until the time is over. With the lock held. */
 static bool wait_until(struct p2pfl_node *n, double timeout_s, bool (*pred)(struct p2pfl_node *, void *), void *arg)
 {
-    pfl_ns until = pfl_clock_mono() + (pfl_ns)(timeout_s * 1e9);
+    double s = timeout_s > 0 ? timeout_s : 0; /* also where it is NaN */
+    pfl_ns until = pfl_clock_mono() + (pfl_ns)((s < 1e9 ? s : 1e9) * 1e9);
     while (!pred(n, arg)) {
         pfl_ns left = until - pfl_clock_mono();
         if (left <= 0)
@@ -426,8 +472,8 @@ bool p2pfl_node_connect(struct p2pfl_node *n, const char *address, double timeou
 {
     struct pfl_addr a;
     struct pfl_err err = {0};
-    if (pfl_addr_parse(address, &a, &err) != PFL_OK) {
-        fill_error(error, err.msg);
+    if (!address || pfl_addr_parse(address, &a, &err) != PFL_OK) {
+        fill_error(error, address ? err.msg : "an address is needed");
         return false;
     }
     struct request *r = request_new(run_command);
@@ -454,55 +500,60 @@ bool p2pfl_node_stop_learning(struct p2pfl_node *n, char *error)
 static bool ended(struct p2pfl_node *n, void *arg)
 {
     (void)arg;
-    return n->finished + n->stopped > 0 && n->finished + n->stopped >= n->started;
+    return n->ended > n->reported && n->ended >= n->started;
 }
 
 bool p2pfl_node_wait_finished(struct p2pfl_node *n, double timeout_s, char *error)
 {
     uv_mutex_lock(&n->lock);
     bool in_time = wait_until(n, timeout_s, ended, NULL);
-    bool ok = in_time && n->stopped == 0;
+    bool ok = in_time && !n->last_stopped;
     if (!in_time)
         fill_error(error, "timed out: learning is not finished");
     else if (!ok)
         fill_error(error, n->stop_reason);
+    if (in_time)
+        n->reported = n->ended;
     uv_mutex_unlock(&n->lock);
     return ok;
+}
+
+/* For what the loop answers at once. */
+static void ask_now(struct p2pfl_node *n, struct request *r)
+{
+    uv_mutex_lock(&n->lock);
+    *n->tail = r;
+    n->tail = &r->next;
+    uv_async_send(&n->wake);
+    while (!r->done)
+        uv_cond_wait(&n->changed, &n->lock);
+    uv_mutex_unlock(&n->lock);
 }
 
 size_t p2pfl_node_peers(struct p2pfl_node *n)
 {
-    struct request *r = request_new(run_peers);
-    size_t count = 0;
-    uv_mutex_lock(&n->lock);
-    *n->tail = r;
-    n->tail = &r->next;
-    uv_async_send(&n->wake);
-    while (!r->done)
-        uv_cond_wait(&n->changed, &n->lock);
-    count = r->count;
-    uv_mutex_unlock(&n->lock);
-    free(r);
-    return count;
+    struct request r = {.run = run_peers};
+    ask_now(n, &r);
+    return r.count;
 }
 
 bool p2pfl_node_model(struct p2pfl_node *n, float *params, size_t n_params, char *error)
 {
-    struct request *r = request_new(run_model);
-    r->params = params;
-    r->n_params = n_params;
-    uv_mutex_lock(&n->lock);
-    *n->tail = r;
-    n->tail = &r->next;
-    uv_async_send(&n->wake);
-    while (!r->done)
-        uv_cond_wait(&n->changed, &n->lock);
-    uv_mutex_unlock(&n->lock);
-    bool ok = r->ok;
-    if (!ok)
-        fill_error(error, r->error);
-    free(r);
-    return ok;
+    struct request r = {.run = run_model};
+    ask_now(n, &r);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = r.model;
+    if (!m) {
+        fill_error(error, r.error);
+        return false;
+    }
+    if (m->layout->bytes / sizeof(float) != n_params) {
+        char text[P2PFL_ERROR_MAX];
+        snprintf(text, sizeof(text), "the model has %zu parameters, not %zu", m->layout->bytes / sizeof(float), n_params);
+        fill_error(error, text);
+        return false;
+    }
+    memcpy(params, m->data, m->layout->bytes);
+    return true;
 }
 
 void p2pfl_node_free(struct p2pfl_node *n)
@@ -514,5 +565,6 @@ void p2pfl_node_free(struct p2pfl_node *n)
     uv_async_send(&n->wake);
     uv_mutex_unlock(&n->lock);
     uv_thread_join(&n->thread);
+    uv_loop_close(&n->loop);
     node_free(n);
 }
