@@ -66,8 +66,9 @@ fuzz:
 	@$(MAKE) --no-print-directory compile-fuzz
 	@scripts/fuzz.sh build/fuzz $(FUZZ_SECONDS) $(ONLY)
 
-bench: build
-	@if [ -x bench/run.sh ]; then bench/run.sh build/release $(ONLY); else echo "no benchmarks yet"; exit 1; fi
+bench: setup
+	@$(MAKE) --no-print-directory compile-release
+	@/usr/bin/python3 bench/run.py build/release $(ONLY)
 
 mnist:
 	@scripts/fetch_mnist.sh data/mnist

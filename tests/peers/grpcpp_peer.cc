@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The official C++ gRPC as a foreign peer: a server and a client of node.NodeServices over mutual TLS.
 //
-//   grpcpp_peer serve CERTS ADDRESS            prints LISTEN port, serves until standard input ends
+//   grpcpp_peer serve CERTS ADDRESS [limit]    prints LISTEN port, serves until standard input ends
 //   grpcpp_peer call CERTS TARGET              one line for each case, "OK <case>" or "FAIL <case>: why"; exit code 0 if all are OK
 //   grpcpp_peer bench CERTS TARGET [bytes]     as rpc_echo bench
 #include <chrono>
@@ -50,7 +50,7 @@ class Service final : public node::NodeServices::Service {
     }
 };
 
-int serve(const std::string &certs, const std::string &address)
+int serve(const std::string &certs, const std::string &address, int limit)
 {
     grpc::SslServerCredentialsOptions ssl(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
     ssl.pem_root_certs = read_file(certs + "/ca.crt");
@@ -60,7 +60,7 @@ int serve(const std::string &certs, const std::string &address)
     int port = 0;
     builder.AddListeningPort(address, grpc::SslServerCredentials(ssl), &port);
     builder.RegisterService(&service);
-    builder.SetMaxReceiveMessageSize(64 << 20);
+    builder.SetMaxReceiveMessageSize(limit);
     auto server = builder.BuildAndStart();
     if (!server)
         return 1;
@@ -176,7 +176,7 @@ int main(int argc, char **argv)
         return 2;
     const std::string mode = argv[1];
     if (mode == "serve")
-        return serve(argv[2], argv[3]);
+        return serve(argv[2], argv[3], argc > 4 ? std::stoi(argv[4]) : 64 << 20);
     if (mode == "call")
         return call(argv[2], argv[3]);
     return bench(argv[2], argv[3], argc > 4 ? std::stoul(argv[4]) : 100u << 20);
