@@ -86,8 +86,8 @@ def node_file(folder, address="127.0.0.1:0", grpc_timeout=10, period=0.5, timeou
 class Node:
     """`p2pfl node start -c FOLDER/node.yaml`: a process, its log, its events."""
 
-    def __init__(self, folder):
-        self.folder, self.state, self.name = folder, folder / "state", folder.name
+    def __init__(self, folder, state=None):
+        self.folder, self.state, self.name = folder, state or folder / "state", folder.name
         self.log_path = folder / "log"
         with open(self.log_path, "wb") as log:
             self.proc = subprocess.Popen([BIN, "node", "start", "-c", str(folder / "node.yaml")], stdin=subprocess.DEVNULL,
