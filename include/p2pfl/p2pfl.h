@@ -29,7 +29,8 @@ struct p2pfl_tensor {
 };
 
 /** What trains. Callbacks come from one worker thread at a time. `params` is all parameters in the order of `tensors`, float32,
- *  n_params values in all; it is borrowed for the call. Each returns 0, or anything else for "failed". */
+ *  n_params values in all; it is borrowed for the call. Each returns 0, or anything else for "failed": a node whose fit fails contributes
+ *  nothing to that round. */
 struct p2pfl_learner {
     const struct p2pfl_tensor *tensors;
     size_t n_tensors;
