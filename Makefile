@@ -7,11 +7,11 @@ FUZZ_SECONDS ?= 60
 DEMO_OUT ?= runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 CTEST = ctest --output-on-failure --no-tests=error
 
-.PHONY: help setup setup-build setup-demo build demo test lint fuzz bench mnist install clean
+.PHONY: help setup setup-build setup-demo build app demo test lint fuzz bench mnist install clean
 help:
 	@echo "make demo     install what is missing, build, train Fashion-MNIST on 4 nodes over mutual TLS, leave a report"
 	@echo "make test     install what is missing, build, run every test (sanitizers, fuzz corpora, lint)"
-	@echo "make build    the release build: build/release/p2pfl"
+	@echo "make build    the program and the library: build/app"
 	@echo "make setup    install all packages that building, the demo and the tests need"
 	@echo "make lint     layers, style, format, clang-tidy"
 	@echo "make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); ONLY=name for one"
@@ -32,8 +32,13 @@ build/%/build.ninja:
 build/.there:
 	@mkdir -p build && touch $@
 
+# The program alone, without the tests and what they need: build/app.
 build: setup-build
-	@$(MAKE) --no-print-directory compile-release
+	@$(MAKE) --no-print-directory app
+app: build/.there
+	@cmake --preset release -DPFL_TESTS=OFF -B build/app >build/configure-app.log 2>&1 || { cat build/configure-app.log; exit 1; }
+	@echo "building (build/app/p2pfl)"
+	@cmake --build build/app -j $(JOBS) >build/last-app.log 2>&1 || { cat build/last-app.log; exit 1; }
 compile-%: build/.there
 	@$(MAKE) --no-print-directory build/$*/build.ninja
 	@echo "building ($*)"
@@ -41,11 +46,8 @@ compile-%: build/.there
 	@cmake --build build/$* -j $(JOBS) >build/last-$*.log 2>&1 || { cat build/last-$*.log; exit 1; }
 
 demo: setup-demo
-	@$(MAKE) --no-print-directory build/.there
-	@cmake --preset release -DPFL_TESTS=OFF -B build/demo >build/configure-demo.log 2>&1 || { cat build/configure-demo.log; exit 1; }
-	@echo "building (build/demo/p2pfl)"
-	@cmake --build build/demo -j $(JOBS) --target p2pfl >build/last-demo.log 2>&1 || { cat build/last-demo.log; exit 1; }
-	build/demo/p2pfl run fashion-mnist --impostor --out $(DEMO_OUT)
+	@$(MAKE) --no-print-directory app
+	build/app/p2pfl run fashion-mnist --impostor --out $(DEMO_OUT)
 
 # Everything under ASan and UBSan; what threads touch under TSan; what is about size and speed, and the install, on the release build.
 test: setup
@@ -74,7 +76,7 @@ mnist:
 	@scripts/fetch_mnist.sh data/mnist
 
 install: build
-	cmake --install build/release --prefix $(PREFIX)
+	cmake --install build/app --prefix $(PREFIX)
 
 clean:
 	rm -rf build

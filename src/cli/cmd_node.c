@@ -115,8 +115,11 @@ static void print_status(json_t *s)
                text_of(s, "stage"));
     else
         printf("not learning; %lld rounds done\n", (long long)json_integer_value(json_object_get(s, "rounds_done")));
-    if (json_is_string(json_object_get(s, "waiting_for")))
-        printf("waiting for %s, %.1f s at most\n", text_of(s, "waiting_for"), json_real_value(json_object_get(s, "waiting_until_s")));
+    const json_t *until = json_object_get(s, "waiting_until_s");
+    if (json_is_string(json_object_get(s, "waiting_for")) && until)
+        printf("waiting for %s, %.1f s at most\n", text_of(s, "waiting_for"), json_real_value(until));
+    else if (json_is_string(json_object_get(s, "waiting_for")))
+        printf("waiting for %s\n", text_of(s, "waiting_for"));
     json_t *peer;
     size_t i;
     json_t *peers = json_object_get(s, "peers");

@@ -91,7 +91,7 @@ static const char *cannot_link(const struct pfl_node *n, const char *addr, const
 static const char *hello_wrong(const struct pfl_node *n, const struct pfl_hello *h)
 {
     if (!h || !h->present)
-        return "this node does not take part in P2PFL interop: its messages are unsigned";
+        return "this node does not take part in P2PFL interop: it reads no pickled models";
     if (n->federation && h->federation && !pfl_streq(n->federation, h->federation))
         return "this node belongs to another federation";
     return NULL;

@@ -41,7 +41,7 @@ struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const
     n->round = -1;
     n->wake_at = PFL_NEVER;
     n->early_until = PFL_NEVER;
-    pfl_rng_seed_named(&n->rng, s->seed, addr);
+    pfl_rng_seed_named(&n->rng, s->seed ^ s->entropy, addr);
     unsigned seen = s->seen_max > seen_min ? s->seen_max : seen_min;
     pfl_seen_init(&n->seen, seen, pfl_rng_u64(&n->rng));
     pfl_heartbeat_init(&n->heartbeat, s->heartbeat_period, s->heartbeat_timeout);

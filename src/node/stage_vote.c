@@ -33,7 +33,10 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     pfl_strs_sort(&candidates);
     struct pfl_round_peer *me = pfl_round_get(r, n->addr);
     me->voted = true;
-    pfl_vote_make(&n->rng, &candidates, n->trainset_size, &me->ballot);
+    struct pfl_rng rng; /* of its own: what was gossiped before does not change a seeded run's votes */
+    PFL_AUTO(pfl_freep) char *stream = pfl_xasprintf("vote %d %s", round, n->addr);
+    pfl_rng_seed_named(&rng, n->set.seed, stream);
+    pfl_vote_make(&rng, &candidates, n->trainset_size, &me->ballot);
     pfl_core_gossip(n, "vote_train_set", round, &me->ballot);
 }
 

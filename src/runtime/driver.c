@@ -10,6 +10,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "runtime/driver_impl.h"
 
 struct pfl_queued {
@@ -276,6 +277,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     }
     struct pfl_node_settings s = opts->settings;
     s.federation = d->federation;
+    s.entropy = pfl_rng_entropy();
     d->address = pfl_xstrdup(pfl_rpc_server_address(d->server));
     d->node = pfl_node_new(d->address, d->learner.ops->layout(d->learner.self), &s);
     uv_timer_init(d->loop, &d->timer);

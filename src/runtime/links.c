@@ -72,7 +72,7 @@ static bool hello_fits(struct pfl_link *l, const struct pfl_hello *h)
 {
     if (!h->present) {
         snprintf(l->reason, sizeof(l->reason),
-                 "%s is a P2PFL (Python) node: its messages are unsigned and its models pickled; this node does not link with it", l->addr);
+                 "%s is a P2PFL (Python) node: it sends pickled models; this node does not link with it", l->addr);
         return false;
     }
     if (l->d->federation && h->federation && !pfl_streq(l->d->federation, h->federation)) {

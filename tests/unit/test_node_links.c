@@ -35,9 +35,9 @@ static void handshakes__that_cannot_be__are_refused(void **state)
     assert_string_equal(netsim_handshake(s, 0, netsim_addr(s, 0), &ours, false),
                         "error:Cannot add the node (duplicated or wrong direction)");
     assert_string_equal(netsim_handshake(s, 0, stranger, &python, false),
-                        "error:this node does not take part in P2PFL interop: its messages are unsigned");
+                        "error:this node does not take part in P2PFL interop: it reads no pickled models");
     assert_string_equal(netsim_handshake(s, 0, stranger, NULL, false),
-                        "error:this node does not take part in P2PFL interop: its messages are unsigned");
+                        "error:this node does not take part in P2PFL interop: it reads no pickled models");
     assert_string_equal(netsim_handshake(s, 0, "no port", &ours, false), "error:that is no address to dial");
     assert_string_equal(netsim_handshake(s, 0, "127.0.0.1", &ours, false), "error:that is no address to dial");
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_REFUSED), 5);
