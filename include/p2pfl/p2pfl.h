@@ -23,14 +23,14 @@ enum { P2PFL_ERROR_MAX = 512 }; /* bytes that any error text needs, with its NUL
 
 /** One parameter of the model: float32, row-major. */
 struct p2pfl_tensor {
-    const char *name;   /* unique, at most 127 bytes */
-    size_t rank;        /* at most 8; 0 is a scalar */
+    const char *name; /* unique, at most 127 bytes */
+    size_t rank;      /* at most 8; 0 is a scalar */
     const size_t *shape;
 };
 
 /** What trains. Callbacks come from one worker thread at a time. `params` is all parameters in the order of `tensors`, float32,
- *  n_params values in all; it is borrowed for the call. Each returns 0, or anything else for "failed": a node whose fit fails contributes
- *  nothing to that round. */
+ *  n_params values in all; it is borrowed for the call. Each returns 0, or anything else for "failed": a node whose fit fails
+ * contributes nothing to that round. */
 struct p2pfl_learner {
     const struct p2pfl_tensor *tensors;
     size_t n_tensors;
@@ -50,8 +50,8 @@ struct p2pfl_config {
     const char *address;    /* "127.0.0.1:6666", "[::1]:6666", "host" (a free port), "unix:///path"; required */
     const char *federation; /* trust domain; peers of another are refused; default "p2pfl" */
     const char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* PEM files; all required */
-    const char *key_passphrase_file; /* keys that are encrypted */
-    const char *state_dir;  /* events.jsonl, models/, control.sock; NULL: nothing is written */
+    const char *key_passphrase_file;                                        /* keys that are encrypted */
+    const char *state_dir;   /* events.jsonl, models/, control.sock; NULL: nothing is written */
     bool insecure_plaintext; /* no TLS at all: loopback and unix sockets only, never by default */
     uint64_t seed;
     /** Each event of the node, one line of JSON; called on the node's thread. May be NULL. */
@@ -61,17 +61,18 @@ struct p2pfl_config {
 
 struct p2pfl_node;
 
-/** Starts a node: reads the certificates, listens, runs. Returns NULL with a text in error (P2PFL_ERROR_MAX bytes) where that fails;
- *  nothing is left behind then. */
+/** Starts a node: reads the certificates, listens, runs. Returns NULL with a text in error (P2PFL_ERROR_MAX bytes) where that
+ * fails; nothing is left behind then. */
 struct p2pfl_node *p2pfl_node_start(const struct p2pfl_config *config, const struct p2pfl_learner *learner, char *error);
 /** The address with its real port. Valid as long as the node. */
 const char *p2pfl_node_address(const struct p2pfl_node *node);
 /** Links with another node and waits until both sides have checked each other, at most timeout_s. False with a text in error. */
 bool p2pfl_node_connect(struct p2pfl_node *node, const char *address, double timeout_s, char *error);
-/** Starts learning in the whole federation. Returns when it has begun. */
+/** Starts learning in the whole federation. Returns when it has begun; waits some seconds for
+ *  the learner's init. */
 bool p2pfl_node_learn(struct p2pfl_node *node, unsigned rounds, unsigned epochs, unsigned trainset_size, char *error);
-/** Waits until a learning that began here or elsewhere is finished; each end is told once, a later call waits for the next. False on
- *  time-out, stop or failure, with a text in error. */
+/** Waits until a learning that began here or elsewhere is finished; each end is told once, a later call waits for the next. False
+ * on time-out, stop or failure, with a text in error. */
 bool p2pfl_node_wait_finished(struct p2pfl_node *node, double timeout_s, char *error);
 /** How many nodes this one knows (itself not counted). */
 size_t p2pfl_node_peers(struct p2pfl_node *node);

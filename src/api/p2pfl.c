@@ -12,6 +12,8 @@
 
 #include "runtime/driver.h"
 
+enum { LEARN_TIMEOUT_S = 10 };
+
 struct request {
     struct request *next;
     void (*run)(struct p2pfl_node *n, struct request *r);
@@ -482,14 +484,6 @@ bool p2pfl_node_connect(struct p2pfl_node *n, const char *address, double timeou
     return ask(n, r, timeout_s, error);
 }
 
-bool p2pfl_node_learn(struct p2pfl_node *n, unsigned rounds, unsigned epochs, unsigned trainset_size, char *error)
-{
-    struct request *r = request_new(run_command);
-    r->cmd = PFL_EV_CMD_LEARN;
-    r->learn = (struct pfl_learn_args){rounds, epochs, trainset_size, "experiment"};
-    return ask(n, r, 10.0, error);
-}
-
 bool p2pfl_node_stop_learning(struct p2pfl_node *n, char *error)
 {
     struct request *r = request_new(run_command);
@@ -554,6 +548,32 @@ bool p2pfl_node_model(struct p2pfl_node *n, float *params, size_t n_params, char
     }
     memcpy(params, m->data, m->layout->bytes);
     return true;
+}
+
+/* The initial model is made on a worker while the node runs already; a program that learns at once has nothing to begin with. */
+static bool wait_model(struct p2pfl_node *n, double timeout_s)
+{
+    pfl_ns until = pfl_clock_mono() + (pfl_ns)(timeout_s * 1e9);
+    for (;;) {
+        struct request r = {.run = run_model};
+        ask_now(n, &r);
+        pfl_model_unref(r.model);
+        if (r.ok || pfl_clock_mono() >= until)
+            return r.ok;
+        uv_sleep(2);
+    }
+}
+
+bool p2pfl_node_learn(struct p2pfl_node *n, unsigned rounds, unsigned epochs, unsigned trainset_size, char *error)
+{
+    if (!wait_model(n, LEARN_TIMEOUT_S)) {
+        fill_error(error, "there is no initial model: the learner's init has failed or is not done");
+        return false;
+    }
+    struct request *r = request_new(run_command);
+    r->cmd = PFL_EV_CMD_LEARN;
+    r->learn = (struct pfl_learn_args){rounds, epochs, trainset_size, "experiment"};
+    return ask(n, r, LEARN_TIMEOUT_S, error);
 }
 
 void p2pfl_node_free(struct p2pfl_node *n)
