@@ -124,11 +124,10 @@ static void print_status(json_t *s)
     size_t i;
     json_t *peers = json_object_get(s, "peers");
     printf("%zu other nodes known\n", json_array_size(peers));
-    json_array_foreach(peers, i, peer)
-    {
+    json_array_foreach (peers, i, peer) {
         printf("  %-28s %-9s heard of %.1f s ago  %s\n", text_of(peer, "address"),
-               json_is_true(json_object_get(peer, "direct")) ? "linked" : "known", json_real_value(json_object_get(peer, "last_heard_s")),
-               text_of(peer, "identity"));
+               json_is_true(json_object_get(peer, "direct")) ? "linked" : "known",
+               json_real_value(json_object_get(peer, "last_heard_s")), text_of(peer, "identity"));
     }
 }
 

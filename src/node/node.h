@@ -24,8 +24,9 @@ struct pfl_node_settings {
     int32_t gossip_ttl;                         /* 10 */
     unsigned seen_max;                          /* 100 per P2PFL; we keep at least 4096 */
     unsigned neighbours_max, known_max;         /* 64, 4096: more are refused */
-    uint64_t seed;    /* votes and the order of samples: equal seeds give equal runs */
-    uint64_t entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
+    uint64_t seed;                              /* votes and the order of samples: equal seeds give equal runs */
+    uint64_t
+        entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
     const char *federation; /* copied; goes into our Hello */
     const struct pfl_aggregator *aggregator;
 };

@@ -368,7 +368,8 @@ enum pfl_rc pfl_control_start(struct pfl_driver *d, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) char *path = pfl_fs_join(d->state_dir, "control.sock");
     if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
-        return pfl_err_set(err, PFL_TOO_BIG, "%s: the path of a socket has at most %zu bytes; use a state folder with a shorter path", path,
+        return pfl_err_set(err, PFL_TOO_BIG,
+                           "%s: the path of a socket has at most %zu bytes; use a state folder with a shorter path", path,
                            sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
     enum pfl_rc rc = clear_path(path, err);
     if (rc != PFL_OK)

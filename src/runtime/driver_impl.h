@@ -12,7 +12,7 @@ struct pfl_control;
 struct pfl_link {
     struct pfl_link *next;
     struct pfl_driver *d;
-    char *addr;                     /* owned */
+    char *addr; /* owned */
     struct pfl_rpc_channel *channel;
     struct pfl_identity *bound;     /* who holds this address (a reference), NULL: nobody yet */
     bool up;                        /* TLS is made and the peer was checked */
@@ -30,8 +30,8 @@ struct pfl_pending {
     struct pfl_rpc_call *call; /* or */
     void (*done)(void *user, const char *error);
     void *user;
-    bool disconnect;              /* the answer is an Empty */
-    struct pfl_identity *caller;  /* a reference; whom a dial back must meet */
+    bool disconnect;             /* the answer is an Empty */
+    struct pfl_identity *caller; /* a reference; whom a dial back must meet */
 };
 
 struct pfl_job;
@@ -75,7 +75,7 @@ struct pfl_driver {
 };
 
 /* driver.c */
-struct pfl_event pfl_driver_event(enum pfl_event_kind kind);      /* with the times filled in */
+struct pfl_event pfl_driver_event(enum pfl_event_kind kind);            /* with the times filled in */
 void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev); /* copies; steps now or after the running step */
 void pfl_driver_maybe_closed(struct pfl_driver *d);
 uint64_t pfl_pending_add(struct pfl_driver *d, struct pfl_rpc_call *call, void (*done)(void *, const char *), void *user);

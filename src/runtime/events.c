@@ -16,7 +16,7 @@
 struct pfl_events {
     int fd; /* -1: no file */
     bool write_failed;
-    char *node; /* owned */
+    char *node;  /* owned */
     char **ring; /* PFL_EVENTS_RING slots, owned lines */
     size_t start, n;
     void (*on_line)(void *user, const char *line, size_t len);

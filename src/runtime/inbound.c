@@ -45,7 +45,8 @@ static bool speaks_for(struct pfl_driver *d, struct pfl_rpc_call *call, const ch
     if (!d->tls)
         return true;
     if (!a.is_unix && !pfl_identity_covers_host(peer->identity, a.host)) {
-        refuse(d, call, PFL_GRPC_PERMISSION_DENIED, "the client certificate does not cover the address '%s' that it claims", pfl_q(addr));
+        refuse(d, call, PFL_GRPC_PERMISSION_DENIED, "the client certificate does not cover the address '%s' that it claims",
+               pfl_q(addr));
         return false;
     }
     const struct pfl_link *l = pfl_link_find(d, addr);

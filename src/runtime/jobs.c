@@ -19,9 +19,9 @@ struct pfl_job {
     bool on_learner;
     uint64_t id, seq, seed, call;
     unsigned epochs;
-    struct pfl_payload *in;  /* fit, evaluate, save */
-    struct pfl_msg *msg;     /* decode */
-    json_t *fields;          /* save */
+    struct pfl_payload *in;                 /* fit, evaluate, save */
+    struct pfl_msg *msg;                    /* decode */
+    json_t *fields;                         /* save */
     struct pfl_contribution *contributions; /* aggregate: owned, with references */
     size_t n_contributions;
     struct pfl_layout *layout;

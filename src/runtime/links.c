@@ -89,7 +89,8 @@ static void on_handshake_done(void *user, const struct pfl_rpc_status *status, s
     if (l->leaving || !l->opening)
         return;
     if (status->code != PFL_GRPC_OK) {
-        snprintf(l->reason, sizeof(l->reason), "%s: handshake: %s: %s", l->addr, pfl_grpc_code_name(status->code), pfl_q(status->message));
+        snprintf(l->reason, sizeof(l->reason), "%s: handshake: %s: %s", l->addr, pfl_grpc_code_name(status->code),
+                 pfl_q(status->message));
         bool refused = status->code == PFL_GRPC_UNAUTHENTICATED || status->code == PFL_GRPC_PERMISSION_DENIED;
         post_link_down(l, refused ? PFL_AUTH : PFL_UNAVAILABLE);
         return;

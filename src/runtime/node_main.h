@@ -5,8 +5,8 @@
 
 #include "base/err.h"
 
-/** Runs until SIGINT, SIGTERM or a shutdown request; then says goodbye to the neighbours and returns PFL_OK. An error means that the
- *  node never started; its message names the file or the setting. */
+/** Runs until SIGINT, SIGTERM or a shutdown request; then says goodbye to the neighbours and returns PFL_OK. An error means that
+ * the node never started; its message names the file or the setting. */
 enum pfl_rc pfl_node_main(const char *config_path, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

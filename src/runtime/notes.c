@@ -198,8 +198,8 @@ void pfl_driver_note_link(struct pfl_driver *d, struct pfl_link *l)
 static json_t *peer_json(struct pfl_driver *d, const struct pfl_peer_view *p, pfl_ns now)
 {
     const struct pfl_link *l = pfl_link_find(d, p->addr);
-    json_t *o = json_pack("{s:s, s:b, s:f}", "address", p->addr, "direct", p->direct, "last_heard_s",
-                          (double)(now - p->last_heard) / 1e9);
+    json_t *o =
+        json_pack("{s:s, s:b, s:f}", "address", p->addr, "direct", p->direct, "last_heard_s", (double)(now - p->last_heard) / 1e9);
     if (l && l->bound)
         json_object_set_new(o, "identity", json_string(pfl_q(pfl_identity_text(l->bound))));
     return o;
@@ -225,8 +225,9 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     struct pfl_snapshot s = {0};
     pfl_node_snapshot(d->node, &s);
     pfl_ns now = pfl_clock_mono();
-    json_t *o = json_pack("{s:b, s:s, s:s, s:s, s:b, s:i, s:i, s:i}", "ok", 1, "name", d->name, "address", d->address, "stage", s.stage,
-                          "learning", s.learning, "round", (int)s.round, "rounds", (int)s.rounds, "rounds_done", (int)s.rounds_done);
+    json_t *o =
+        json_pack("{s:b, s:s, s:s, s:s, s:b, s:i, s:i, s:i}", "ok", 1, "name", d->name, "address", d->address, "stage", s.stage,
+                  "learning", s.learning, "round", (int)s.round, "rounds", (int)s.rounds, "rounds_done", (int)s.rounds_done);
     PFL_ASSERT(o);
     json_object_set_new(o, "experiment", text_json(s.experiment));
     json_object_set_new(o, "waiting_for", text_json(s.waiting_for));

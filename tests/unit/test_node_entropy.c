@@ -24,7 +24,8 @@ static int64_t first_hash(uint64_t seed, uint64_t entropy)
     s.seed = seed;
     s.entropy = entropy;
     struct pfl_node *n = pfl_node_new("127.0.0.1:1", layout, &s);
-    struct pfl_event ev = {.kind = PFL_EV_HANDSHAKE, .now = PFL_SEC, .wall = PFL_SEC, .addr = "127.0.0.1:2", .hello = &hello, .call = 1};
+    struct pfl_event ev = {
+        .kind = PFL_EV_HANDSHAKE, .now = PFL_SEC, .wall = PFL_SEC, .addr = "127.0.0.1:2", .hello = &hello, .call = 1};
     pfl_node_step(n, &ev, &out);
     ev = (struct pfl_event){.kind = PFL_EV_LINK_UP, .now = PFL_SEC, .wall = PFL_SEC, .addr = "127.0.0.1:2"};
     pfl_node_step(n, &ev, &out);

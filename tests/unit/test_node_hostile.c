@@ -35,8 +35,8 @@ static struct pfl_msg *message(const char *source, int32_t round, const char *cm
     return m;
 }
 
-static const char *weights(struct netsim *s, unsigned to, const char *source, int32_t round, const char *cmd, const char *const *who,
-                           int32_t n_samples, bool decoded)
+static const char *weights(struct netsim *s, unsigned to, const char *source, int32_t round, const char *cmd,
+                           const char *const *who, int32_t n_samples, bool decoded)
 {
     struct pfl_msg *m = message(source, round, cmd, PFL_MSG_WEIGHTS, who);
     m->num_samples = n_samples;
@@ -65,14 +65,29 @@ static void malformed_messages__are_answered_with_the_reason_and_noted(void **st
         {"start_learning", PFL_MSG_GOSSIP, {"1", "1", "1"}, "error:start_learning: 3 arguments, 4 to 4 are expected"},
         {"start_learning", PFL_MSG_GOSSIP, {"0", "1", "1", "x"}, "error:start_learning: 0 rounds, 1 to 1000000 are possible"},
         {"start_learning", PFL_MSG_GOSSIP, {"-1", "1", "1", "x"}, "error:start_learning: -1 rounds, 1 to 1000000 are possible"},
-        {"start_learning", PFL_MSG_GOSSIP, {"1000001", "1", "1", "x"}, "error:start_learning: 1000001 rounds, 1 to 1000000 are possible"},
+        {"start_learning",
+         PFL_MSG_GOSSIP,
+         {"1000001", "1", "1", "x"},
+         "error:start_learning: 1000001 rounds, 1 to 1000000 are possible"},
         {"start_learning", PFL_MSG_GOSSIP, {"1", "10001", "1", "x"}, "error:start_learning: 10001 epochs, 0 to 10000 are possible"},
         {"start_learning", PFL_MSG_GOSSIP, {"1", "1.5", "1", "x"}, "error:start_learning: 1.5 epochs, 0 to 10000 are possible"},
         {"start_learning", PFL_MSG_GOSSIP, {"1", "1", "0", "x"}, "error:start_learning: a train set of 0, 1 to 4096 are possible"},
-        {"start_learning", PFL_MSG_GOSSIP, {"1", "1", "4097", "x"}, "error:start_learning: a train set of 4097, 1 to 4096 are possible"},
-        {"start_learning", PFL_MSG_GOSSIP, {"1", "1", "1", ""}, "error:start_learning: an experiment name of 0 bytes, 1 to 128 are possible"},
-        {"vote_train_set", PFL_MSG_GOSSIP, {"a", "1", "b"}, "error:vote_train_set: 3 arguments, pairs of address and votes are expected"},
-        {"vote_train_set", PFL_MSG_GOSSIP, {"a", "1001"}, "error:vote_train_set: '1001' votes for a: a number in 0..1000 is expected"},
+        {"start_learning",
+         PFL_MSG_GOSSIP,
+         {"1", "1", "4097", "x"},
+         "error:start_learning: a train set of 4097, 1 to 4096 are possible"},
+        {"start_learning",
+         PFL_MSG_GOSSIP,
+         {"1", "1", "1", ""},
+         "error:start_learning: an experiment name of 0 bytes, 1 to 128 are possible"},
+        {"vote_train_set",
+         PFL_MSG_GOSSIP,
+         {"a", "1", "b"},
+         "error:vote_train_set: 3 arguments, pairs of address and votes are expected"},
+        {"vote_train_set",
+         PFL_MSG_GOSSIP,
+         {"a", "1001"},
+         "error:vote_train_set: '1001' votes for a: a number in 0..1000 is expected"},
         {"vote_train_set", PFL_MSG_GOSSIP, {"a", "-1"}, "error:vote_train_set: '-1' votes for a: a number in 0..1000 is expected"},
         {"vote_train_set", PFL_MSG_GOSSIP, {"a", "1", "a", "1"}, "error:vote_train_set: a name occurs twice"},
         {"metrics", PFL_MSG_GOSSIP, {"test_loss"}, "error:metrics: 1 arguments, pairs of name and value are expected"},
@@ -133,7 +148,8 @@ static void wrong_contributions__are_refused_and_change_nothing(void **state)
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one, one), 10, true), "error:a contributor is named twice");
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), 0, true), "error:a contribution of 0 samples");
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), -5, true), "error:a contribution of -5 samples");
-    assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), 10, false), "error:partial_model: the model cannot be decoded");
+    assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), 10, false),
+                        "error:partial_model: the model cannot be decoded");
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_REFUSED), 7);
     assert_string_equal(netsim_note(s, 0, PFL_NOTE_REFUSED, NULL)->addr, evil);
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_CONTRIBUTION), before);
@@ -159,7 +175,8 @@ static void counted_contributions__again_or_in_part(void **state)
     }
     assert_non_null(lacking);
     unsigned before = netsim_count(s, 0, PFL_NOTE_CONTRIBUTION);
-    assert_string_equal(weights(s, 0, held, 0, "partial_model", LIST(held), 10, true), "ok:"); /* the same again: no fault, no effect */
+    assert_string_equal(weights(s, 0, held, 0, "partial_model", LIST(held), 10, true),
+                        "ok:"); /* the same again: no fault, no effect */
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(held, lacking), 10, true),
                         "error:1 of its 2 contributors are counted already");
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_CONTRIBUTION), before);
@@ -179,13 +196,17 @@ static void wrong_rounds__have_no_effect(void **state)
         snprintf(why, sizeof(why), "error:partial_model: round %d is far from this node's 0", rounds[i]);
         assert_string_equal(weights(s, 0, one, rounds[i], "partial_model", LIST(one), 10, true), why);
         assert_string_equal(weights(s, 0, one, rounds[i], "add_model", NULL, 1, true), "ok:");
-        assert_string_equal(netsim_inject(s, 0, message(one, rounds[i], "PRE_SEND_MODEL", PFL_MSG_DIRECT, LIST("add_model", "9")), NULL),
-                            "ok:false");
-        assert_string_equal(netsim_inject(s, 0, message(one, rounds[i], "PRE_SEND_MODEL", PFL_MSG_DIRECT, LIST("partial_model", one)), NULL),
-                            "ok:false");
-        assert_string_equal(netsim_inject(s, 0, message(one, rounds[i], "vote_train_set", PFL_MSG_GOSSIP, LIST(evil, "1000")), NULL), "ok:");
+        assert_string_equal(
+            netsim_inject(s, 0, message(one, rounds[i], "PRE_SEND_MODEL", PFL_MSG_DIRECT, LIST("add_model", "9")), NULL),
+            "ok:false");
+        assert_string_equal(
+            netsim_inject(s, 0, message(one, rounds[i], "PRE_SEND_MODEL", PFL_MSG_DIRECT, LIST("partial_model", one)), NULL),
+            "ok:false");
+        assert_string_equal(
+            netsim_inject(s, 0, message(one, rounds[i], "vote_train_set", PFL_MSG_GOSSIP, LIST(evil, "1000")), NULL), "ok:");
         assert_string_equal(netsim_inject(s, 0, message(one, rounds[i], "models_ready", PFL_MSG_GOSSIP, NULL), NULL), "ok:");
-        assert_string_equal(netsim_inject(s, 0, message(one, rounds[i], "models_aggregated", PFL_MSG_GOSSIP, LIST(evil)), NULL), "ok:");
+        assert_string_equal(netsim_inject(s, 0, message(one, rounds[i], "models_aggregated", PFL_MSG_GOSSIP, LIST(evil)), NULL),
+                            "ok:");
     }
     netsim_run_to_end(s, netsim_now(s) + 30 * PFL_SEC);
     netsim_check_equal(s, 3);
@@ -243,8 +264,9 @@ static void a_second_start__is_ignored_with_a_warning(void **state)
 {
     (void)state;
     struct netsim *s = in_training(8);
-    assert_string_equal(netsim_inject(s, 0, message(netsim_addr(s, 1), -1, "start_learning", PFL_MSG_GOSSIP, LIST("9", "9", "1", "other")), NULL),
-                        "ok:");
+    assert_string_equal(
+        netsim_inject(s, 0, message(netsim_addr(s, 1), -1, "start_learning", PFL_MSG_GOSSIP, LIST("9", "9", "1", "other")), NULL),
+        "ok:");
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_WARNING), 1);
     netsim_learn(s, 2, 5, 1, 1);
     assert_string_equal(netsim_last_answer(s), "this node is learning already; stop that first");
@@ -262,8 +284,8 @@ static void wrong_learn_commands__are_answered(void **state)
         unsigned rounds, epochs, size;
         const char *answer;
     } rows[] = {
-        {0, 1, 1, "rounds: 1 to 1000000 are possible"},      {1000001, 1, 1, "rounds: 1 to 1000000 are possible"},
-        {1, 10001, 1, "epochs: 0 to 10000 are possible"},    {1, 1, 0, "train-set size: 1 to 4096 are possible"},
+        {0, 1, 1, "rounds: 1 to 1000000 are possible"},         {1000001, 1, 1, "rounds: 1 to 1000000 are possible"},
+        {1, 10001, 1, "epochs: 0 to 10000 are possible"},       {1, 1, 0, "train-set size: 1 to 4096 are possible"},
         {1, 1, 4097, "train-set size: 1 to 4096 are possible"},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
@@ -304,7 +326,8 @@ static void no_initial_model__ends_at_the_deadline(void **state)
 {
     (void)state;
     struct netsim *s = netsim_new(&(struct netsim_opts){.n = 1, .seed = 11});
-    assert_string_equal(netsim_inject(s, 0, message(evil, -1, "start_learning", PFL_MSG_GOSSIP, LIST("2", "1", "1", "x-1")), NULL), "ok:");
+    assert_string_equal(netsim_inject(s, 0, message(evil, -1, "start_learning", PFL_MSG_GOSSIP, LIST("2", "1", "1", "x-1")), NULL),
+                        "ok:");
     struct pfl_snapshot snap;
     pfl_node_snapshot(netsim_node(s, 0), &snap);
     assert_string_equal(snap.stage, "starting");

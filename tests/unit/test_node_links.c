@@ -99,7 +99,8 @@ static void both_shake_hands_at_once__one_link_on_both_sides(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 200; seed++) {
-        struct netsim *s = netsim_new(&(struct netsim_opts){.n = 2, .seed = seed, .latency_min = PFL_MS, .latency_max = 150 * PFL_MS});
+        struct netsim *s =
+            netsim_new(&(struct netsim_opts){.n = 2, .seed = seed, .latency_min = PFL_MS, .latency_max = 150 * PFL_MS});
         netsim_connect(s, 0, 1);
         netsim_run(s, netsim_now(s) + (pfl_ns)(seed % 10) * 50 * PFL_MS);
         netsim_connect(s, 1, 0);
