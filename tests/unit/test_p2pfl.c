@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include <cmocka.h>
 
@@ -39,7 +40,7 @@ static int t_fit(void *user, float *params, size_t n, unsigned epochs, uint64_t 
     (void)seed;
     atomic_fetch_add(&t->fits, 1);
     for (int i = 0; atomic_load(&t->slow) && !atomic_load(&t->interrupted) && i < 2000; i++)
-        usleep(5000);
+        uv_sleep(5);
     for (size_t i = 0; i < n; i++)
         params[i] += (float)epochs;
     *ret_samples = 10;
@@ -163,9 +164,13 @@ static void test_start__port_taken_or_control_socket_impossible__nothing_left(vo
     snprintf(deep, sizeof(deep), "%s/%0150d", base, 0);
     c = (struct p2pfl_config){.address = "127.0.0.1:0", .insecure_plaintext = true, .state_dir = deep};
     refused(&c, &l, "shorter path");
-    char command[320];
-    snprintf(command, sizeof(command), "rm -r '%s'", base);
-    assert_int_equal(system(command), 0);
+    static const char *const made[] = {"/events.jsonl", "/models", ""};
+    for (size_t i = 0; i < 3; i++) {
+        char path[320];
+        snprintf(path, sizeof(path), "%s%s", deep, made[i]);
+        assert_int_equal(remove(path), 0);
+    }
+    assert_int_equal(remove(base), 0);
 }
 
 /* ---- lives ---- */
@@ -202,7 +207,7 @@ static void test_calls__that_cannot_be__false_with_a_text(void **state)
     assert_false(p2pfl_node_wait_finished(n, 0.05, error));
     assert_non_null(strstr(error, "timed out"));
     for (int i = 0; i < 500 && !p2pfl_node_model(n, params, N, error); i++)
-        usleep(10000);
+        uv_sleep(10);
     assert_true(p2pfl_node_model(n, params, N, error));
     assert_true(params[5] == 5.0f);
     assert_false(p2pfl_node_model(n, params, N - 1, error));
@@ -222,7 +227,7 @@ static void test_learn__stopped_then_again__each_end_is_told_once(void **state)
     assert_true(p2pfl_node_learn(a, 1, 1, 2, error));
     assert_false(p2pfl_node_learn(a, 1, 1, 2, error));
     for (int i = 0; i < 1000 && atomic_load(&ta.fits) + atomic_load(&tb.fits) < 2; i++)
-        usleep(10000);
+        uv_sleep(10);
     assert_true(p2pfl_node_stop_learning(b, error));
     assert_false(p2pfl_node_wait_finished(a, 20, error));
     assert_non_null(strstr(error, "stopped"));
@@ -249,7 +254,7 @@ static void test_free__during_a_fit__interrupts_it(void **state)
     char error[P2PFL_ERROR_MAX] = "";
     assert_true(p2pfl_node_learn(n, 1, 1, 1, error));
     for (int i = 0; i < 1000 && atomic_load(&t.fits) == 0; i++)
-        usleep(10000);
+        uv_sleep(10);
     p2pfl_node_free(n);
     assert_true(atomic_load(&t.interrupted));
 }
