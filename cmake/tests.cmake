@@ -36,6 +36,9 @@ function(pfl_test_program name file)
 endfunction()
 
 file(GLOB unit CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/test_*.c)
+if(PFL_FUZZ)
+  set(unit "") # clang's build is for the fuzz targets alone
+endif()
 foreach(file ${unit})
   get_filename_component(name ${file} NAME_WE)
   pfl_test_program(${name} ${file})

@@ -146,6 +146,7 @@ static void on_state(void *user, bool up, const struct pfl_rpc_peer *peer, enum 
     struct pfl_link *l = user;
     if (l->leaving)
         return;
+    bool was_up = l->up;
     l->up = up;
     if (up) {
         if (peer->identity && !l->bound)
@@ -155,7 +156,8 @@ static void on_state(void *user, bool up, const struct pfl_rpc_peer *peer, enum 
     }
     l->noted = false;
     snprintf(l->reason, sizeof(l->reason), "%s: %s", l->addr, reason ? reason : "the connection was lost");
-    if (rc == PFL_AUTH)
+    /* who answers without TLS, or with one that is not taken here, was refused as well; a link that once was good is only lost */
+    if (rc == PFL_AUTH || (!was_up && (rc == PFL_UNSUPPORTED || rc == PFL_MALFORMED)))
         pfl_driver_refused(l->d, l->addr, l->addr, reason);
     if (l->opening || l->linked)
         post_link_down(l, rc == PFL_OK ? PFL_UNAVAILABLE : rc);

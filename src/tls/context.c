@@ -75,12 +75,18 @@ static enum pfl_rc use_chain(SSL_CTX *ctx, const struct own *own, STACK_OF(X509)
     return PFL_OK;
 }
 
+/* What peers will say of this node's own certificate. */
+static enum pfl_rc verify_own(const struct pfl_tls *t, const struct own *own, STACK_OF(X509) * certs, struct pfl_err *why)
+{
+    const struct pfl_verify_opts opts = {.purpose = own->purpose};
+    return pfl_verify_x509(t->trust, sk_X509_value(certs, 0), certs, &opts, why);
+}
+
 /* Peers would refuse it, but that is theirs to say: a clock may be wrong here, and a node must be able to start to be renewed. */
 static void warn_of_own(const struct pfl_tls *t, const struct own *own, STACK_OF(X509) * certs)
 {
     struct pfl_err why = {0};
-    const struct pfl_verify_opts opts = {.purpose = own->purpose};
-    if (pfl_verify_x509(t->trust, sk_X509_value(certs, 0), certs, &opts, &why) != PFL_OK)
+    if (verify_own(t, own, certs, &why) != PFL_OK)
         pfl_warn("%s: peers will refuse this node's certificate: %s", own->crt, why.msg);
 }
 
@@ -101,6 +107,9 @@ static enum pfl_rc load_own(const struct pfl_tls *t, SSL_CTX *ctx, const struct 
                            "%s: the key does not belong to the certificate in %s: use the pair that was issued together", own->key,
                            own->crt);
     rc = use_chain(ctx, own, certs, key, err);
+    struct pfl_err why = {0};
+    if (rc != PFL_OK && verify_own(t, own, certs, &why) != PFL_OK) /* OpenSSL's words for it are terse: "ca md too weak" */
+        return pfl_err_set(err, rc, "%s: the certificate cannot be used: %s", own->crt, why.msg);
     if (rc != PFL_OK)
         return rc;
     if (pfl_identity_of_x509(leaf, ret, err) != PFL_OK)

@@ -129,7 +129,7 @@ class Kit:
         "root-as-leaf": (r"is a CA certificate", r"is a CA certificate", None),
         "leaf-as-ca": (r"not a CA", r"not a CA", None),
         "tampered": (r"signature does not verify", r"signature does not verify", None),
-        "sha1": (r"signed with SHA-1", r"signed with SHA-1", None),
+        "sha1": (r"signed with SHA-1", r"signed with SHA-1", r"server\.crt: .*signed with SHA-1"),
         "rsa1024": (r"RSA key of 1024 bits, at least 2048 needed", r"RSA key of 1024 bits, at least 2048 needed",
                     r"RSA key of 1024 bits"),
         "too-long": (r"chain is too long|not signed by", r"chain is too long|not signed by", None),

@@ -42,7 +42,7 @@ static int setup(void **state)
     (void)state;
     tmp = pfl_xstrdup(mkdtemp(name));
     file = pfl_fs_join(tmp, "fake.yaml");
-    return pfl_fs_write_atomic(file, pfl_bytes_of(experiment, strlen(experiment)), 0644, &err);
+    return (int)pfl_fs_write_atomic(file, pfl_bytes_of(experiment, strlen(experiment)), 0644, &err);
 }
 
 static int teardown(void **state)
