@@ -64,12 +64,13 @@ void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
     }
 }
 
-/* Heard of at some time in this experiment: a vote for a name that nobody ever heard of is a vote for nobody. */
+/* Alive, or it has voted itself. Whoever died before its vote counts for nobody: every node waits until it has voted or is gone, so all
+ * leave out the same names, also those who only ever heard of it from others' ballots. */
 static bool name_counts(void *user, const char *name)
 {
     const struct pfl_node *n = user;
     const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(n, n->round), name);
-    return pfl_core_alive(user, name) || pfl_core_gone_why(n, name) || (row && row->voted);
+    return pfl_core_alive(user, name) || (row && row->voted);
 }
 
 static void note_lapsed(struct pfl_node *n, const struct pfl_strs *missing)

@@ -110,7 +110,8 @@ class Node:
         path = self.state / "events.jsonl"
         if not path.exists():
             return []
-        found = [json.loads(line) for line in path.read_text().splitlines()]
+        whole = path.read_text().rpartition("\n")[0]  # the last line may be half written
+        found = [json.loads(line) for line in whole.splitlines()]
         return [e for e in found if kind is None or e["event"] == kind]
 
     def wait_event(self, kind, seconds=60, count=1):

@@ -133,7 +133,7 @@ class Kit:
         "rsa1024": (r"RSA key of 1024 bits, at least 2048 needed", r"RSA key of 1024 bits, at least 2048 needed",
                     r"RSA key of 1024 bits"),
         "too-long": (r"chain is too long|not signed by", r"chain is too long|not signed by", None),
-        "two-spiffe": (r"more than one SPIFFE ID", r"more than one SPIFFE ID", None),
+        "two-spiffe": (r"more than one SPIFFE ID", r"more than one SPIFFE ID", r"server\.crt: more than one SPIFFE ID"),
         "key-mismatch": (None, None, r"key"),
         "readable-key": (None, None, r"chmod"),
     }
