@@ -9,9 +9,9 @@ for target in "$build"/fuzz_*; do
     name=$(basename "$target")
     name=${name#fuzz_}
     [ -z "$only" ] || [ "$only" = "$name" ] || continue
-    work="$build/work/$name"
-    mkdir -p "$work"
+    found="$build/found/$name"
+    mkdir -p "$found"
     echo "== $name, $seconds s"
     "$target" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-        -artifact_prefix="$build/work/$name-finding-" "$work" "$here/tests/fuzz/corpus/$name" 2>&1 | tail -8
+        -artifact_prefix="$build/found/$name-finding-" "$found" "$here/tests/fuzz/corpus/$name" 2>&1 | tail -8
 done

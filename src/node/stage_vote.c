@@ -64,8 +64,8 @@ void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
     }
 }
 
-/* Alive, or it has voted itself. Whoever died before its vote counts for nobody: every node waits until it has voted or is gone, so all
- * leave out the same names, also those who only ever heard of it from others' ballots. */
+/* Alive, or it has voted itself. Whoever died before its vote counts for nobody: every node waits until it has voted or is gone, so
+ * all leave out the same names, also those who only ever heard of it from others' ballots. */
 static bool name_counts(void *user, const char *name)
 {
     const struct pfl_node *n = user;
