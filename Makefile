@@ -54,7 +54,7 @@ demo: setup-demo
 # Everything under ASan and UBSan; what threads touch under TSan; what is about size and speed, and the install, on the release build.
 test: setup
 	@$(MAKE) --no-print-directory compile-dev compile-tsan compile-release
-	@$(MAKE) --no-print-directory lint
+	@scripts/lint.sh build/release
 	@echo "== tests under ThreadSanitizer"
 	cd build/tsan && $(FIXED_LAYOUT) $(CTEST) -L unit -j $(JOBS)
 	@echo "== tests of the release build"
@@ -62,8 +62,10 @@ test: setup
 	@echo "== all tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	cd build/dev && $(CTEST) -j $(JOBS)
 
-lint: setup-build
-	@scripts/lint.sh
+lint:
+	@scripts/setup.sh build test
+	@$(MAKE) --no-print-directory compile-release
+	@scripts/lint.sh build/release
 
 fuzz:
 	@scripts/setup.sh build test

@@ -18,6 +18,9 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
   add_compile_options(-fcf-protection)
 endif()
 add_link_options(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)
+# No search path in any binary. CMake's own would end in an empty element, which the loader takes for the current directory: a library
+# that somebody left there would be loaded.
+set(CMAKE_SKIP_RPATH ON)
 include(CheckPIESupported)
 check_pie_supported()
 

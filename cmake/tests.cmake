@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tests find themselves: tests/unit/test_*.c (cmocka; a comment "link: base wire" names the layers, "support: netsim" files of
-# tests/support, "timeout: 120" the seconds), tests/tools/*.c (helper programs), tests/peers/*.cc (foreign peers on grpc++),
+# tests/support, "timeout: 120" the seconds; each on a line of its own), tests/tools/*.c (helper programs), tests/peers/*.cc (foreign peers on grpc++),
 # tests/fuzz/fuzz_*.c (replayed over tests/fuzz/corpus/<name>/), tests/integration/test_*.py and tests/scripts/test_*.py.
 pkg_check_modules(cmocka REQUIRED IMPORTED_TARGET cmocka)
 
 function(pfl_test_comment file key default ret)
-  file(STRINGS ${file} lines REGEX "(^|[/*# ])${key}: " LIMIT_COUNT 1)
+  # A comment that begins its line and says nothing else: test data hold words such as "timeout: 5" too.
+  set(comment "^(/\\*|#) ${key}: ([a-z0-9_ ]+)(\\*/)?$")
+  file(STRINGS ${file} lines REGEX "${comment}" LIMIT_COUNT 1)
   set(value "${default}")
-  if(lines MATCHES "${key}: ([A-Za-z0-9_ .-]+)")
-    string(STRIP "${CMAKE_MATCH_1}" value)
+  if(lines MATCHES "${comment}")
+    string(STRIP "${CMAKE_MATCH_2}" value)
   endif()
   set(${ret} "${value}" PARENT_SCOPE)
 endfunction()

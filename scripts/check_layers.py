@@ -5,6 +5,8 @@ import os
 import re
 import sys
 
+from check_style import strip
+
 # layer: (layers it may include, foreign headers allowed in it)
 LAYERS = {
     "base": ("", ""),
@@ -21,7 +23,7 @@ LAYERS = {
     "sim": ("base wire mesh learning node tensor", ""),
     "web": ("base node", "microhttpd"),
     "api": ("base tensor learning node tls rpc runtime", "uv jansson"),
-    "cli": ("base pki config runtime", "jansson uv openssl"),
+    "cli": ("base pki config runtime", "jansson"),
 }
 FOREIGN = {
     "openssl": r"openssl/", "sqlite3": r"sqlite3\.h", "cblas": r"(cblas|openblas_config|f77blas)\.h", "lapacke": r"lapacke\.h",
@@ -31,11 +33,14 @@ FOREIGN = {
 # The core reads no clock, opens nothing, starts no thread and does not log.
 SANS_IO = ("mesh", "node")
 NO_IO = re.compile(r"^(time|unistd|fcntl|pthread|threads|poll|sys/(socket|time|stat|types|epoll)|netinet/.*|base/(log|fs))\.h$")
+NO_IO_CALL = re.compile(r"(?<![\w.>])(pfl_clock_(?:mono|wall)|pfl_rng_entropy|time|clock_gettime|gettimeofday|getenv|getrandom|f?printf|puts|"
+                        r"fopen|open|socket|getpid)\s*\(")
 STANDARD = re.compile(r"^(assert|complex|ctype|errno|fenv|float|getopt|inttypes|iso646|limits|locale|math|netdb|poll|pthread|sched|setjmp|"
                       r"signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|tgmath|"
                       r"termios|threads|time|unistd|wchar|dirent|fcntl|ftw|glob|ifaddrs|libgen|pwd|grp|arpa/inet|net/if|netinet/.*|sys/.*|"
                       r"linux/.*)\.h$")
-INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]')
+INCLUDE = re.compile(r'^\s*#\s*include(?:_next)?\b\s*(.*)')
+HEADER = re.compile(r'[<"]([^>"]+)[>"]')
 
 
 def check_line(layer, name):
@@ -56,6 +61,25 @@ def check_line(layer, name):
     return "this header is in no row of the table"
 
 
+def check_file(layer, text):
+    """(line, what, why) for each fault."""
+    found = []
+    for number, line in enumerate(text.split("\n"), 1):
+        include = INCLUDE.match(line)
+        if include:
+            header = HEADER.match(include.group(1))
+            name = header.group(1) if header else include.group(1)
+            why = check_line(layer, name) if header else "an include that is a macro cannot be checked"
+            if why:
+                found.append((number, name, why))
+    if layer in SANS_IO:
+        for number, line in enumerate(strip(text).split("\n"), 1):
+            call = NO_IO_CALL.search(line)
+            if call:
+                found.append((number, call.group(1) + "()", "%s does no I/O" % layer))
+    return found
+
+
 def main():
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     src = sys.argv[1] if len(sys.argv) > 1 else os.path.join(here, "src")
@@ -68,16 +92,18 @@ def main():
             print("%s: a folder that is no layer of the table" % folder)
             bad += 1
             continue
-        for name in sorted(n for n in os.listdir(folder) if n.endswith((".c", ".h"))):
-            files += 1
-            with open(os.path.join(folder, name), encoding="utf-8") as f:
-                for number, line in enumerate(f, 1):
-                    m = INCLUDE.match(line)
-                    why = check_line(layer, m.group(2)) if m else None
-                    if why:
-                        print("%s:%d: %s: %s" % (os.path.join(folder, name), number, m.group(2), why))
+        for name in sorted(os.listdir(folder)):
+            path = os.path.join(folder, name)
+            if os.path.isdir(path):
+                print("%s: a layer is one folder, without others in it" % path)
+                bad += 1
+            elif name.endswith((".c", ".h")):
+                files += 1
+                with open(path, encoding="utf-8") as f:
+                    for fault in check_file(layer, f.read()):
+                        print("%s:%d: %s: %s" % (path, *fault))
                         bad += 1
-    print("layers: %d files, %s" % (files, "%d includes that the table forbids" % bad if bad else "every include is allowed"))
+    print("layers: %d files, %s" % (files, "%d faults" % bad if bad else "every include is allowed"))
     return 1 if bad or files == 0 else 0
 
 

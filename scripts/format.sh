@@ -1,3 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-cd "$(dirname "$0")/.." && git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]' 'examples/*.c' | xargs clang-format -i
+# Formats every C file of ours; with --list only names them.
+set -eu
+cd "$(dirname "$0")/.."
+list() {
+    find src include tests examples -name '*.[ch]' | sort
+}
+if [ "${1:-}" = --list ]; then
+    list
+else
+    list | xargs clang-format -i
+fi

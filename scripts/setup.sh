@@ -1,8 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs the Debian packages that are missing, and says which. usage: setup.sh SECTION... (build demo test)
+# Installs the Debian packages that are missing, and says which. usage: setup.sh [SECTION...] (build demo test)
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
+[ $# -gt 0 ] || set -- build demo test
+for section; do
+    grep -qx "# $section" "$here/packages.txt" || { echo "setup: packages.txt has no section '$section'" >&2; exit 2; }
+done
 wanted=$(awk -v want=" $* " '
     /^# (build|demo|test)$/ { on = index(want, " " $2 " ") > 0; next }
     /^#/ || NF == 0 { next }
@@ -20,7 +24,7 @@ if [ -z "$missing" ]; then
     echo "setup: all $n packages are there ($*)"
     exit 0
 fi
-echo "setup: installing with apt-get:$missing"
+echo "setup: missing:$missing"
 run=""
 if [ "$(id -u)" -ne 0 ]; then
     if ! command -v sudo >/dev/null 2>&1; then
@@ -30,5 +34,6 @@ if [ "$(id -u)" -ne 0 ]; then
     fi
     run="sudo"
 fi
+echo "setup: installing them with apt-get"
 $run apt-get update -q
 $run env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
