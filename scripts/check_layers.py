@@ -11,7 +11,7 @@ from check_style import strip
 LAYERS = {
     "base": ("", ""),
     "tensor": ("base", "cblas"),
-    "pki": ("base", "openssl sqlite3"),
+    "pki": ("base", "openssl sqlite3 pkcs11"),
     "wire": ("base tensor", "nanopb jansson"),
     "mesh": ("base wire", ""),
     "learning": ("base tensor wire", "cblas lapacke zlib lzma zstd"),
@@ -26,7 +26,7 @@ LAYERS = {
     "cli": ("base pki config runtime", "jansson"),
 }
 FOREIGN = {
-    "openssl": r"openssl/", "sqlite3": r"sqlite3\.h", "cblas": r"(cblas|openblas_config|f77blas)\.h", "lapacke": r"lapacke\.h",
+    "openssl": r"openssl/", "pkcs11": r"p11-kit/pkcs11\.h", "sqlite3": r"sqlite3\.h", "cblas": r"(cblas|openblas_config|f77blas)\.h", "lapacke": r"lapacke\.h",
     "zlib": r"zlib\.h", "lzma": r"lzma\.h", "zstd": r"zstd\.h", "nanopb": r"(pb(_encode|_decode|_common)?|.*\.pb|.*_descriptor)\.h",
     "jansson": r"jansson\.h", "yaml": r"(yaml|cyaml/cyaml)\.h", "nghttp2": r"nghttp2/", "uv": r"uv\.h", "microhttpd": r"microhttpd\.h",
 }
@@ -35,7 +35,7 @@ SANS_IO = ("mesh", "node")
 NO_IO = re.compile(r"^(time|unistd|fcntl|pthread|threads|poll|sys/(socket|time|stat|types|epoll)|netinet/.*|base/(log|fs))\.h$")
 NO_IO_CALL = re.compile(r"(?<![\w.>])(pfl_clock_(?:mono|wall)|pfl_rng_entropy|time|clock_gettime|gettimeofday|getenv|getrandom|f?printf|puts|"
                         r"fopen|open|socket|getpid)\s*\(")
-STANDARD = re.compile(r"^(assert|complex|ctype|errno|fenv|float|getopt|inttypes|iso646|limits|locale|math|netdb|poll|pthread|sched|setjmp|"
+STANDARD = re.compile(r"^(assert|complex|ctype|dlfcn|errno|fenv|float|getopt|inttypes|iso646|limits|locale|math|netdb|poll|pthread|sched|setjmp|"
                       r"signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|tgmath|"
                       r"termios|threads|time|unistd|wchar|dirent|fcntl|ftw|glob|ifaddrs|libgen|pwd|grp|arpa/inet|net/if|netinet/.*|sys/.*|"
                       r"linux/.*)\.h$")
