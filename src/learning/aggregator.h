@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Aggregators: many models, one result. Inputs come in the sorted order of their contributors, so every node computes the
- * same bytes from the same set. Non-finite models never reach an aggregator (they are refused on arrival). */
+ * same bytes from the same set. Non-finite models never reach an aggregator (they are refused on arrival).
+ *
+ * FedAvg weighs by samples. The robust ones count every contribution once: a sample count is a claim of the node that sends it,
+ * and a hostile one would claim many. They look at F32 tensors; integers are those of the contribution with the most samples, or of
+ * the one that was chosen. n is the number of contributions, d that of F32 values. */
 #ifndef PFL_LEARNING_AGGREGATOR_H
 #define PFL_LEARNING_AGGREGATOR_H
 
@@ -10,17 +14,61 @@ struct pfl_contribution {
     struct pfl_model *model; /* borrowed for the call */
     uint64_t n_samples;      /* > 0 */
 };
+enum { PFL_BYZANTINE_AUTO = -1 /* as many as the rule can bear with the n that came */ };
+struct pfl_aggregator_params {
+    int byzantine;     /* f: how many of the contributions may be hostile. Krum, Multi-Krum, Bulyan */
+    unsigned selected; /* m of Multi-Krum: how many are averaged; 0: n - f */
+    double trim;       /* trimmed mean: the share that is cut off at each end of a coordinate's values, in [0, 0.5) */
+};
 struct pfl_aggregator {
     const char *name;
     bool partial; /* an aggregate of some may stand for them in a later one */
-    enum pfl_rc (*aggregate)(const struct pfl_contribution *in, size_t n, struct pfl_model **ret, struct pfl_err *err);
+    struct pfl_aggregator_params params;
+    enum pfl_rc (*aggregate)(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                             struct pfl_err *err);
 };
-/** By our name or P2PFL's class name ("fedavg", "FedAvg"); NULL where there is none. */
-const struct pfl_aggregator *pfl_aggregator_find(const char *name);
 
-/** Weighted mean by samples, accumulated in double in the given order. All dtypes must be F32 or integers (integers: those of the
- *  contribution with the most samples). INVALID for n = 0 or layouts that differ; UNSUPPORTED for other types, or an F32 at an
- * offset that is no multiple of 4. Source: McMahan et al. 2017, Algorithm 1. */
-enum pfl_rc pfl_fedavg(const struct pfl_contribution *in, size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** By our name or P2PFL's class name ("fedavg", "FedAvg"), with default parameters; NULL where there is none. */
+const struct pfl_aggregator *pfl_aggregator_find(const char *name);
+/** The same with parameters. *ret is the caller's storage. NOT_FOUND, or INVALID with the parameter's name. */
+enum pfl_rc pfl_aggregator_make(const char *name, const struct pfl_aggregator_params *params, struct pfl_aggregator *ret,
+                                struct pfl_err *err) PFL_WARN_UNUSED;
+struct pfl_aggregator_params pfl_aggregator_params_default(void);
+
+/* All of them: INVALID for n = 0, no samples, layouts that differ or an f that n cannot bear (an f that was asked for is never
+ * lowered silently); UNSUPPORTED for types other than F32 and integers, or an F32 at an offset that is no multiple of 4. */
+
+/** Weighted mean by samples, accumulated in double in the given order. Cost: n d. Source: McMahan et al. 2017, Algorithm 1. */
+enum pfl_rc pfl_fedavg(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                       struct pfl_err *err) PFL_WARN_UNUSED;
+/** The median of each coordinate; of an even number of values the mean of the middle two. Cost: n log n d. Source: Yin et al. 2018,
+ *  "Byzantine-Robust Distributed Learning", Definition 1 (Option I); P2PFL's FedMedian. */
+enum pfl_rc pfl_fedmedian(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                          struct pfl_err *err) PFL_WARN_UNUSED;
+/** The mean of each coordinate without the floor(trim n) largest and as many smallest values. Cost: n log n d. Source: the same,
+ *  Definition 2 (Option II). */
+enum pfl_rc pfl_trimmed_mean(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                             struct pfl_err *err) PFL_WARN_UNUSED;
+/** The contribution whose squared distances to its n - f - 2 nearest others sum to the least; of equal ones the first. n >= 2 f
+ * + 3. Cost: n^2 d. Source: Blanchard et al. 2017, "Machine Learning with Adversaries", section 4. */
+enum pfl_rc pfl_krum(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                     struct pfl_err *err) PFL_WARN_UNUSED;
+/** The mean of the m contributions with the least sums as in Krum. Source: the same, section 6. */
+enum pfl_rc pfl_multi_krum(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                           struct pfl_err *err) PFL_WARN_UNUSED;
+/** Krum as P2PFL has it: the sum over all others of the distances (not squared), each the sum of its tensors' norms. No f.
+ *  Source: P2PFL, learning/aggregators/krum.py. */
+enum pfl_rc pfl_krum_p2pfl(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                           struct pfl_err *err) PFL_WARN_UNUSED;
+/** n - 2 f contributions chosen one after the other by Krum among those that are left, then of each coordinate the mean of the n -
+ * 4 f values that lie nearest to its median. n >= 4 f + 3. Cost: n^2 d + n^3. Source: El Mhamdi et al. 2018, "The Hidden
+ *  Vulnerability of Distributed Learning in Byzantium", section 4. */
+enum pfl_rc pfl_bulyan(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
+                       struct pfl_err *err) PFL_WARN_UNUSED;
+/** The point with the least sum of distances to all, by the smoothed Weiszfeld algorithm (at most 1,000 steps, until no weight
+ * changes by more than 1e-12). Cost: n^2 d + 1000 n^2. Source: Pillutla et al. 2022, "Robust Aggregation for Federated Learning",
+ * Algorithm 2. */
+enum pfl_rc pfl_geometric_median(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n,
+                                 struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

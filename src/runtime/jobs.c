@@ -97,7 +97,7 @@ static enum pfl_rc run_init(struct pfl_job *j)
 static enum pfl_rc run_aggregate(struct pfl_job *j)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
-    enum pfl_rc rc = j->aggregator->aggregate(j->contributions, j->n_contributions, &model, &j->err);
+    enum pfl_rc rc = j->aggregator->aggregate(j->aggregator, j->contributions, j->n_contributions, &model, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;

@@ -420,7 +420,7 @@ static void do_job(struct netsim *s, unsigned i, const struct pfl_action *a)
     } else {
         struct pfl_model *m = NULL;
         struct pfl_err err = {0};
-        check(s, s->o.set.aggregator->aggregate(a->in, a->n_in, &m, &err) == PFL_OK, "aggregate: %s", err.msg);
+        check(s, s->o.set.aggregator->aggregate(s->o.set.aggregator, a->in, a->n_in, &m, &err) == PFL_OK, "aggregate: %s", err.msg);
         it->ev.payload = payload_of(m);
         pfl_model_unref(m);
     }

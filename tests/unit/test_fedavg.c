@@ -58,7 +58,7 @@ static void run_case(const json_t *c)
     }
     PFL_AUTO(pfl_freep) float *want = floats(json_object_get(c, "mean"));
     PFL_AUTO(pfl_model_freep) struct pfl_model *mean = NULL;
-    assert_int_equal(pfl_fedavg(in, n, &mean, NULL), PFL_OK);
+    assert_int_equal(pfl_fedavg(NULL, in, n, &mean, NULL), PFL_OK);
     if (memcmp(mean->data, want, n_values * sizeof(float)) != 0)
         fail_msg("case '%s': not NumPy's bytes", json_string_value(json_object_get(c, "name")));
     for (size_t k = 0; k < n; k++)
@@ -86,8 +86,8 @@ static void test_fedavg__nothing_or_no_samples__refused(void **state)
     struct pfl_model *mean = NULL;
     struct pfl_err err = {0};
     const struct pfl_contribution in[] = {{.model = m, .n_samples = 3}, {.model = m, .n_samples = 0}};
-    assert_int_equal(pfl_fedavg(in, 0, &mean, &err), PFL_INVALID);
-    assert_int_equal(pfl_fedavg(in, 2, &mean, &err), PFL_INVALID);
+    assert_int_equal(pfl_fedavg(NULL, in, 0, &mean, &err), PFL_INVALID);
+    assert_int_equal(pfl_fedavg(NULL, in, 2, &mean, &err), PFL_INVALID);
     assert_non_null(strstr(err.msg, "contribution 1"));
     assert_null(mean);
 }
@@ -102,11 +102,11 @@ static void test_fedavg__layouts_differ__refused_naming_the_tensor(void **state)
     const struct pfl_contribution in[] = {{.model = a, .n_samples = 1}, {.model = b, .n_samples = 1}};
     struct pfl_model *mean = NULL;
     struct pfl_err err = {0};
-    assert_int_equal(pfl_fedavg(in, 2, &mean, &err), PFL_INVALID);
+    assert_int_equal(pfl_fedavg(NULL, in, 2, &mean, &err), PFL_INVALID);
     assert_int_equal(err.rc, PFL_INVALID);
     assert_non_null(strstr(err.msg, "contribution 1"));
     assert_non_null(strstr(err.msg, "'w'"));
-    assert_int_equal(pfl_fedavg(in, 2, &mean, NULL), PFL_INVALID);
+    assert_int_equal(pfl_fedavg(NULL, in, 2, &mean, NULL), PFL_INVALID);
     assert_null(mean);
 }
 
@@ -120,7 +120,7 @@ static void test_fedavg__half_floats__unsupported(void **state)
         PFL_AUTO(pfl_model_freep) struct pfl_model *m = model_of(layout, &(double){0.0});
         struct pfl_model *mean = NULL;
         struct pfl_err err = {0};
-        assert_int_equal(pfl_fedavg(&(struct pfl_contribution){.model = m, .n_samples = 1}, 1, &mean, &err), PFL_UNSUPPORTED);
+        assert_int_equal(pfl_fedavg(NULL, &(struct pfl_contribution){.model = m, .n_samples = 1}, 1, &mean, &err), PFL_UNSUPPORTED);
         assert_non_null(strstr(err.msg, pfl_dtype_name(types[i])));
     }
 }
@@ -134,7 +134,7 @@ static void test_fedavg__floats_at_an_odd_offset__unsupported(void **state)
     PFL_AUTO(pfl_model_freep) struct pfl_model *m = model_of(layout, "\1\0\1\0\0\0\0\0\0\0\0");
     struct pfl_model *mean = NULL;
     struct pfl_err err = {0};
-    assert_int_equal(pfl_fedavg(&(struct pfl_contribution){.model = m, .n_samples = 1}, 1, &mean, &err), PFL_UNSUPPORTED);
+    assert_int_equal(pfl_fedavg(NULL, &(struct pfl_contribution){.model = m, .n_samples = 1}, 1, &mean, &err), PFL_UNSUPPORTED);
     assert_non_null(strstr(err.msg, "'w' starts at byte 3"));
     assert_null(mean);
 }
@@ -160,7 +160,7 @@ static void test_fedavg__integers__of_the_one_with_most_samples(void **state)
         in[k].n_samples = samples[k];
     }
     PFL_AUTO(pfl_model_freep) struct pfl_model *mean = NULL;
-    assert_int_equal(pfl_fedavg(in, 3, &mean, NULL), PFL_OK);
+    assert_int_equal(pfl_fedavg(NULL, in, 3, &mean, NULL), PFL_OK);
     float w;
     int64_t batches;
     memcpy(&w, mean->data, sizeof(w));
@@ -179,7 +179,7 @@ static void test_fedavg__samples_whose_sum_overflows__still_the_mean(void **stat
     PFL_AUTO(pfl_model_freep) struct pfl_model *b = model_of(layout, &(float){2.0f});
     const struct pfl_contribution in[] = {{.model = a, .n_samples = UINT64_MAX}, {.model = b, .n_samples = UINT64_MAX}};
     PFL_AUTO(pfl_model_freep) struct pfl_model *mean = NULL;
-    assert_int_equal(pfl_fedavg(in, 2, &mean, NULL), PFL_OK);
+    assert_int_equal(pfl_fedavg(NULL, in, 2, &mean, NULL), PFL_OK);
     float v;
     memcpy(&v, mean->data, sizeof(v));
     assert_true(v == 1.5f);
@@ -201,10 +201,10 @@ static void test_fedavg__aggregate_of_an_aggregate__as_of_all(void **state)
     PFL_AUTO(pfl_model_freep) struct pfl_model *all = NULL;
     PFL_AUTO(pfl_model_freep) struct pfl_model *some = NULL;
     PFL_AUTO(pfl_model_freep) struct pfl_model *rest = NULL;
-    assert_int_equal(pfl_fedavg(in, 3, &all, NULL), PFL_OK);
-    assert_int_equal(pfl_fedavg(in, 2, &some, NULL), PFL_OK);
+    assert_int_equal(pfl_fedavg(NULL, in, 3, &all, NULL), PFL_OK);
+    assert_int_equal(pfl_fedavg(NULL, in, 2, &some, NULL), PFL_OK);
     const struct pfl_contribution late[] = {{.model = some, .n_samples = 27}, in[2]};
-    assert_int_equal(pfl_fedavg(late, 2, &rest, NULL), PFL_OK);
+    assert_int_equal(pfl_fedavg(NULL, late, 2, &rest, NULL), PFL_OK);
     const float *x = (const float *)(const void *)all->data, *y = (const float *)(const void *)rest->data;
     for (unsigned i = 0; i < LEN; i++) {
         double want = (10.0 * (double)values[0][i] + 17.0 * (double)values[1][i] + 24.0 * (double)values[2][i]) / 51.0;
