@@ -20,15 +20,14 @@ static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pf
     enum pfl_rc rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TRAIN, &full, err);
     if (rc != PFL_OK)
         return rc;
-    struct pfl_partition p = {
-        .seed = c->part_seed ? c->part_seed : s->seed,
-        .part_index = c->part_index,
-        .part_count = c->part_count ? c->part_count : 1,
-        .reduction_factor = c->reduction_factor,
-    };
+    struct pfl_partition p = pfl_partition_default();
+    p.seed = c->part_seed ? c->part_seed : s->seed;
+    p.part_index = c->part_index;
+    p.part_count = c->part_count ? c->part_count : 1;
+    p.reduction_factor = c->reduction_factor;
     if (p.part_count == 1 && p.reduction_factor >= 1.0)
         *ret_train = pfl_dataset_ref(full);
-    else if ((rc = pfl_partition_iid(full, &p, ret_train, err)) != PFL_OK)
+    else if ((rc = pfl_partition_take(full, &p, ret_train, err)) != PFL_OK)
         return rc;
     return pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TEST, ret_test, err);
 }

@@ -51,7 +51,7 @@ static void test_mlp__fashion_mnist__reaches_the_accuracy(void **state)
     assert_int_equal(full->n, 60000);
     assert_int_equal(test->n, 10000);
     struct pfl_partition part = {.seed = 666, .part_count = 1, .reduction_factor = SHARE};
-    assert_int_equal(pfl_partition_iid(full, &part, &train, &err), PFL_OK);
+    assert_int_equal(pfl_partition_take(full, &part, &train, &err), PFL_OK);
     struct pfl_mlp_opts opts = {
         .hidden = {256, 128}, .n_hidden = 2, .learning_rate = 1e-3, .batch_size = 128, .threads = 1, .seed = 666};
     struct pfl_learner l;
