@@ -43,7 +43,7 @@ pfl_layer(runtime NEEDS base tensor pki wire mesh learning node config tls rpc F
 pfl_layer(sim NEEDS base wire mesh learning node tensor)
 pfl_layer(web NEEDS base node)
 pfl_layer(api NEEDS runtime FOREIGN PkgConfig::libuv PkgConfig::jansson)
-pfl_layer(cli NEEDS runtime FOREIGN PkgConfig::jansson PkgConfig::libuv)
+pfl_layer(cli NEEDS runtime sim FOREIGN PkgConfig::jansson PkgConfig::libuv)
 
 # All layers that `names` rest on, themselves included, in ret_layers; their foreign libraries in ret_foreign.
 function(pfl_closure names ret_layers ret_foreign)

@@ -23,7 +23,7 @@ LAYERS = {
     "sim": ("base wire mesh learning node tensor", ""),
     "web": ("base node", "microhttpd"),
     "api": ("base tensor learning node tls rpc runtime", "uv jansson"),
-    "cli": ("base pki config runtime", "jansson"),
+    "cli": ("base pki config runtime sim", "jansson"),
 }
 FOREIGN = {
     "openssl": r"openssl/", "pkcs11": r"p11-kit/pkcs11\.h", "sqlite3": r"sqlite3\.h", "cblas": r"(cblas|openblas_config|f77blas)\.h", "lapacke": r"lapacke\.h",

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What must hold in every run. Each checker has a name, which a failure states:
+ *
+ *   rounds      a node's rounds only go up, it starts an experiment once and ends what it started
+ *   aggregate   a node makes one aggregate per round
+ *   counted     an aggregate counts each contributor once, and weighs as much as its contributors do together
+ *   twice       no gossip message is processed twice by one node
+ *   answer      a node answers each call once, and none that is not its
+ *   spin        a node that was given its tick does not ask for it again and again at the same moment
+ *   limits      actions of one step, calls under way and sends per second stay within bounds
+ *   wait        a node that learns says what it waits for
+ *   deadline    a wait for others has an end, and at its end the node goes on; all have ended by the scenario's limit
+ *   reason      who stops says why; without any fault nobody stops
+ *   started     who was there at the start takes part
+ *   one-model   nodes that could talk to each other end with one model
+ *   one-result  the same for the results of the rounds before
+ *   converged   after all faults, those who can reach each other know each other
+ *   learning    the common model is nearer to the nodes' data than the initial one (the stand-in only) */
+#ifndef PFL_SIM_CHECK_H
+#define PFL_SIM_CHECK_H
+
+#include "node/node.h"
+
+/** What is remembered of one node. */
+struct pfl_sim_watch {
+    bool was_there; /* up and known when the learning started */
+    bool disturbed; /* crashed, was started anew, joined late, lies */
+    bool started, running, finished, stopped;
+    int32_t round, aggregated;
+    pfl_ns last_round_at; /* when the last round of the experiment began here */
+    uint64_t *results;    /* owned, per round: the first bytes of its result's digest, 0: none */
+    double loss;
+    uint8_t digest[PFL_DIGEST_LEN];
+    /* gossip that it processed: a set of hashes, open addressing */
+    int64_t *seen; /* owned */
+    size_t n_seen, cap_seen;
+    struct pfl_sim_failed {
+        unsigned to;
+        int64_t hash;
+    } * failed; /* owned: gossip that could not be delivered, and may be sent again */
+    size_t n_failed, cap_failed;
+    pfl_ns last_tick;
+    unsigned ticks;
+    pfl_ns second;
+    unsigned sends; /* in that second */
+    unsigned calls_most;
+    unsigned known;
+};
+
+struct pfl_sim_checks {
+    bool deep;       /* few enough nodes for what costs memory per message */
+    uint8_t *knows;  /* owned, (n, n) bits */
+    pfl_ns apart_at; /* when a node last lost another that was up */
+    bool any_apart;
+    /* of the running step */
+    bool of_message, forwarded;
+    int64_t hash;
+    size_t memory_start;
+};
+
+struct pfl_sim;
+void pfl_sim_checks_init(struct pfl_sim *s);
+void pfl_sim_checks_deinit(struct pfl_sim *s);
+/** The first failure counts. node UINT_MAX: of the network. */
+void pfl_sim_fail(struct pfl_sim *s, const char *checker, unsigned node, const char *fmt, ...) PFL_PRINTF(4, 5);
+bool pfl_sim_failed(const struct pfl_sim *s);
+
+void pfl_sim_check_start(struct pfl_sim *s, unsigned i); /* a node begins its life, again or for the first time */
+void pfl_sim_check_before(struct pfl_sim *s, unsigned i, const struct pfl_event *ev);
+void pfl_sim_check_after(struct pfl_sim *s, unsigned i, const struct pfl_event *ev, const struct pfl_actions *out);
+void pfl_sim_check_carried(struct pfl_sim *s, unsigned i); /* the step's actions were carried out */
+void pfl_sim_check_note(struct pfl_sim *s, unsigned i, const struct pfl_note *note);
+void pfl_sim_check_send(struct pfl_sim *s, unsigned i, unsigned to, const struct pfl_msg *m);
+void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t hash);
+void pfl_sim_check_tick(struct pfl_sim *s, unsigned i);
+void pfl_sim_check_probe(struct pfl_sim *s);
+void pfl_sim_check_learn(struct pfl_sim *s); /* the learning starts */
+/** All ended and settled: what must hold now. Fills in the result. */
+void pfl_sim_check_end(struct pfl_sim *s);
+/** Everybody that is up has ended, or takes no part. */
+bool pfl_sim_all_ended(const struct pfl_sim *s);
+bool pfl_sim_knows(const struct pfl_sim *s, unsigned i, unsigned k);
+
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The checkers that look around from time to time, and at the end. See check.h. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/check.h"
+#include "sim/impl.h"
+
+static const pfl_ns deadline_slack = 2 * PFL_SEC; /* of the node's clock: a tick may be late by one pause of ours */
+
+/* ---- from time to time ---- */
+
+static void check_wait(struct pfl_sim *s, unsigned i)
+{
+    struct pfl_sim_node *x = &s->nodes[i];
+    struct pfl_snapshot snap;
+    pfl_node_snapshot(x->core, &snap);
+    bool jobs = x->jobs > 0;
+    if (snap.learning && !snap.waiting_for)
+        pfl_sim_fail(s, "wait", i, "is in stage %s of round %d and does not say what it waits for", snap.stage, snap.round);
+    if (snap.learning && snap.waiting_until == PFL_NEVER && !jobs)
+        pfl_sim_fail(s, "deadline", i, "stage %s of round %d: waits for %s without an end", snap.stage, snap.round,
+                     snap.waiting_for ? snap.waiting_for : "nothing");
+    if (snap.learning && snap.waiting_until != PFL_NEVER && snap.waiting_until + deadline_slack < pfl_sim_mono(s, i))
+        pfl_sim_fail(s, "deadline", i, "stage %s of round %d: the wait for %s was over %.1f s ago", snap.stage, snap.round,
+                     snap.waiting_for ? snap.waiting_for : "nothing", (double)(pfl_sim_mono(s, i) - snap.waiting_until) / 1e9);
+    pfl_snapshot_deinit(&snap);
+}
+
+void pfl_sim_check_probe(struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n && !pfl_sim_failed(s); i++) {
+        if (pfl_sim_up(s, i) && !pfl_sim_paused(s, i) && s->nodes[i].watch.running)
+            check_wait(s, i);
+    }
+}
+
+void pfl_sim_check_learn(struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        s->nodes[i].watch.was_there = pfl_sim_up(s, i) && (i == 0 || (pfl_sim_knows(s, i, 0) && pfl_sim_knows(s, 0, i)));
+    s->checks.any_apart = false;
+}
+
+bool pfl_sim_all_ended(const struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        const struct pfl_sim_watch *w = &s->nodes[i].watch;
+        bool starting = w->was_there && !w->started && !w->disturbed && s->now - s->learn_at < s->sc->settings.heartbeat_timeout;
+        if (pfl_sim_up(s, i) && (w->running || starting))
+            return false;
+    }
+    return true;
+}
+
+/* ---- at the end ---- */
+
+/* Up, honest, and in the experiment from its start: what is promised is promised to it. */
+static bool counts(const struct pfl_sim *s, unsigned i)
+{
+    const struct pfl_sim_watch *w = &s->nodes[i].watch;
+    return pfl_sim_up(s, i) && w->was_there && !w->disturbed;
+}
+
+static void check_all_ended(struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n && !pfl_sim_failed(s); i++) {
+        const struct pfl_sim_watch *w = &s->nodes[i].watch;
+        struct pfl_snapshot snap;
+        if (!pfl_sim_up(s, i) || !w->running)
+            continue;
+        pfl_node_snapshot(s->nodes[i].core, &snap);
+        pfl_sim_fail(s, "deadline", i, "has not ended: round %d, %s, waits for %s", snap.round, snap.stage,
+                     snap.waiting_for ? snap.waiting_for : "nothing");
+        pfl_snapshot_deinit(&snap);
+    }
+}
+
+static void check_started(struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        if (counts(s, i) && !s->nodes[i].watch.started && !s->checks.any_apart)
+            pfl_sim_fail(s, "started", i, "was there when the learning started, and takes no part");
+    }
+}
+
+/* The network was apart when the last round was on its way: then each part may have a result of its own. */
+static bool excused(const struct pfl_sim *s)
+{
+    if (!s->checks.any_apart)
+        return false;
+    for (unsigned i = 0; i < s->n; i++) {
+        if (counts(s, i) && s->nodes[i].watch.finished && s->nodes[i].watch.last_round_at <= s->checks.apart_at)
+            return true;
+    }
+    return false;
+}
+
+static void check_one_model(struct pfl_sim *s)
+{
+    struct pfl_sim_result *r = s->result;
+    unsigned first = UINT_MAX;
+    r->excused = excused(s);
+    r->one_model = true;
+    for (unsigned i = 0; i < s->n; i++) {
+        if (!counts(s, i) || !s->nodes[i].watch.finished)
+            continue;
+        const struct pfl_payload *p = pfl_node_model(s->nodes[i].core);
+        if (first == UINT_MAX) {
+            first = i;
+            memcpy(r->digest, p->digest, sizeof(r->digest));
+            r->loss = s->nodes[i].watch.loss;
+        } else if (memcmp(r->digest, p->digest, sizeof(r->digest)) != 0) {
+            r->one_model = false;
+            if (!r->excused)
+                pfl_sim_fail(s, "one-model", i, "ends with another model than %s (%02x%02x, %02x%02x)", s->nodes[first].name,
+                             p->digest[0], p->digest[1], r->digest[0], r->digest[1]);
+        }
+    }
+}
+
+static void check_one_result(struct pfl_sim *s)
+{
+    for (unsigned round = 0; round < s->sc->rounds && !s->checks.any_apart; round++) {
+        unsigned first = UINT_MAX;
+        for (unsigned i = 0; i < s->n; i++) {
+            const struct pfl_sim_watch *w = &s->nodes[i].watch;
+            if (!counts(s, i) || !w->finished || !w->results || !w->results[round])
+                continue;
+            if (first == UINT_MAX)
+                first = i;
+            else if (w->results[round] != s->nodes[first].watch.results[round])
+                pfl_sim_fail(s, "one-result", i, "has another result of round %u than %s", round, s->nodes[first].name);
+        }
+    }
+}
+
+/* Those who can reach each other over nodes that are up: the whole network, once all faults are over. */
+static void check_converged(struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n && !pfl_sim_failed(s); i++) {
+        for (unsigned k = 0; k < s->n; k++) {
+            bool both = i != k && pfl_sim_up(s, i) && pfl_sim_up(s, k) && !s->nodes[i].lied && !s->nodes[k].lied;
+            if (both && pfl_sim_net_reaches(s->net, i, k) && pfl_sim_net_reaches(s->net, k, i) && !pfl_sim_knows(s, i, k))
+                pfl_sim_fail(s, "converged", i, "does not know %s", s->nodes[k].name);
+            if (i != k && !pfl_sim_up(s, k) && pfl_sim_up(s, i) && pfl_sim_knows(s, i, k))
+                pfl_sim_fail(s, "converged", i, "takes %s for alive", s->nodes[k].name);
+        }
+    }
+}
+
+static bool nobody_lied(const struct pfl_sim *s)
+{
+    for (unsigned i = 0; i < s->n; i++) {
+        if (s->nodes[i].lied)
+            return false;
+    }
+    return true;
+}
+
+/* The stand-in's vectors begin at 2 or more and its points lie in [0, 1): each fit halves the distance. */
+static void check_learning(struct pfl_sim *s)
+{
+    const double most = 1.0;
+    for (unsigned i = 0; i < s->n; i++) {
+        const struct pfl_sim_watch *w = &s->nodes[i].watch;
+        if (counts(s, i) && w->finished && s->sc->n_faults == 0 && s->sc->rounds >= 3 && s->sc->epochs > 0 && w->loss > most)
+            pfl_sim_fail(s, "learning", i, "ends with a loss of %g", w->loss);
+    }
+}
+
+static void tally(struct pfl_sim *s)
+{
+    struct pfl_sim_result *r = s->result;
+    for (unsigned i = 0; i < s->n; i++) {
+        const struct pfl_sim_watch *w = &s->nodes[i].watch;
+        if (!pfl_sim_up(s, i))
+            continue;
+        r->finished += w->finished;
+        r->stopped += w->stopped;
+        r->idle += !w->started;
+    }
+}
+
+void pfl_sim_check_end(struct pfl_sim *s)
+{
+    tally(s);
+    check_all_ended(s);
+    check_started(s);
+    check_one_model(s);
+    check_one_result(s);
+    check_converged(s);
+    if (!s->o.learner && nobody_lied(s))
+        check_learning(s);
+}

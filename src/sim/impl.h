@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The simulator's inside, shared by the files of this folder only.
+ *
+ * One queue of items, each due at a virtual time. Nothing steps a node but the main loop: what a step's actions cause is put into
+ * the queue, so no node is entered while another one's actions are carried out. */
+#ifndef PFL_SIM_IMPL_H
+#define PFL_SIM_IMPL_H
+
+#include "sim/check.h"
+#include "sim/queue.h"
+#include "sim/sim.h"
+
+enum pfl_sim_item_kind {
+    PFL_SIM_IT_EVENT,   /* something that only concerns `node`: a call's end, a link's, a job's */
+    PFL_SIM_IT_TICK,    /* `node` asked for it */
+    PFL_SIM_IT_ARRIVE,  /* a call arrives */
+    PFL_SIM_IT_TIMEOUT, /* a call's deadline */
+    PFL_SIM_IT_BEGIN,   /* fault number `id` */
+    PFL_SIM_IT_END,
+    PFL_SIM_IT_CONNECT, /* the operator of `node` links it with node `from` */
+    PFL_SIM_IT_LIE,     /* a Byzantine node does something by itself */
+    PFL_SIM_IT_PROBE,   /* the checkers look around */
+};
+
+struct pfl_sim_item {
+    enum pfl_sim_item_kind kind;
+    enum pfl_event_kind ev;
+    unsigned node, from;
+    unsigned incarnation; /* of node; of another one it is for nobody */
+    unsigned job_epoch;
+    bool is_job, hello;
+    enum pfl_rc rc;
+    uint64_t id, call;
+    struct pfl_msg *msg;         /* a reference or NULL */
+    struct pfl_payload *payload; /* a reference or NULL */
+    const char *said;            /* static text; NULL: text */
+    char *text;                  /* owned or NULL */
+    struct pfl_metrics metrics;
+    uint64_t n_samples;
+    struct pfl_sim_item *next; /* in the list of free ones */
+};
+
+enum pfl_sim_call_kind {
+    PFL_SIM_CALL_SEND,
+    PFL_SIM_CALL_HANDSHAKE,
+    PFL_SIM_CALL_DISCONNECT,
+    PFL_SIM_CALL_OPERATOR,
+    PFL_SIM_CALL_COPY
+};
+struct pfl_sim_call {
+    enum pfl_sim_call_kind kind;
+    unsigned from, to;
+    unsigned incarnation; /* of from */
+    uint32_t generation;  /* of the slot: half of the token */
+    uint64_t send_id;
+    int64_t hash; /* of a gossip message */
+    pfl_ns deadline;
+    bool used, unanswered, untold; /* the receiver may answer; the caller waits */
+    uint32_t next_free;
+};
+
+/** What a node would find again after it was started anew. */
+struct pfl_sim_disk {
+    struct pfl_payload *model; /* a reference; NULL: nothing was ever saved */
+};
+
+struct pfl_sim_node {
+    char addr[40], name[16];
+    struct pfl_node *core; /* NULL while it is down */
+    struct pfl_learner learner;
+    struct pfl_sim_disk disk;
+    unsigned incarnation;
+    pfl_ns paused_until;
+    /* clocks: mono = mono_base + (now - since) * (1 + ppm / 1e6) */
+    pfl_ns since, mono_base, wall_off;
+    int64_t ppm;
+    pfl_ns tick_at;
+    /* jobs */
+    unsigned job_epoch, jobs;
+    double slow_learner;
+    unsigned failing, disk_full; /* how many faults want it so */
+    struct pfl_rng rng;          /* of its jobs' times */
+    unsigned calls;              /* under way */
+    uint64_t samples;            /* of its last fit */
+    bool lies, lied;             /* now; ever */
+    enum pfl_sim_lie lie;
+    struct pfl_scatter *kept[16]; /* what a liar saw and may send again: references */
+    size_t n_kept;
+    struct pfl_sim_watch watch;
+};
+
+struct pfl_sim {
+    const struct pfl_sim_scenario *sc;
+    struct pfl_sim_opts o;
+    pfl_ns now;
+    struct pfl_sim_queue queue;
+    struct pfl_sim_item *free_items;
+    struct pfl_sim_net *net;
+    struct pfl_rng rng; /* for what is neither network nor node */
+    struct pfl_sim_node *nodes;
+    unsigned n;
+    struct pfl_layout *layout;
+    struct pfl_sim_call *calls;
+    size_t n_calls, cap_calls;
+    uint32_t free_call; /* index + 1 */
+    uint8_t *channels;  /* (n, n) bits: an OPEN of row to column succeeded */
+    struct pfl_actions actions;
+    /* the message sent last: one body often goes to several neighbours */
+    struct pfl_scatter *last_body;
+    struct pfl_msg *last_msg;
+    bool learning; /* the start was given */
+    pfl_ns learn_at, last_end, faults_over;
+    size_t faults_open;
+    struct pfl_sim_checks checks;
+    struct pfl_sim_result *result;
+};
+
+/* ---- sim.c ---- */
+struct pfl_sim_item *pfl_sim_post(struct pfl_sim *s, pfl_ns at, enum pfl_sim_item_kind kind, unsigned node);
+/** An event for the present incarnation of node. text copied, may be NULL. */
+struct pfl_sim_item *pfl_sim_post_event(struct pfl_sim *s, pfl_ns at, enum pfl_event_kind ev, unsigned node, const char *text);
+unsigned pfl_sim_index(const struct pfl_sim *s, const char *addr); /* UINT_MAX: none of ours */
+bool pfl_sim_up(const struct pfl_sim *s, unsigned i);
+bool pfl_sim_paused(const struct pfl_sim *s, unsigned i);
+
+/* ---- trace.c ---- */
+/** A line about node (UINT_MAX: about the simulation); addresses become names. */
+void pfl_sim_trace(struct pfl_sim *s, unsigned node, const char *fmt, ...) PFL_PRINTF(3, 4);
+void pfl_sim_trace_note(struct pfl_sim *s, unsigned node, const struct pfl_note *note);
+/** The same replacement of addresses, for other texts; owned by the caller. */
+char *pfl_sim_names(const struct pfl_sim *s, const char *text);
+
+/* ---- node.c: life and clocks ---- */
+pfl_ns pfl_sim_mono(const struct pfl_sim *s, unsigned i);
+pfl_ns pfl_sim_wall(const struct pfl_sim *s, unsigned i);
+void pfl_sim_drift(struct pfl_sim *s, unsigned i, int64_t ppm);
+void pfl_sim_node_start(struct pfl_sim *s, unsigned i, bool with_disk);
+void pfl_sim_node_crash(struct pfl_sim *s, unsigned i);
+/** The operator's commands that link it with its configured neighbours. */
+void pfl_sim_node_connect(struct pfl_sim *s, unsigned i);
+/** A connect command of node i failed: its operator tries again later. */
+void pfl_sim_operator_failed(struct pfl_sim *s, unsigned i, unsigned other, const char *why);
+/** One step; the event's now and wall are set here. */
+void pfl_sim_step(struct pfl_sim *s, unsigned i, struct pfl_event *ev);
+void pfl_sim_schedule_tick(struct pfl_sim *s, unsigned i);
+bool pfl_sim_channel(const struct pfl_sim *s, unsigned from, unsigned to);
+void pfl_sim_channel_set(struct pfl_sim *s, unsigned from, unsigned to, bool there);
+/** The connections between a and b break: both hear of it. */
+void pfl_sim_reset(struct pfl_sim *s, unsigned a, unsigned b);
+
+/* ---- call.c ---- */
+uint64_t pfl_sim_call_new(struct pfl_sim *s, enum pfl_sim_call_kind kind, unsigned from, unsigned to, pfl_ns deadline);
+void pfl_sim_open(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
+void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
+/** Sends a body as node i, for a liar: nobody is told what became of it. */
+void pfl_sim_send_body(struct pfl_sim *s, unsigned i, unsigned to, struct pfl_scatter *body);
+void pfl_sim_goodbye(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
+void pfl_sim_reply(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
+void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it);
+/** Its caller gets a timeout at its deadline, unless it hears before. */
+void pfl_sim_call_waits(struct pfl_sim *s, uint64_t token);
+void pfl_sim_timeout(struct pfl_sim *s, const struct pfl_sim_item *it);
+/** All calls under way between a and b fail. */
+void pfl_sim_calls_break(struct pfl_sim *s, unsigned a, unsigned b);
+/** The caller is gone. */
+void pfl_sim_calls_forget(struct pfl_sim *s, unsigned caller);
+
+/* ---- job.c ---- */
+void pfl_sim_job(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
+struct pfl_payload *pfl_sim_payload(struct pfl_sim *s, struct pfl_model *m); /* with its digest; takes nothing */
+/** As the driver does it: codec, digest, layout, finite. NULL with an error. */
+struct pfl_payload *pfl_sim_decode(struct pfl_sim *s, const struct pfl_msg *m, struct pfl_err *err);
+
+/* ---- fault.c ---- */
+void pfl_sim_faults_plan(struct pfl_sim *s); /* when the learning starts */
+bool pfl_sim_absent_at_start(const struct pfl_sim *s, unsigned i);
+void pfl_sim_fault_begin(struct pfl_sim *s, size_t k);
+void pfl_sim_fault_end(struct pfl_sim *s, size_t k);
+
+/* ---- lie.c ---- */
+/** What a Byzantine node sends to `to` instead of body: NULL for nothing, else a reference. */
+struct pfl_scatter *pfl_sim_lie(struct pfl_sim *s, unsigned i, unsigned to, const struct pfl_msg *m, struct pfl_scatter *body);
+/** Time for a lie that answers to nothing. */
+void pfl_sim_lie_now(struct pfl_sim *s, unsigned i);
+/** It saw this message. */
+void pfl_sim_lie_saw(struct pfl_sim *s, unsigned i, const struct pfl_msg *m);
+
+#endif

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Jobs: the learner is called at once, its result comes after a virtual while. Models, and what the runtime's jobs check about
+ * them. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/impl.h"
+
+/* ---- models ---- */
+
+static uint64_t mix64(uint64_t h)
+{
+    h ^= h >> 32;
+    h *= UINT64_C(0xd6e8feb86659fd93);
+    return h ^ (h >> 32);
+}
+
+/* Four lanes of 64 bits. Tells models apart; is no cryptographic hash, and nobody here is out to break it. */
+static void fast_digest(const struct pfl_bytes *parts, size_t n, uint8_t out[PFL_DIGEST_LEN])
+{
+    uint64_t h[4] = {1, 2, 3, 4};
+    size_t count = 0;
+    for (size_t k = 0; k < n; k++) {
+        for (size_t i = 0; i < parts[k].len; i += 8) {
+            uint64_t v = 0;
+            memcpy(&v, parts[k].data + i, parts[k].len - i < 8 ? parts[k].len - i : 8);
+            h[count & 3] = mix64(h[count & 3] ^ v) + count;
+            count++;
+        }
+    }
+    for (unsigned i = 0; i < 8; i++)
+        h[i & 3] = mix64(h[i & 3] ^ (h[(i + 1) & 3] + count));
+    memcpy(out, h, PFL_DIGEST_LEN);
+}
+
+struct pfl_payload *pfl_sim_payload(struct pfl_sim *s, struct pfl_model *m)
+{
+    struct pfl_payload *p = NULL;
+    enum pfl_rc rc = pfl_payload_new(m, &p, NULL);
+    PFL_ASSERT(rc == PFL_OK);
+    const struct pfl_bytes parts[] = {pfl_buf_view(&p->head), pfl_bytes_of(m->data, m->layout->bytes)};
+    (s->o.digest ? s->o.digest : fast_digest)(parts, PFL_ARRAY_LEN(parts), p->digest);
+    p->has_digest = true;
+    return p;
+}
+
+struct pfl_payload *pfl_sim_decode(struct pfl_sim *s, const struct pfl_msg *m, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    uint8_t digest[PFL_DIGEST_LEN];
+    if (!pfl_streq(m->codec, "safetensors") || !m->has_digest) {
+        pfl_err_set(err, PFL_UNSUPPORTED, "a model without digest, or in another codec than safetensors");
+        return NULL;
+    }
+    (s->o.digest ? s->o.digest : fast_digest)(&m->weights, 1, digest);
+    size_t off = (size_t)(m->weights.data - m->blob->data);
+    if (pfl_safetensors_decode(m->blob, off, m->weights.len, s->layout, &model, err) != PFL_OK)
+        return NULL;
+    return pfl_model_check_finite(model, err) == PFL_OK ? pfl_sim_payload(s, model) : NULL;
+}
+
+/* ---- jobs ---- */
+
+static pfl_ns duration(struct pfl_sim *s, unsigned i, enum pfl_action_kind kind)
+{
+    struct pfl_sim_node *x = &s->nodes[i];
+    pfl_ns lo = kind == PFL_ACT_FIT ? s->sc->fit_min : PFL_MS;
+    pfl_ns hi = kind == PFL_ACT_FIT ? s->sc->fit_max : 20 * PFL_MS;
+    pfl_ns t = lo + (pfl_ns)pfl_rng_below(&x->rng, (uint64_t)(hi - lo) + 1);
+    return kind == PFL_ACT_AGGREGATE ? t : (pfl_ns)((double)t * x->slow_learner);
+}
+
+static void failed(struct pfl_sim_item *it, enum pfl_rc rc, const char *text)
+{
+    it->rc = rc;
+    it->text = pfl_xstrdup(text);
+}
+
+static void fit(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
+{
+    const struct pfl_learner *l = &s->nodes[i].learner;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
+    struct pfl_fit_result r = {0};
+    struct pfl_err err = {0};
+    enum pfl_rc rc = l->ops->fit(l->self, a->payload->model, a->epochs, a->seed, NULL, NULL, &m, &r, &err);
+    if (rc != PFL_OK) {
+        failed(it, rc, err.msg);
+        return;
+    }
+    it->payload = pfl_sim_payload(s, m);
+    it->metrics.loss = r.loss;
+    it->n_samples = r.n_samples;
+    s->nodes[i].samples = r.n_samples;
+}
+
+static void evaluate(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
+{
+    const struct pfl_learner *l = &s->nodes[i].learner;
+    struct pfl_err err = {0};
+    enum pfl_rc rc = l->ops->evaluate(l->self, a->payload->model, &it->metrics, &err);
+    if (rc != PFL_OK)
+        failed(it, rc, err.msg);
+}
+
+static void aggregate(struct pfl_sim *s, const struct pfl_action *a, struct pfl_sim_item *it)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
+    struct pfl_err err = {0};
+    enum pfl_rc rc = s->sc->settings.aggregator->aggregate(s->sc->settings.aggregator, a->in, a->n_in, &m, &err);
+    if (rc == PFL_OK)
+        it->payload = pfl_sim_payload(s, m);
+    else
+        failed(it, rc, err.msg);
+}
+
+void pfl_sim_job(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
+{
+    struct pfl_sim_node *x = &s->nodes[i];
+    struct pfl_sim_item *it = pfl_sim_post_event(s, s->now + duration(s, i, a->kind), PFL_EV_JOB, i, NULL);
+    it->id = a->id;
+    it->is_job = a->kind != PFL_ACT_AGGREGATE;
+    it->job_epoch = x->job_epoch;
+    x->jobs++;
+    if (a->kind == PFL_ACT_FIT && x->failing > 0)
+        failed(it, PFL_IO, "the learner failed");
+    else if (a->kind == PFL_ACT_FIT)
+        fit(s, i, a, it);
+    else if (a->kind == PFL_ACT_EVALUATE)
+        evaluate(s, i, a, it);
+    else
+        aggregate(s, a, it);
+}
