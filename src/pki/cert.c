@@ -100,7 +100,7 @@ char *pfl_cert_pem(const X509 *cert)
     return pfl_xstrndup(data, (size_t)len);
 }
 
-static char *name_text(const X509_NAME *name)
+char *pfl_x509_name_text(const X509_NAME *name)
 {
     char quoted[NAME_TEXT_MAX];
     PFL_AUTO(pfl_bio_freep) BIO *bio = BIO_new(BIO_s_mem());
@@ -114,12 +114,12 @@ static char *name_text(const X509_NAME *name)
 
 char *pfl_cert_subject(const X509 *cert)
 {
-    return name_text(X509_get_subject_name(cert));
+    return pfl_x509_name_text(X509_get_subject_name(cert));
 }
 
 char *pfl_cert_issuer(const X509 *cert)
 {
-    return name_text(X509_get_issuer_name(cert));
+    return pfl_x509_name_text(X509_get_issuer_name(cert));
 }
 
 void pfl_time_text(int64_t unix_s, char out[32])

@@ -13,6 +13,7 @@
 
 struct x509_st;       /* OpenSSL's X509 */
 struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
+struct X509_name_st;  /* OpenSSL's X509_NAME */
 
 enum {
     PFL_CERT_FILE_MAX = 64 << 10, /* largest certificate file, bytes */
@@ -53,6 +54,7 @@ void pfl_cert_info_deinit(struct pfl_cert_info *info);
 /** "RSA 2048 bits" and the like. Owned by the caller. */
 char *pfl_cert_key_text(const struct x509_st *cert);
 /** One-line RFC 2253 text of a name, made safe to print. Owned by the caller. */
+char *pfl_x509_name_text(const struct X509_name_st *name);
 char *pfl_cert_subject(const struct x509_st *cert);
 char *pfl_cert_issuer(const struct x509_st *cert);
 /** "2026-11-23 04:05:06 UTC" of Unix seconds. out needs 32 bytes. */

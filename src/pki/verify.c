@@ -19,7 +19,7 @@
 
 enum {
     SECURITY_LEVEL = 2,            /* 112 bits: RSA 2048, EC 224, SHA-224; our own check is stricter */
-    CLOCK_HINT_S = 2 * 3600,       /* a start this near in the future looks like a wrong clock */
+    CLOCK_HINT_S = 2 * 3600,       /* this near to an end of the validity a wrong clock is likely */
     UNTRUSTED_MAX = PFL_CERTS_MAX, /* certificates that a peer may send along */
 };
 
@@ -29,6 +29,7 @@ struct job {
     STACK_OF(X509) * untrusted; /* may be NULL */
     const struct pfl_verify_opts *opts;
     int64_t now;
+    enum pfl_verify_why *why; /* never NULL */
 };
 
 PFL_DEFINE_FREEP(store_ctx, X509_STORE_CTX, X509_STORE_CTX_free)
@@ -54,12 +55,17 @@ static enum pfl_rc check_time(const struct job *job, X509 *cert, struct pfl_err 
     if (from == INT64_MAX || until == INT64_MIN)
         return pfl_err_set(err, PFL_AUTH, "%sits validity cannot be read", subject);
     if (job->now > until) {
+        *job->why = PFL_WHY_EXPIRED;
         pfl_time_text(until, bound);
-        return pfl_err_set(err, PFL_AUTH, "%sexpired on %s (now %s): issue a new one", subject, bound, now);
+        return pfl_err_set(err, PFL_AUTH, "%sexpired on %s (now %s): issue a new one%s", subject, bound, now,
+                           job->now - until <= CLOCK_HINT_S ? ", or set this machine's clock if it is fast" : "");
     }
+    *job->why = PFL_WHY_NOT_YET_VALID;
     pfl_time_text(from, bound);
-    return pfl_err_set(err, PFL_AUTH, "%snot valid before %s (now %s)%s", subject, bound, now,
-                       from - job->now <= CLOCK_HINT_S ? ": is a clock wrong, here or at the CA?" : "");
+    if (from - job->now > CLOCK_HINT_S)
+        return pfl_err_set(err, PFL_AUTH, "%snot valid before %s (now %s)", subject, bound, now);
+    return pfl_err_set(err, PFL_AUTH, "%snot valid before %s; this machine's clock says %s: is it right? (or the CA's is fast)",
+                       subject, bound, now);
 }
 
 static enum pfl_rc check_strength(const struct job *job, X509 *cert, struct pfl_err *err)
@@ -232,12 +238,27 @@ static enum pfl_rc explain_refusal(const struct job *job, X509_STORE_CTX *ctx, s
     return explain(job, ctx, err);
 }
 
+static enum pfl_rc check_revocation(const struct job *job, X509 *cert, const X509 *issuer, struct pfl_err *err)
+{
+    struct pfl_err why = {0};
+    enum pfl_crl_found found;
+    if (pfl_crl_set_check(job->opts->crls, cert, issuer, job->opts->crl_policy, job->now, &found, &why) == PFL_OK)
+        return PFL_OK;
+    *job->why = found == PFL_CRL_REVOKED ? PFL_WHY_REVOKED : PFL_WHY_NO_CRL;
+    PFL_AUTO(pfl_freep) char *subject = who(job, cert);
+    return pfl_err_set(err, PFL_AUTH, "%s%s", subject, why.msg);
+}
+
 static enum pfl_rc check_chain(const struct job *job, STACK_OF(X509) * chain, struct pfl_err *err)
 {
-    for (int i = 0; i < sk_X509_num(chain); i++) {
-        enum pfl_rc rc = check_strength(job, sk_X509_value(chain, i), err);
+    int n = sk_X509_num(chain);
+    for (int i = 0; i < n; i++) {
+        X509 *cert = sk_X509_value(chain, i);
+        enum pfl_rc rc = check_strength(job, cert, err);
         if (rc == PFL_OK)
-            rc = check_time(job, sk_X509_value(chain, i), err);
+            rc = check_time(job, cert, err);
+        if (rc == PFL_OK && i + 1 < n) /* nobody can revoke a root: it is trusted or it is not */
+            rc = check_revocation(job, cert, sk_X509_value(chain, i + 1), err);
         if (rc != PFL_OK)
             return rc;
     }
@@ -309,6 +330,8 @@ static enum pfl_rc verify_directly(const struct job *job, X509 **ret_root, struc
     enum pfl_rc rc = check_strength(job, job->leaf, err);
     if (rc == PFL_OK)
         rc = check_time(job, job->leaf, err);
+    if (rc == PFL_OK)
+        rc = check_revocation(job, job->leaf, root, err);
     return rc == PFL_OK ? check_time(job, root, err) : rc;
 }
 
@@ -355,7 +378,9 @@ static enum pfl_rc verify(const struct job *job, struct pfl_err *err)
 enum pfl_rc pfl_verify_x509(const struct pfl_trust *trust, X509 *leaf, STACK_OF(X509) * untrusted,
                             const struct pfl_verify_opts *opts, struct pfl_err *err)
 {
-    struct job job = {.trust = trust, .leaf = leaf, .untrusted = untrusted, .opts = opts};
+    enum pfl_verify_why unused, *why = opts->ret_why ? opts->ret_why : &unused;
+    struct job job = {.trust = trust, .leaf = leaf, .untrusted = untrusted, .opts = opts, .why = why};
+    *why = PFL_WHY_OTHER;
     job.now = opts->now ? opts->now : pfl_clock_wall() / PFL_SEC;
     enum pfl_rc rc = verify(&job, err);
     ERR_clear_error();

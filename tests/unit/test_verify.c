@@ -279,19 +279,27 @@ static void test_verify__certificates_as_people_make_them__accepted(void **state
         const char *row, *cn, *key, *exts[6];
         struct pfl_verify_opts opts;
     } ROWS[] = {
-        {"server", "a", NULL, {"subjectAltName=IP:127.0.0.1", "extendedKeyUsage=serverAuth"}, {PFL_PURPOSE_SERVER, "127.0.0.1", 0}},
-        {"client", "a", NULL, {"subjectAltName=IP:127.0.0.1", "extendedKeyUsage=clientAuth"}, {PFL_PURPOSE_CLIENT, NULL, 0}},
-        {"any of two", "a", NULL, {"subjectAltName=IP:127.0.0.1", "extendedKeyUsage=clientAuth"}, {PFL_PURPOSE_ANY, NULL, 0}},
-        {"no usages", "a", NULL, {"subjectAltName=DNS:*.a.example"}, {PFL_PURPOSE_SERVER, "x.a.example", 0}},
-        {"Ed25519", "a", "ed25519", {"subjectAltName=IP:127.0.0.1"}, {PFL_PURPOSE_SERVER, "127.0.0.1", 0}},
-        {"RSA", "a", "rsa:2048", {"subjectAltName=IP:::1"}, {PFL_PURPOSE_SERVER, "[::1]", 0}},
-        {"empty subject", NULL, NULL, {"subjectAltName=IP:::1"}, {PFL_PURPOSE_CLIENT, "::1", 0}},
-        {"CA's name, no key identifiers", "lab CA", NULL, {"subjectAltName=IP:127.0.0.1"}, {PFL_PURPOSE_SERVER, "127.0.0.1", 0}},
+        {"server",
+         "a",
+         NULL,
+         {"subjectAltName=IP:127.0.0.1", "extendedKeyUsage=serverAuth"},
+         {.purpose = PFL_PURPOSE_SERVER, .host = "127.0.0.1"}},
+        {"client", "a", NULL, {"subjectAltName=IP:127.0.0.1", "extendedKeyUsage=clientAuth"}, {.purpose = PFL_PURPOSE_CLIENT}},
+        {"any of two", "a", NULL, {"subjectAltName=IP:127.0.0.1", "extendedKeyUsage=clientAuth"}, {.purpose = PFL_PURPOSE_ANY}},
+        {"no usages", "a", NULL, {"subjectAltName=DNS:*.a.example"}, {.purpose = PFL_PURPOSE_SERVER, .host = "x.a.example"}},
+        {"Ed25519", "a", "ed25519", {"subjectAltName=IP:127.0.0.1"}, {.purpose = PFL_PURPOSE_SERVER, .host = "127.0.0.1"}},
+        {"RSA", "a", "rsa:2048", {"subjectAltName=IP:::1"}, {.purpose = PFL_PURPOSE_SERVER, .host = "[::1]"}},
+        {"empty subject", NULL, NULL, {"subjectAltName=IP:::1"}, {.purpose = PFL_PURPOSE_CLIENT, .host = "::1"}},
+        {"CA's name, no key identifiers",
+         "lab CA",
+         NULL,
+         {"subjectAltName=IP:127.0.0.1"},
+         {.purpose = PFL_PURPOSE_SERVER, .host = "127.0.0.1"}},
         {"CA's name, key identifiers",
          "lab CA",
          NULL,
          {"subjectAltName=IP:127.0.0.1", "authorityKeyIdentifier=keyid"},
-         {PFL_PURPOSE_SERVER, "127.0.0.1", 0}},
+         {.purpose = PFL_PURPOSE_SERVER, .host = "127.0.0.1"}},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(ROWS); i++) {
         struct test_cert_spec spec = {.cn = ROWS[i].cn, .key = ROWS[i].key, .exts = ROWS[i].exts};
