@@ -25,9 +25,13 @@ typedef void (*pfl_ca_credentials_done)(void *user, enum pfl_rc rc, const struct
                                         const struct pfl_ca_credentials *credentials);
 typedef void (*pfl_ca_bundle_done)(void *user, enum pfl_rc rc, const struct pfl_err *err, const struct pfl_ca_bundle *bundle);
 
-/** kind ENROL, RENEW or POLL. request is borrowed for this call only. */
-void pfl_ca_client_request(const struct pfl_ca_client_opts *opts, enum pfl_ca_request_kind kind,
-                           const struct pfl_ca_request *request, pfl_ca_credentials_done done, void *user);
-void pfl_ca_client_bundle(const struct pfl_ca_client_opts *opts, pfl_ca_bundle_done done, void *user);
+struct pfl_ca_call; /* one call under way; gone when its done was called */
+
+/** kind ENROL, RENEW or POLL. request is borrowed for this call only; what was encoded of it is wiped behind the call. */
+struct pfl_ca_call *pfl_ca_client_request(const struct pfl_ca_client_opts *opts, enum pfl_ca_request_kind kind,
+                                          const struct pfl_ca_request *request, pfl_ca_credentials_done done, void *user);
+struct pfl_ca_call *pfl_ca_client_bundle(const struct pfl_ca_client_opts *opts, pfl_ca_bundle_done done, void *user);
+/** done is not called any more. The loop still has to run until the connection is closed. */
+void pfl_ca_client_cancel(struct pfl_ca_call *call);
 
 #endif

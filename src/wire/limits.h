@@ -16,4 +16,23 @@ enum {
     PFL_WIRE_CONTROL_MAX = 256 * 1024, /* a whole message without weights */
 };
 
+/* The CA service. Requests come from machines that have no certificate yet, so all of one is small. */
+enum {
+    PFL_WIRE_CA_TOKEN_MAX = 128,           /* 256 bits in base64url are 43 characters, and a word in front */
+    PFL_WIRE_CA_REQUEST_ID_MAX = 128,      /* the same */
+    PFL_WIRE_CA_CSR_MAX = 16 * 1024,       /* RSA 8192 with 64 names is below 6 KiB */
+    PFL_WIRE_CA_REQUEST_MAX = 40 * 1024,   /* two of those, a token, and fields that are not known */
+    PFL_WIRE_CA_CERT_MAX = 32 * 1024,      /* what pki reads */
+    PFL_WIRE_CA_CHAIN_MAX = 4,             /* what pki verifies: leaf and intermediates */
+    PFL_WIRE_CA_ROOTS_MAX = 8,             /* two are normal while a root is rolled over */
+    PFL_WIRE_CA_CRLS_MAX = 8,              /* one per issuer */
+    PFL_WIRE_CA_CRL_MAX = 4 * 1024 * 1024, /* about 100,000 revoked certificates */
+    PFL_WIRE_CA_NAME_MAX = 64,             /* federation, node, role */
+    PFL_WIRE_CA_SANS_MAX = 64,
+    PFL_WIRE_CA_SAN_MAX = 264, /* "DNS:" and 253 bytes */
+    PFL_WIRE_CA_SETTINGS_MAX = 64 * 1024,
+    PFL_WIRE_CA_CONNECT_MAX = 64,
+    PFL_WIRE_CA_ANSWER_MAX = 8 * 1024 * 1024, /* a whole answer: the largest CRL, and room for the one of the root that goes */
+};
+
 #endif

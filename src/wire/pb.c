@@ -68,6 +68,26 @@ static bool on_view(pb_istream_t *s, const pb_field_t *f, void **arg)
     return take(s, w->input, w->field, &w->value);
 }
 
+static bool on_views(pb_istream_t *s, const pb_field_t *f, void **arg)
+{
+    struct pfl_pb_views *w = *arg;
+    (void)f;
+    struct pfl_bytes v;
+    if (!take(s, w->input, w->field, &v))
+        return false;
+    if (v.len > w->max) {
+        pfl_err_set(w->input->err, PFL_TOO_BIG, "%s is %zu bytes, the limit is %zu", w->field, v.len, w->max);
+        return false;
+    }
+    if (w->n == w->max_n) {
+        pfl_err_set(w->input->err, PFL_TOO_BIG, "%s has more than %zu items", w->field, w->max_n);
+        return false;
+    }
+    w->value = pfl_xrealloc(w->value, (w->n + 1) * sizeof *w->value);
+    w->value[w->n++] = v;
+    return true;
+}
+
 void pfl_pb_want_str(pb_callback_t *cb, struct pfl_pb_str *s)
 {
     cb->funcs.decode = on_str;
@@ -84,6 +104,12 @@ void pfl_pb_want_view(pb_callback_t *cb, struct pfl_pb_view *v)
 {
     cb->funcs.decode = on_view;
     cb->arg = v;
+}
+
+void pfl_pb_want_views(pb_callback_t *cb, struct pfl_pb_views *l)
+{
+    cb->funcs.decode = on_views;
+    cb->arg = l;
 }
 
 static bool put_one(pb_ostream_t *s, const pb_field_t *f, const char *text)
@@ -107,6 +133,12 @@ static bool put_strs(pb_ostream_t *s, const pb_field_t *f, void *const *arg)
     return true;
 }
 
+static bool put_bytes(pb_ostream_t *s, const pb_field_t *f, void *const *arg)
+{
+    const struct pfl_buf *b = *arg;
+    return b->len == 0 || (pb_encode_tag_for_field(s, f) && pb_encode_string(s, b->data, b->len));
+}
+
 void pfl_pb_put_str(pb_callback_t *cb, const char *s)
 {
     cb->funcs.encode = put_str;
@@ -117,6 +149,12 @@ void pfl_pb_put_strs(pb_callback_t *cb, const struct pfl_strs *l)
 {
     cb->funcs.encode = put_strs;
     cb->arg = (void *)(uintptr_t)l;
+}
+
+void pfl_pb_put_bytes(pb_callback_t *cb, const struct pfl_buf *b)
+{
+    cb->funcs.encode = put_bytes;
+    cb->arg = (void *)(uintptr_t)b;
 }
 
 enum pfl_rc pfl_pb_decode(const struct pfl_pb_input *input, const pb_msgdesc_t *fields, void *msg, const char *what)

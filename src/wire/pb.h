@@ -34,13 +34,23 @@ struct pfl_pb_view {
     struct pfl_bytes value; /* into the decoded buffer; the last one counts */
     const struct pfl_pb_input *input;
 };
+/** A list of bytes, as views into the decoded buffer. */
+struct pfl_pb_views {
+    const char *field;
+    size_t max, max_n;
+    struct pfl_bytes *value; /* owned: the array */
+    size_t n;
+    const struct pfl_pb_input *input;
+};
 /* Each sets the callback for decoding; the struct must outlive the decoding. */
 void pfl_pb_want_str(pb_callback_t *cb, struct pfl_pb_str *s);
 void pfl_pb_want_strs(pb_callback_t *cb, struct pfl_pb_strs *s);
 void pfl_pb_want_view(pb_callback_t *cb, struct pfl_pb_view *v);
+void pfl_pb_want_views(pb_callback_t *cb, struct pfl_pb_views *l);
 /* For encoding: NULL or empty is left out, as proto3 does. Borrowed until the encoding is done. */
 void pfl_pb_put_str(pb_callback_t *cb, const char *s);
 void pfl_pb_put_strs(pb_callback_t *cb, const struct pfl_strs *l);
+void pfl_pb_put_bytes(pb_callback_t *cb, const struct pfl_buf *b);
 
 /** Decodes into msg; MALFORMED with nanopb's reason, or the callbacks' own error where one was set. */
 enum pfl_rc pfl_pb_decode(const struct pfl_pb_input *input, const pb_msgdesc_t *fields, void *msg,
