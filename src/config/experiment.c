@@ -39,9 +39,14 @@ static const struct alias datasets[] = {
 static const struct alias partitions[] = {
     {"iid", "iid", NULL},
     {"RandomIIDPartitionStrategy", "iid", NULL},
-    {"DirichletPartitionStrategy", NULL, NULL},
-    {"LabelSkewedPartitionStrategy", NULL, NULL},
-    {"PercentageBasedNonIIDPartitionStrategy", NULL, NULL},
+    {"dirichlet", "dirichlet", NULL},
+    {"DirichletPartitionStrategy", "dirichlet", NULL},
+    {"label_skew", "label_skew", NULL},
+    {"LabelSkewedPartitionStrategy", "label_skew", NULL},
+    {"shards", "shards", NULL},
+    {"percentage", "percentage", NULL},
+    {"PercentageBasedNonIIDPartitionStrategy", "percentage", NULL},
+    {"quantity", "quantity", NULL},
 };
 static const struct alias models[] = {
     {"mlp", "mlp", NULL},
@@ -53,8 +58,19 @@ static const struct alias models[] = {
     {"p2pfl.examples.mnist.model.cnn_pytorch", NULL, NULL},
 };
 static const struct alias aggregators[] = {
-    {"FedAvg", "fedavg", NULL}, {"FedMedian", NULL, NULL}, {"FedProx", NULL, NULL},    {"Krum", NULL, NULL},
-    {"Scaffold", NULL, NULL},   {"FedAdam", NULL, NULL},   {"FedAdagrad", NULL, NULL}, {"FedYogi", NULL, NULL},
+    {"FedAvg", "fedavg", NULL},
+    {"FedMedian", "fedmedian", NULL},
+    {"trimmed_mean", "trimmed_mean", NULL},
+    {"Krum", "krum", NULL},
+    {"multi_krum", "multi_krum", NULL},
+    {"krum_p2pfl", "krum_p2pfl", NULL},
+    {"bulyan", "bulyan", NULL},
+    {"geometric_median", "geometric_median", NULL},
+    {"FedProx", NULL, NULL},
+    {"Scaffold", NULL, NULL},
+    {"FedAdam", NULL, NULL},
+    {"FedAdagrad", NULL, NULL},
+    {"FedYogi", NULL, NULL},
 };
 
 /* Replaces *ret by our name for the text of y (NULL: *ret stays). */
@@ -189,7 +205,6 @@ static enum pfl_rc read_partitioning(const struct pfl_yaml_doc *doc, struct pfl_
                                      struct pfl_err *err)
 {
     static const char *const keys[] = {"package", "strategy", "reduced_dataset", "reduction_factor", "params"};
-    static const char *const param_keys[] = {"seed"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(take_alias(doc, pfl_yaml_get(m, "strategy"), partitions, PFL_ARRAY_LEN(partitions), &l->partition, err));
     bool reduced = false;
@@ -200,7 +215,7 @@ static enum pfl_rc read_partitioning(const struct pfl_yaml_doc *doc, struct pfl_
     l->reduction_factor = reduced ? factor : 1.0;
     struct pfl_yaml *params = NULL;
     TRY(pfl_yaml_map(doc, m, "params", &params, err));
-    TRY(pfl_yaml_only(doc, params, param_keys, PFL_ARRAY_LEN(param_keys), err));
+    TRY(pfl_learner_config_read_partition(doc, params, l, "seed", err));
     return pfl_yaml_u64(doc, params, "seed", &l->part_seed, err);
 }
 
@@ -281,14 +296,14 @@ static enum pfl_rc read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_ya
     static const char *const keys[] = {"package", "aggregator", "params"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(take_alias(doc, pfl_yaml_get(m, "aggregator"), aggregators, PFL_ARRAY_LEN(aggregators), &l->aggregator, err));
-    static const char *const param_keys[] = {"disable_partial_aggregation"};
+    static const char no_partial_key[] = "disable_partial_aggregation";
     struct pfl_yaml *params = NULL;
     bool no_partial = false;
     TRY(pfl_yaml_map(doc, m, "params", &params, err));
-    TRY(pfl_yaml_only(doc, params, param_keys, PFL_ARRAY_LEN(param_keys), err));
-    TRY(pfl_yaml_bool(doc, params, param_keys[0], &no_partial, err));
+    TRY(pfl_learner_config_read_aggregator(doc, params, l, no_partial_key, err));
+    TRY(pfl_yaml_bool(doc, params, no_partial_key, &no_partial, err));
     if (no_partial)
-        return pfl_yaml_fail(doc, pfl_yaml_get(params, param_keys[0]), PFL_UNSUPPORTED, err, "true is not supported yet");
+        return pfl_yaml_fail(doc, pfl_yaml_get(params, no_partial_key), PFL_UNSUPPORTED, err, "true is not supported yet");
     return PFL_OK;
 }
 
@@ -323,7 +338,8 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
 
 static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_experiment_config *c, struct pfl_err *err)
 {
-    static const char *const keys[] = {"description", "remote_loggers", "network", "experiment", "settings", "profiling"};
+    static const char *const keys[] = {"description", "remote_loggers", "network",   "experiment",
+                                       "settings",    "profiling",      "simulation"}; /* the last is read by simulate alone */
     struct pfl_yaml *network = NULL, *experiment = NULL, *settings = NULL, *root = doc->root;
     TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, root, "description", &c->description, err));

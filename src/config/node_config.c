@@ -64,23 +64,27 @@ static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
 static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
                                 struct pfl_err *err)
 {
-    static const char *const keys[] = {"dataset",    "dataset_path",     "partition",  "part_index",   "part_count",
-                                       "part_seed",  "reduction_factor", "model",      "hidden_sizes", "learning_rate",
-                                       "model_seed", "batch_size",       "aggregator", "dummy_values", "dummy_delay_ms"};
+    static const char *const keys[] = {"dataset",          "dataset_path",     "partition",  "part_index",   "part_count",
+                                       "part_seed",        "reduction_factor", "model",      "hidden_sizes", "learning_rate",
+                                       "model_seed",       "batch_size",       "aggregator", "dummy_values", "dummy_delay_ms",
+                                       "partition_params", "aggregator_params"};
     static const char *const datasets[] = {"fashion-mnist", "mnist", "dummy"};
     static const char *const models[] = {"mlp", "dummy"};
-    static const char *const partitions[] = {"iid"};
-    static const char *const aggregators[] = {"fedavg"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
     TRY(check_name(doc, m, "dataset", l->dataset, datasets, PFL_ARRAY_LEN(datasets), err));
     TRY(pfl_yaml_str(doc, m, "dataset_path", &l->dataset_path, err));
     TRY(pfl_yaml_str(doc, m, "partition", &l->partition, err));
-    TRY(check_name(doc, m, "partition", l->partition, partitions, PFL_ARRAY_LEN(partitions), err));
+    TRY(check_name(doc, m, "partition", l->partition, pfl_partition_names, PFL_ARRAY_LEN(pfl_partition_names), err));
     TRY(pfl_yaml_str(doc, m, "model", &l->model, err));
     TRY(check_name(doc, m, "model", l->model, models, PFL_ARRAY_LEN(models), err));
     TRY(pfl_yaml_str(doc, m, "aggregator", &l->aggregator, err));
-    TRY(check_name(doc, m, "aggregator", l->aggregator, aggregators, PFL_ARRAY_LEN(aggregators), err));
+    TRY(check_name(doc, m, "aggregator", l->aggregator, pfl_aggregator_names, PFL_ARRAY_LEN(pfl_aggregator_names), err));
+    struct pfl_yaml *partition = NULL, *aggregator = NULL;
+    TRY(pfl_yaml_map(doc, m, "partition_params", &partition, err));
+    TRY(pfl_yaml_map(doc, m, "aggregator_params", &aggregator, err));
+    TRY(pfl_learner_config_read_partition(doc, partition, l, NULL, err));
+    TRY(pfl_learner_config_read_aggregator(doc, aggregator, l, NULL, err));
     int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, values = -1;
     TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
     TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
@@ -298,6 +302,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
     if (l->batch_size)
         pfl_buf_printf(b, "  batch_size: %u\n", l->batch_size);
     put_str(b, "  ", "aggregator", l->aggregator);
+    pfl_learner_config_write_params(l, "  ", b);
     pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values,
                    (long long)(l->dummy_delay / PFL_MS));
 }

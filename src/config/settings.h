@@ -34,6 +34,21 @@ void pfl_settings_deinit(struct pfl_settings *s);
 enum pfl_rc pfl_settings_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *block, struct pfl_settings *s,
                               struct pfl_err *err) PFL_WARN_UNUSED;
 
+/** How a set is divided; what each means: learning/partition.h. */
+struct pfl_partition_config {
+    double alpha;
+    uint64_t min_size;
+    bool self_balancing;
+    unsigned shards_per_part, main_classes;
+    double main_share;
+};
+/** Parameters of robust aggregators; what each means: learning/aggregator.h. */
+struct pfl_aggregator_config {
+    int byzantine; /* -1: as many as the rule can bear */
+    unsigned selected;
+    double trim;
+};
+
 /** Data, model and aggregator by our names; shared by experiments and node files. */
 struct pfl_learner_config {
     char *dataset;                   /* "fashion-mnist", "mnist", "dummy"; owned */
@@ -41,6 +56,7 @@ struct pfl_learner_config {
     char *partition;                 /* "iid" */
     unsigned part_index, part_count; /* which of how many parts is this node's; node files only */
     uint64_t part_seed;
+    struct pfl_partition_config partition_params;
     double reduction_factor;      /* 1.0: all samples; 0.1: a tenth */
     char *model;                  /* "mlp", "dummy" */
     unsigned hidden[8], n_hidden; /* MLP: 256, 128 */
@@ -48,12 +64,24 @@ struct pfl_learner_config {
     bool has_model_seed;
     uint64_t model_seed;
     unsigned batch_size;
-    char *aggregator;      /* "fedavg" */
+    char *aggregator; /* "fedavg" */
+    struct pfl_aggregator_config aggregator_params;
     uint64_t dummy_values; /* model "dummy": float32 values, default 1000 */
     pfl_ns dummy_delay;    /* how long its fit takes */
 };
 void pfl_learner_config_default(struct pfl_learner_config *l);
 void pfl_learner_config_deinit(struct pfl_learner_config *l);
+/** The parameters of l->partition and l->aggregator from a map (may be NULL): only keys that the strategy or the rule knows.
+ * `extra` is one more key that the caller reads itself, or NULL. */
+enum pfl_rc pfl_learner_config_read_partition(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
+                                              const char *extra, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
+                                               const char *extra, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Appends what the two read to YAML, as flow maps under `indent`. */
+void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
+/** The names of all partitions and aggregators, for messages. */
+extern const char *const pfl_partition_names[6];
+extern const char *const pfl_aggregator_names[8];
 /** hidden_sizes: [256, 128] of map, where it is there. */
 enum pfl_rc pfl_learner_config_read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
                                            struct pfl_err *err) PFL_WARN_UNUSED;

@@ -15,12 +15,18 @@ static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pf
                              struct pfl_dataset **ret_test, struct pfl_err *err)
 {
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *full = NULL;
-    if (c->partition && !pfl_streq(c->partition, "iid"))
-        return pfl_err_set(err, PFL_INVALID, "unknown partition '%s'; there is iid", pfl_q(c->partition));
     enum pfl_rc rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TRAIN, &full, err);
     if (rc != PFL_OK)
         return rc;
     struct pfl_partition p = pfl_partition_default();
+    if (!pfl_partition_parse(c->partition, &p.strategy))
+        return pfl_err_set(err, PFL_INVALID, "unknown partition '%s'", pfl_q(c->partition));
+    p.alpha = c->partition_params.alpha;
+    p.min_size = c->partition_params.min_size;
+    p.self_balancing = c->partition_params.self_balancing;
+    p.shards_per_part = c->partition_params.shards_per_part;
+    p.main_share = c->partition_params.main_share;
+    p.main_classes = c->partition_params.main_classes;
     p.seed = c->part_seed ? c->part_seed : s->seed;
     p.part_index = c->part_index;
     p.part_count = c->part_count ? c->part_count : 1;

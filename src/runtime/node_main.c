@@ -18,6 +18,7 @@ struct program {
     uv_signal_t sigint, sigterm;
     struct pfl_driver *driver;
     struct pfl_node_config config;
+    struct pfl_aggregator aggregator;
     bool ending;
 };
 
@@ -72,7 +73,14 @@ static enum pfl_rc load_tls(const struct pfl_ssl_config *s, struct pfl_tls **ret
     return pfl_tls_new(&files, ret, err);
 }
 
-static void node_settings(const struct pfl_node_config *c, struct pfl_node_settings *s)
+static enum pfl_rc make_aggregator(const struct pfl_learner_config *l, struct pfl_aggregator *ret, struct pfl_err *err)
+{
+    const struct pfl_aggregator_config *c = &l->aggregator_params;
+    const struct pfl_aggregator_params params = {.byzantine = c->byzantine, .selected = c->selected, .trim = c->trim};
+    return pfl_aggregator_make(l->aggregator, &params, ret, err);
+}
+
+static void node_settings(const struct pfl_node_config *c, const struct pfl_aggregator *aggregator, struct pfl_node_settings *s)
 {
     pfl_node_settings_default(s);
     s->heartbeat_period = c->settings.heartbeat_period;
@@ -83,7 +91,7 @@ static void node_settings(const struct pfl_node_config *c, struct pfl_node_setti
     s->gossip_ttl = c->settings.ttl;
     s->seen_max = c->settings.seen_max > s->seen_max ? c->settings.seen_max : s->seen_max;
     s->seed = c->settings.has_seed ? c->settings.seed : 0;
-    s->aggregator = pfl_aggregator_find(c->learner.aggregator);
+    s->aggregator = aggregator;
 }
 
 static enum pfl_rc start(struct program *p, struct pfl_err *err)
@@ -95,6 +103,8 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
     if (rc == PFL_OK)
         rc = pfl_fs_mkdirs(c->state_dir, 0700, err);
     if (rc == PFL_OK)
+        rc = make_aggregator(&c->learner, &p->aggregator, err);
+    if (rc == PFL_OK)
         rc = pfl_learner_setup(&c->learner, &c->settings, c->name, &learner, err);
     struct pfl_driver_opts opts = {.loop = &p->loop,
                                    .name = c->name,
@@ -103,7 +113,7 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .tls = tls,
                                    .learner = learner,
                                    .state_dir = c->state_dir};
-    node_settings(c, &opts.settings);
+    node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK)
         rc = pfl_driver_new(&opts, &p->driver, err);
     if (rc != PFL_OK && learner.ops)

@@ -96,8 +96,11 @@ static const struct {
      "node.yaml:4: learner.dataset: 'cifar10' is unknown; a valid name is 'fashion-mnist'"},
     {NODE "learner: {dataset: mnits}\n", PFL_INVALID, "did you mean 'mnist'"},
     {NODE "learner: {model: cnn}\n", PFL_INVALID, "learner.model: 'cnn' is unknown"},
-    {NODE "learner: {partition: dirichlet}\n", PFL_INVALID, "learner.partition: 'dirichlet' is unknown"},
-    {NODE "learner: {aggregator: krum}\n", PFL_INVALID, "learner.aggregator: 'krum' is unknown"},
+    {NODE "learner: {partition: dirichlett}\n", PFL_INVALID,
+     "learner.partition: 'dirichlett' is unknown; did you mean 'dirichlet'"},
+    {NODE "learner: {partition: iid, partition_params: {alpha: 1}}\n", PFL_INVALID, "'iid' has no parameters"},
+    {NODE "learner: {aggregator: krum, aggregator_params: {trim: 0.1}}\n", PFL_INVALID, "unknown key 'trim'"},
+    {NODE "learner: {aggregator: kram}\n", PFL_INVALID, "learner.aggregator: 'kram' is unknown; did you mean 'krum'"},
     {NODE "learner: {part_count: 4, part_index: 4}\n", PFL_INVALID, "learner.part_index: '4' is not a whole number from 0 to 3"},
     {NODE "learner: {reduction_factor: 2}\n", PFL_INVALID, "learner.reduction_factor"},
     {NODE "learner: {batch_size: 0}\n", PFL_INVALID, "learner.batch_size"},
@@ -216,6 +219,43 @@ static void assert_same(const struct pfl_node_config *a, const struct pfl_node_c
     assert_memory_equal(l->hidden, m->hidden, l->n_hidden * sizeof(l->hidden[0]));
     assert_true(l->has_model_seed == m->has_model_seed && l->model_seed == m->model_seed && l->batch_size == m->batch_size);
     assert_true(l->dummy_values == m->dummy_values && l->dummy_delay == m->dummy_delay);
+    const struct pfl_partition_config *p = &l->partition_params, *q = &m->partition_params;
+    assert_true(p->alpha == q->alpha && p->min_size == q->min_size && p->self_balancing == q->self_balancing);
+    assert_true(p->shards_per_part == q->shards_per_part && p->main_share == q->main_share && p->main_classes == q->main_classes);
+    assert_true(l->aggregator_params.byzantine == m->aggregator_params.byzantine);
+    assert_true(l->aggregator_params.selected == m->aggregator_params.selected &&
+                l->aggregator_params.trim == m->aggregator_params.trim);
+}
+
+static void round_trip(const struct pfl_node_config *c);
+/* A file with these lines under learner: is read to what it says and written back to the same. */
+static struct pfl_node_config learner_lines(const char *lines)
+{
+    PFL_AUTO(pfl_freep) char *text = pfl_xasprintf(NODE "learner: {%s}\n", lines);
+    struct pfl_node_config c = load_text(text);
+    round_trip(&c);
+    return c;
+}
+
+static void test_node_config__parameters_of_partition_and_aggregator__kept(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_node_config_deinit)
+    struct pfl_node_config a = learner_lines(
+        "partition: dirichlet, partition_params: {alpha: 0.3, min_partition_size: 7, self_balancing: yes}, aggregator: krum");
+    assert_true(a.learner.partition_params.alpha == 0.3 && a.learner.partition_params.min_size == 7);
+    assert_true(a.learner.partition_params.self_balancing && a.learner.aggregator_params.byzantine == -1);
+    PFL_AUTO(pfl_node_config_deinit)
+    struct pfl_node_config b = learner_lines("partition: shards, partition_params: {shards_per_node: 5}, aggregator: multi_krum, "
+                                             "aggregator_params: {byzantine: 2, selected: 3}");
+    assert_int_equal(b.learner.partition_params.shards_per_part, 5);
+    assert_true(b.learner.aggregator_params.byzantine == 2 && b.learner.aggregator_params.selected == 3);
+    PFL_AUTO(pfl_node_config_deinit)
+    struct pfl_node_config c =
+        learner_lines("partition: percentage, partition_params: {main_share: 0.6, main_classes: 2}, aggregator: trimmed_mean, "
+                      "aggregator_params: {trim: 0.2}");
+    assert_true(c.learner.partition_params.main_share == 0.6 && c.learner.partition_params.main_classes == 2);
+    assert_true(c.learner.aggregator_params.trim == 0.2);
 }
 
 static void round_trip(const struct pfl_node_config *c)
@@ -297,6 +337,7 @@ int main(void)
         T(test_node_config_load__refused_with_file_and_key),
         T(test_node_config_load__plaintext_on_this_machine__taken),
         T(test_node_config_load__little_said__defaults),
+        T(test_node_config__parameters_of_partition_and_aggregator__kept),
         T(test_node_config_load__all_said__paths_beside_the_file),
         T(test_node_config_write__reads_back_the_same),
         T(test_node_config_write__texts_that_look_like_yaml__stay_texts),
