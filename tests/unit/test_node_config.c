@@ -232,7 +232,8 @@ static void round_trip(const struct pfl_node_config *c);
 static struct pfl_node_config learner_lines(const char *lines)
 {
     PFL_AUTO(pfl_freep) char *text = pfl_xasprintf(NODE "learner: {%s}\n", lines);
-    struct pfl_node_config c = load_text(text);
+    put_file(text);
+    struct pfl_node_config c = load(path);
     round_trip(&c);
     return c;
 }
