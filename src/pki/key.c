@@ -16,6 +16,7 @@
 
 #include "base/fs.h"
 #include "base/str.h"
+#include "pki/key_token.h"
 
 enum {
     SCRYPT_N = 1 << 14, /* with r = 8: 16 MiB a guess, the largest that OpenSSL's default memory limit lets anybody read */
@@ -45,15 +46,19 @@ static int rsa_bits(const char *spec)
 
 bool pfl_key_spec_valid(const char *spec, struct pfl_err *err)
 {
+    if (pfl_key_spec_in_token(spec))
+        return pfl_key_token_spec_check(spec, err) == PFL_OK;
     if (pfl_streq(spec, "p256") || pfl_streq(spec, "p384") || pfl_streq(spec, "ed25519") || rsa_bits(spec))
         return true;
-    (void)pfl_err_set(err, PFL_INVALID, "key '%s': p256, p384, ed25519 or rsa:N with N from %d to %d is wanted", pfl_q(spec),
-                      PFL_RSA_BITS_MIN, PFL_RSA_BITS_MAX);
+    (void)pfl_err_set(err, PFL_INVALID, "key '%s': p256, p384, ed25519 or rsa:N with N from %d to %d is wanted, or a pkcs11: URI",
+                      pfl_q(spec), PFL_RSA_BITS_MIN, PFL_RSA_BITS_MAX);
     return false;
 }
 
-enum pfl_rc pfl_key_generate(const char *spec, EVP_PKEY **ret, struct pfl_err *err)
+enum pfl_rc pfl_key_make(const char *spec, const struct pfl_passphrase *pin, EVP_PKEY **ret, struct pfl_err *err)
 {
+    if (pfl_key_spec_in_token(spec))
+        return pfl_key_token_make(spec, pin, ret, err);
     if (!pfl_key_spec_valid(spec, err))
         return PFL_INVALID;
     EVP_PKEY *key = NULL;
@@ -70,6 +75,11 @@ enum pfl_rc pfl_key_generate(const char *spec, EVP_PKEY **ret, struct pfl_err *e
         return pfl_err_set(err, PFL_IO, "OpenSSL could not make a key of kind '%s'", spec);
     *ret = key;
     return PFL_OK;
+}
+
+enum pfl_rc pfl_key_generate(const char *spec, EVP_PKEY **ret, struct pfl_err *err)
+{
+    return pfl_key_make(spec, NULL, ret, err);
 }
 
 enum pfl_rc pfl_key_check_strength(const EVP_PKEY *key, struct pfl_err *err)
@@ -129,6 +139,9 @@ static bool write_pem(BIO *bio, const EVP_PKEY *key, const struct pfl_passphrase
 
 enum pfl_rc pfl_key_pem(const EVP_PKEY *key, const struct pfl_passphrase *passphrase, struct pfl_buf *out, struct pfl_err *err)
 {
+    const struct pfl_pkcs11_uri *uri = pfl_pkcs11_uri_of(key);
+    if (uri)
+        return pfl_key_token_reference(uri, out, err);
     /* a secure-memory BIO is wiped by OpenSSL when it grows and when it is freed; ours grows once, before it is filled */
     PFL_AUTO(pfl_bio_freep) BIO *bio = BIO_new(BIO_s_secmem());
     char *data = NULL;
@@ -201,19 +214,43 @@ static enum pfl_rc parse(struct pfl_bytes pem, const struct pfl_passphrase *pass
 enum pfl_rc pfl_key_load(const char *path, const struct pfl_passphrase *passphrase, EVP_PKEY **ret, struct pfl_err *err)
 {
     PFL_AUTO(wiped_unref) struct pfl_blob *pem = NULL;
+    if (pfl_pkcs11_is_uri(path))
+        return pfl_key_token_load(path, passphrase, ret,
+                                  err); /* its messages name the key, without what may be secret in the URI */
     enum pfl_rc rc = pfl_fs_check_private(path, err);
     if (rc == PFL_OK)
         rc = pfl_fs_read(path, PFL_KEY_FILE_MAX, &pem, err);
     if (rc != PFL_OK)
         return rc;
-    rc = parse(pfl_bytes_of(pem->data, pem->len), passphrase, ret, err);
+    PFL_AUTO(pfl_freep) char *uri = pfl_key_token_in_file(pfl_bytes_of(pem->data, pem->len));
+    rc = uri ? pfl_key_token_load(uri, passphrase, ret, err) : parse(pfl_bytes_of(pem->data, pem->len), passphrase, ret, err);
     ERR_clear_error();
     return rc == PFL_OK ? PFL_OK : pfl_err_wrap(err, "%s", path);
+}
+
+/* The URI that the path is or its file holds; owned, NULL where it is neither. */
+static char *uri_at(const char *path)
+{
+    PFL_AUTO(wiped_unref) struct pfl_blob *content = NULL;
+    if (pfl_pkcs11_is_uri(path))
+        return pfl_xstrdup(path);
+    if (pfl_fs_read(path, PFL_KEY_FILE_MAX, &content, NULL) != PFL_OK)
+        return NULL;
+    return pfl_key_token_in_file(pfl_bytes_of(content->data, content->len));
+}
+
+bool pfl_key_file_in_token(const char *path)
+{
+    PFL_AUTO(pfl_freep) char *uri = uri_at(path);
+    return uri != NULL;
 }
 
 bool pfl_key_file_encrypted(const char *path)
 {
     PFL_AUTO(wiped_unref) struct pfl_blob *pem = NULL;
+    PFL_AUTO(pfl_freep) char *uri = uri_at(path);
+    if (uri)
+        return pfl_key_token_asks(uri);
     if (pfl_fs_read(path, PFL_KEY_FILE_MAX, &pem, NULL) != PFL_OK)
         return false;
     return memmem(pem->data, pem->len, "ENCRYPTED", 9) != NULL; /* both PEM forms carry the word; base64 cannot make it a line */
