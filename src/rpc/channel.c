@@ -110,8 +110,11 @@ static int on_frame(struct pfl_conn *c, const nghttp2_frame *frame)
         pfl_client_headers_done(c, frame);
     if (frame->hd.type != NGHTTP2_GOAWAY || ch->closing)
         return 0;
-    char reason[160];
-    snprintf(reason, sizeof reason, "the peer ended the connection (GOAWAY, %s)", nghttp2_http2_strerror(frame->goaway.error_code));
+    char reason[320], said[160];
+    bool has_text = frame->goaway.opaque_data_len > 0;
+    snprintf(reason, sizeof reason, "the peer ended the connection (GOAWAY, %s%s%s)",
+             nghttp2_http2_strerror(frame->goaway.error_code), has_text ? ": " : "",
+             has_text ? pfl_quote(frame->goaway.opaque_data, frame->goaway.opaque_data_len, said, sizeof said) : "");
     if (frame->goaway.error_code == NGHTTP2_ENHANCE_YOUR_CALM)
         ch->ping_period *= 2; /* our PINGs were too many for it */
     pfl_conn_drain(c, PFL_RPC_DRAIN, PFL_UNAVAILABLE, reason);
@@ -137,6 +140,7 @@ static void on_lost(struct pfl_conn *c, enum pfl_rc rc, const char *reason)
 {
     struct pfl_client_conn *cc = c->owner;
     struct pfl_rpc_channel *ch = cc->channel;
+    ch->told_revoked = c->tls && pfl_tls_session_told_revoked(c->tls);
     pfl_client_streams_free(cc, rc == PFL_AUTH ? PFL_GRPC_UNAUTHENTICATED : PFL_GRPC_UNAVAILABLE, reason);
     if (ch->current == cc && !ch->closing) {
         if (ch->state == PFL_CHANNEL_READY)
@@ -303,6 +307,31 @@ void pfl_rpc_channel_set_tls(struct pfl_rpc_channel *ch, struct pfl_tls *tls)
     ch->current = NULL;
     ch->state = PFL_CHANNEL_IDLE;
     pfl_channel_want(ch);
+}
+
+bool pfl_rpc_channel_revise(struct pfl_rpc_channel *ch, struct pfl_tls *tls, pfl_rpc_dropped dropped, void *user)
+{
+    bool any = false;
+    PFL_ASSERT(ch->tls && tls);
+    struct pfl_tls *old = ch->tls;
+    ch->tls = pfl_tls_ref(tls);
+    pfl_tls_unref(old);
+    for (struct pfl_client_conn *cc = ch->conns; cc; cc = cc->next) {
+        enum pfl_verify_why why;
+        struct pfl_err reason = {0};
+        bool open = cc->conn->state == PFL_CONN_OPEN;
+        if (!pfl_conn_revise(cc->conn, tls, &why, &reason) || !open)
+            continue;
+        any = true;
+        if (dropped)
+            dropped(user, &cc->conn->peer->pub, why, reason.msg);
+    }
+    return any;
+}
+
+bool pfl_rpc_channel_told_revoked(const struct pfl_rpc_channel *ch)
+{
+    return ch->told_revoked;
 }
 
 void pfl_channel_maybe_closed(struct pfl_rpc_channel *ch)

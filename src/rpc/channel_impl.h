@@ -29,6 +29,7 @@ struct pfl_rpc_channel {
 
     enum pfl_channel_state state;
     bool closing, dial_pending, resolving, short_lived;
+    bool told_revoked;               /* the connection that was lost last ended with that alert */
     struct pfl_client_conn *current; /* dialling or ready; NULL else */
     struct pfl_client_conn *conns;   /* all, those that drain or linger too */
     struct sockaddr_storage addrs[PFL_DIAL_ADDRS_MAX];

@@ -461,6 +461,22 @@ void pfl_conn_close(struct pfl_conn *c, enum pfl_rc rc, const char *fmt, ...)
     pfl_conn_kick(c);
 }
 
+bool pfl_conn_revise(struct pfl_conn *c, struct pfl_tls *tls, enum pfl_verify_why *ret_why, struct pfl_err *ret_reason)
+{
+    if (pfl_conn_over(c) || !c->tls || pfl_tls_session_revise(c->tls, tls, ret_why, ret_reason) == PFL_OK)
+        return false;
+    c->closing = true; /* this reason stands, whatever sending it leads to */
+    c->lost_rc = PFL_AUTH;
+    snprintf(c->lost_reason, sizeof c->lost_reason, "certificate refused: %.480s", ret_reason->msg);
+    if (c->state >= PFL_CONN_SETTLING) {
+        (void)nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
+                                    NGHTTP2_INADEQUATE_SECURITY, (const uint8_t *)ret_reason->msg, strlen(ret_reason->msg));
+        pfl_conn_kick(c);
+    }
+    pfl_conn_refuse(c, PFL_AUTH, "%s", c->lost_reason);
+    return true;
+}
+
 void pfl_conn_drain(struct pfl_conn *c, pfl_ns grace, enum pfl_rc rc, const char *reason)
 {
     if (pfl_conn_over(c) || c->closing || c->draining)

@@ -124,6 +124,9 @@ void pfl_conn_due_at(struct pfl_conn *c, pfl_ns when);
 void pfl_conn_fail(struct pfl_conn *c, enum pfl_rc rc, const char *fmt, ...) PFL_PRINTF(3, 4);
 /** The same, but the peer gets time to read what was sent to it last. */
 void pfl_conn_refuse(struct pfl_conn *c, enum pfl_rc rc, const char *fmt, ...) PFL_PRINTF(3, 4);
+/** Judges the peer by another context (see pfl_tls_session_revise) and closes the connection where it is refused: GOAWAY with the
+ *  reason, and nothing is read any more. True where it was closed. */
+bool pfl_conn_revise(struct pfl_conn *c, struct pfl_tls *tls, enum pfl_verify_why *ret_why, struct pfl_err *ret_reason);
 /** GOAWAY, then the bytes on their way, then the end. */
 void pfl_conn_close(struct pfl_conn *c, enum pfl_rc rc, const char *fmt, ...) PFL_PRINTF(3, 4);
 /** GOAWAY; closes by itself when no stream is left, at the latest after grace. */

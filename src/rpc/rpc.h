@@ -92,6 +92,12 @@ void pfl_rpc_server_close(struct pfl_rpc_server *s, pfl_ns grace, void (*closed)
 unsigned pfl_rpc_server_drop(struct pfl_rpc_server *s, bool (*match)(void *user, const struct pfl_rpc_peer *), void *user,
                              const char *reason);
 
+/** Another context with newer CRLs or another trust: new connections use it, handshakes under way are judged by it, and each live
+ *  connection whose peer it would refuse is closed at once, with nothing read from it any more. dropped (may be NULL) is told of
+ * each open one with the reason; peer is borrowed for the call. Nothing is drained. Returns how many open ones were closed. */
+typedef void (*pfl_rpc_dropped)(void *user, const struct pfl_rpc_peer *peer, enum pfl_verify_why why, const char *reason);
+unsigned pfl_rpc_server_revise(struct pfl_rpc_server *s, struct pfl_tls *tls, pfl_rpc_dropped dropped, void *user);
+
 const struct pfl_rpc_peer *pfl_rpc_call_peer(const struct pfl_rpc_call *c);
 pfl_ns pfl_rpc_call_deadline(const struct pfl_rpc_call *c); /* monotonic; PFL_NEVER where none */
 bool pfl_rpc_call_alive(
@@ -125,6 +131,11 @@ enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *opts, struct 
 void pfl_rpc_channel_connect(struct pfl_rpc_channel *c); /* dial now, also out of back-off; else the first call dials */
 const struct pfl_rpc_peer *pfl_rpc_channel_peer(const struct pfl_rpc_channel *c); /* NULL while not connected */
 void pfl_rpc_channel_set_tls(struct pfl_rpc_channel *c, struct pfl_tls *tls);
+/** As pfl_rpc_server_revise, for the one peer of a channel. on_state says so too (false, AUTH), later. True where the open
+ * connection was closed. */
+bool pfl_rpc_channel_revise(struct pfl_rpc_channel *c, struct pfl_tls *tls, pfl_rpc_dropped dropped, void *user);
+/** The server's last refusal was the alert that our certificate is revoked (which any server can say). */
+bool pfl_rpc_channel_told_revoked(const struct pfl_rpc_channel *c);
 /** response is a blob (borrowed, NULL unless status is OK). Called exactly once for each call, never from within pfl_rpc_call. */
 typedef void (*pfl_rpc_done)(void *user, const struct pfl_rpc_status *status, struct pfl_blob *response);
 /** Unary. timeout > 0 becomes grpc-timeout and is kept here too. A call while disconnected dials and waits for that one attempt; in

@@ -332,6 +332,25 @@ unsigned pfl_rpc_server_drop(struct pfl_rpc_server *s, bool (*match)(void *user,
     return n;
 }
 
+unsigned pfl_rpc_server_revise(struct pfl_rpc_server *s, struct pfl_tls *tls, pfl_rpc_dropped dropped, void *user)
+{
+    unsigned n = 0;
+    PFL_ASSERT(s->tls && tls);
+    struct pfl_tls *old = s->tls;
+    s->tls = pfl_tls_ref(tls);
+    pfl_tls_unref(old);
+    for (struct pfl_server_conn *sc = s->conns; sc; sc = sc->next) {
+        enum pfl_verify_why why;
+        struct pfl_err reason = {0};
+        if (!pfl_conn_revise(sc->conn, tls, &why, &reason) || !sc->open)
+            continue;
+        n++;
+        if (dropped)
+            dropped(user, &sc->conn->peer->pub, why, reason.msg);
+    }
+    return n;
+}
+
 void pfl_rpc_server_counters(const struct pfl_rpc_server *s, struct pfl_rpc_counters *ret)
 {
     *ret = s->counters;

@@ -7,6 +7,7 @@
 #include <openssl/err.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "pki/cert.h"
@@ -76,18 +77,10 @@ static enum pfl_rc use_chain(SSL_CTX *ctx, const struct own *own, STACK_OF(X509)
 }
 
 /* What peers will say of this node's own certificate. */
-static enum pfl_rc verify_own(const struct pfl_tls *t, const struct own *own, STACK_OF(X509) * certs, struct pfl_err *why)
+static enum pfl_rc verify_own(const struct pfl_tls *t, enum pfl_purpose purpose, STACK_OF(X509) * certs, struct pfl_err *why)
 {
-    const struct pfl_verify_opts opts = {.purpose = own->purpose};
+    const struct pfl_verify_opts opts = {.purpose = purpose};
     return pfl_verify_x509(t->trust, sk_X509_value(certs, 0), certs, &opts, why);
-}
-
-/* Peers would refuse it, but that is theirs to say: a clock may be wrong here, and a node must be able to start to be renewed. */
-static void warn_of_own(const struct pfl_tls *t, const struct own *own, STACK_OF(X509) * certs)
-{
-    struct pfl_err why = {0};
-    if (verify_own(t, own, certs, &why) != PFL_OK)
-        pfl_warn("%s: peers will refuse this node's certificate: %s", own->crt, why.msg);
 }
 
 static enum pfl_rc load_own(const struct pfl_tls *t, SSL_CTX *ctx, const struct own *own, const struct pfl_passphrase *passphrase,
@@ -108,14 +101,21 @@ static enum pfl_rc load_own(const struct pfl_tls *t, SSL_CTX *ctx, const struct 
                            own->crt);
     rc = use_chain(ctx, own, certs, key, err);
     struct pfl_err why = {0};
-    if (rc != PFL_OK && verify_own(t, own, certs, &why) != PFL_OK) /* OpenSSL's words for it are terse: "ca md too weak" */
+    if (rc != PFL_OK && verify_own(t, own->purpose, certs, &why) != PFL_OK) /* OpenSSL's words for it are terse: "ca md too weak" */
         return pfl_err_set(err, rc, "%s: the certificate cannot be used: %s", own->crt, why.msg);
     if (rc != PFL_OK)
         return rc;
     if (pfl_identity_of_x509(leaf, ret, err) != PFL_OK)
         return pfl_err_wrap(err, "%s", own->crt);
-    warn_of_own(t, own, certs);
     return PFL_OK;
+}
+
+/* Peers would refuse it, but that is theirs to say: a clock may be wrong here, and a node must be able to start to be renewed. */
+static void warn_of_own(const struct pfl_tls *t, const struct pfl_tls_files *files)
+{
+    struct pfl_err why = {0};
+    if (pfl_tls_check_own(t, pfl_clock_wall() / PFL_SEC, NULL, &why) != PFL_OK)
+        pfl_warn("%s, %s: peers will refuse this node: %s", files->server_crt, files->client_crt, why.msg);
 }
 
 static enum pfl_rc init(struct pfl_tls *t, const struct pfl_tls_files *files, struct pfl_err *err)
@@ -145,7 +145,13 @@ static enum pfl_rc init(struct pfl_tls *t, const struct pfl_tls_files *files, st
     const struct own server = {files->server_crt, files->server_key, PFL_PURPOSE_SERVER};
     const struct own client = {files->client_crt, files->client_key, PFL_PURPOSE_CLIENT};
     rc = load_own(t, t->server, &server, passphrase, &t->server_identity, err);
-    return rc == PFL_OK ? load_own(t, t->client, &client, passphrase, &t->client_identity, err) : rc;
+    if (rc == PFL_OK)
+        rc = load_own(t, t->client, &client, passphrase, &t->client_identity, err);
+    if (rc == PFL_OK)
+        rc = pfl_tls_load_crls(t, files, err);
+    if (rc == PFL_OK)
+        warn_of_own(t, files);
+    return rc;
 }
 
 enum pfl_rc pfl_tls_new(const struct pfl_tls_files *files, struct pfl_tls **ret, struct pfl_err *err)
@@ -159,6 +165,8 @@ enum pfl_rc pfl_tls_new(const struct pfl_tls_files *files, struct pfl_tls **ret,
                                                 : "client_key");
     PFL_AUTO(pfl_tls_freep) struct pfl_tls *t = pfl_xcalloc(1, sizeof *t);
     atomic_init(&t->refs, 1);
+    t->crls = pfl_crl_set_new();
+    t->crl_policy = files->crl_policy;
     t->tls12_allowed = files->tls12_allowed;
     enum pfl_rc rc = init(t, files, err);
     if (rc == PFL_OK)
@@ -177,6 +185,12 @@ void pfl_tls_unref(struct pfl_tls *t)
 {
     if (!t || atomic_fetch_sub(&t->refs, 1) != 1)
         return;
+    pfl_crl_set_unref(t->crls);
+    if (t->base) {
+        pfl_tls_unref(t->base);
+        free(t);
+        return;
+    }
     SSL_CTX_free(t->server);
     SSL_CTX_free(t->client);
     BIO_meth_free(t->bio);

@@ -9,12 +9,19 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "pki/crl.h"
 #include "pki/identity.h"
+#include "pki/verify.h"
 
 struct pfl_tls_files {
     const char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* paths, borrowed for the call */
     const char *key_passphrase_file;                                        /* NULL: keys are not encrypted */
     bool tls12_allowed;                                                     /* default: TLS 1.3 only */
+    /** Where CRLs are read from; either may be NULL. crl is the operator's file: under REQUIRE it must be there or crl_kept must,
+     * one that cannot be used refuses the context. crl_kept is what the program itself wrote last (a lost one is no error): the
+     * newest of both counts, so an old file that is put back changes nothing. */
+    const char *crl, *crl_kept;
+    enum pfl_crl_policy crl_policy;
 };
 struct pfl_tls;
 /** AUTH, NOT_FOUND, IO, MALFORMED; the message names the file, what is wrong and what to do. Own certificates that are out of time
@@ -26,5 +33,27 @@ PFL_DEFINE_FREEP(tls, struct pfl_tls, pfl_tls_unref)
 /** Own identities, borrowed for the context's life. */
 struct pfl_identity *pfl_tls_server_identity(const struct pfl_tls *t);
 struct pfl_identity *pfl_tls_client_identity(const struct pfl_tls *t);
+
+/* ---- revocation ---- */
+
+/** What CRLs are verified against, borrowed for the context's life. */
+const struct pfl_trust *pfl_tls_trust(const struct pfl_tls *t);
+struct pfl_crl_set *pfl_tls_crls(const struct pfl_tls *t); /* borrowed; never NULL, may be empty */
+enum pfl_crl_policy pfl_tls_crl_policy(const struct pfl_tls *t);
+/** Parses and verifies a CRL from anywhere by t's roots and the intermediates of its own chains, and puts it into the place of its
+ *  issuer's older one in the set that it gives back (owned). As pfl_crl_parse, pfl_crl_verify and pfl_crl_set_with; EXISTS where
+ *  t has it. now: Unix seconds. Safe on any thread. */
+enum pfl_rc pfl_tls_crl_accept(const struct pfl_tls *t, struct pfl_bytes crl, int64_t now, struct pfl_crl_set **ret,
+                               struct pfl_err *err) PFL_WARN_UNUSED;
+/** The same for all CRLs of a file's bytes (PEM or one DER); those that t has, or has newer ones of, change nothing. EXISTS where
+ *  that leaves nothing new, STATE where some were older and none was newer. */
+enum pfl_rc pfl_tls_crls_accept(const struct pfl_tls *t, struct pfl_bytes crls, int64_t now, struct pfl_crl_set **ret,
+                                struct pfl_err *err) PFL_WARN_UNUSED;
+/** A new context (one reference) that shares everything with t but the CRLs; a reference is taken of set. */
+struct pfl_tls *pfl_tls_with_crls(struct pfl_tls *t, struct pfl_crl_set *set);
+/** What peers say of this node's own certificates, by t's roots and CRLs: AUTH with the file's role and the reason. ret_why (may
+ *  be NULL) tells a revocation from the rest. now: Unix seconds. */
+enum pfl_rc pfl_tls_check_own(const struct pfl_tls *t, int64_t now, enum pfl_verify_why *ret_why,
+                              struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

@@ -21,7 +21,13 @@ struct pfl_tls {
     SSL_CTX *server, *client;                               /* owned */
     BIO_METHOD *bio;                                        /* owned */
     struct pfl_identity *server_identity, *client_identity; /* owned */
+    struct pfl_crl_set *crls;                               /* a reference; never NULL */
+    enum pfl_crl_policy crl_policy;
+    struct pfl_tls *base; /* a reference: who owns everything above but crls. NULL: this one does */
 };
+
+/** crls.c: reads files->crl and files->crl_kept into t. */
+enum pfl_rc pfl_tls_load_crls(struct pfl_tls *t, const struct pfl_tls_files *files, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** The callbacks that context.c puts into its SSL_CTXs; the SSL's application data is its session. */
 int pfl_tls_session_verify(X509_STORE_CTX *ctx, void *unused);

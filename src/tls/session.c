@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "pki/cert.h"
 #include "tls/impl.h"
 
 struct pfl_tls_session {
@@ -19,6 +21,7 @@ struct pfl_tls_session {
     SSL *ssl;            /* owned */
     struct pfl_tls_socket socket;
     bool is_server, established, shut;
+    bool told_revoked;         /* by an alert */
     int hello_version;         /* as a server: the highest version that the client offered; 0: not known */
     char *host;                /* owned; NULL: not checked */
     struct pfl_identity *peer; /* owned */
@@ -31,13 +34,30 @@ static struct pfl_tls_session *session_of(const SSL *ssl)
     return SSL_get_app_data(ssl);
 }
 
-/* A verification inside OpenSSL's context, of which only the error code is used: it picks the alert that the peer gets. The answer
- * itself is pfl_verify_x509's. */
-static void pick_alert(X509_STORE_CTX *ctx)
+/* Which alert the peer gets: OpenSSL makes it from an error code. Revocation is ours to say; for the rest a verification inside
+ * OpenSSL's context finds the code, of which nothing else is used. The answer itself is pfl_verify_x509's. */
+static void pick_alert(X509_STORE_CTX *ctx, enum pfl_verify_why why)
 {
-    if (X509_verify_cert(ctx) == 1 || X509_STORE_CTX_get_error(ctx) == X509_V_OK)
+    if (why == PFL_WHY_REVOKED)
+        X509_STORE_CTX_set_error(ctx, X509_V_ERR_CERT_REVOKED);
+    else if (why == PFL_WHY_NO_CRL)
+        X509_STORE_CTX_set_error(ctx, X509_V_ERR_DIFFERENT_CRL_SCOPE); /* "certificate unknown": the fault is not the peer's */
+    else if (X509_verify_cert(ctx) == 1 || X509_STORE_CTX_get_error(ctx) == X509_V_OK)
         X509_STORE_CTX_set_error(ctx, X509_V_ERR_CERT_REJECTED);
     ERR_clear_error();
+}
+
+static enum pfl_rc verify_peer(const struct pfl_tls_session *s, X509 *leaf, STACK_OF(X509) * untrusted,
+                               enum pfl_verify_why *ret_why, struct pfl_err *err)
+{
+    const struct pfl_verify_opts opts = {
+        .purpose = s->is_server ? PFL_PURPOSE_CLIENT : PFL_PURPOSE_SERVER,
+        .host = s->host,
+        .crls = s->tls->crls,
+        .crl_policy = s->tls->crl_policy,
+        .ret_why = ret_why,
+    };
+    return pfl_verify_x509(s->tls->trust, leaf, untrusted, &opts, err);
 }
 
 int pfl_tls_session_verify(X509_STORE_CTX *ctx, void *unused)
@@ -46,20 +66,33 @@ int pfl_tls_session_verify(X509_STORE_CTX *ctx, void *unused)
     SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct pfl_tls_session *s = session_of(ssl);
     X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
-    const struct pfl_verify_opts opts = {
-        .purpose = s->is_server ? PFL_PURPOSE_CLIENT : PFL_PURPOSE_SERVER,
-        .host = s->host,
-    };
+    enum pfl_verify_why kind;
     struct pfl_err why = {0}, unreadable = {0};
-    enum pfl_rc rc = pfl_verify_x509(s->tls->trust, leaf, X509_STORE_CTX_get0_untrusted(ctx), &opts, &why);
+    enum pfl_rc rc = verify_peer(s, leaf, X509_STORE_CTX_get0_untrusted(ctx), &kind, &why);
     if (leaf && !s->peer && pfl_identity_of_x509(leaf, &s->peer, &unreadable) != PFL_OK && rc == PFL_OK)
         rc = pfl_err_set(&why, PFL_AUTH, "%s", unreadable.msg);
     ERR_clear_error();
     if (rc == PFL_OK)
         return 1;
     pfl_err_set(&s->refusal, PFL_AUTH, "certificate refused: %s", why.msg);
-    pick_alert(ctx);
+    pick_alert(ctx, kind);
     return 0;
+}
+
+enum pfl_rc pfl_tls_session_revise(struct pfl_tls_session *s, struct pfl_tls *t, enum pfl_verify_why *ret_why, struct pfl_err *err)
+{
+    struct pfl_tls *old = s->tls;
+    s->tls = pfl_tls_ref(t);
+    pfl_tls_unref(old);
+    X509 *leaf = SSL_get0_peer_certificate(s->ssl);
+    if (!leaf)
+        return PFL_OK;
+    return verify_peer(s, leaf, SSL_get_peer_cert_chain(s->ssl), ret_why, err);
+}
+
+bool pfl_tls_session_told_revoked(const struct pfl_tls_session *s)
+{
+    return s->told_revoked;
 }
 
 static void remember_version(struct pfl_tls_session *s, SSL *ssl)
@@ -219,6 +252,25 @@ static bool about_our_certificate(int alert)
     }
 }
 
+/* Expired over there and not here: one of the two clocks is wrong. */
+static void explain_expired(struct pfl_tls_session *s)
+{
+    const struct pfl_identity *own = s->is_server ? s->tls->server_identity : s->tls->client_identity;
+    int64_t now = pfl_clock_wall() / PFL_SEC;
+    char clock[32], until[32];
+    pfl_time_text(now, clock);
+    if (!own || own->not_after < now) {
+        pfl_err_set(&s->failure, PFL_AUTH, "the peer refused our certificate: certificate expired");
+        return;
+    }
+    pfl_time_text(own->not_after, until);
+    pfl_err_set(
+        &s->failure, PFL_AUTH,
+        "the peer refused our certificate: certificate expired; it is valid until %s, and this machine's clock says %s: is it "
+        "right?",
+        until, clock);
+}
+
 static void explain_alert(struct pfl_tls_session *s, int alert)
 {
     const char *text = SSL_alert_desc_string_long(alert);
@@ -226,7 +278,12 @@ static void explain_alert(struct pfl_tls_session *s, int alert)
         text = "certificate required";
     if (alert == SSL_AD_NO_APPLICATION_PROTOCOL)
         text = "no application protocol";
-    if (about_our_certificate(alert))
+    s->told_revoked = alert == SSL_AD_CERTIFICATE_REVOKED;
+    if (s->told_revoked)
+        pfl_err_set(&s->failure, PFL_AUTH, "the peer says that our certificate is revoked");
+    else if (alert == SSL_AD_CERTIFICATE_EXPIRED)
+        explain_expired(s);
+    else if (about_our_certificate(alert))
         pfl_err_set(&s->failure, PFL_AUTH, "the peer refused our certificate: %s", text);
     else if (alert == SSL_AD_PROTOCOL_VERSION)
         pfl_err_set(&s->failure, PFL_UNSUPPORTED, "the peer speaks no TLS version that is allowed here (%s)",

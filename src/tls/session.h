@@ -36,6 +36,12 @@ void pfl_tls_session_shutdown(struct pfl_tls_session *s);
 /** After FAILED: the class (AUTH where certificates are the matter, MALFORMED, TIMEOUT, IO, UNAVAILABLE) and why in words. */
 enum pfl_rc pfl_tls_session_rc(const struct pfl_tls_session *s);
 const char *pfl_tls_session_reason(const struct pfl_tls_session *s);
+/** The peer said by its alert that our certificate is revoked. Any peer can say so: it is no proof. */
+bool pfl_tls_session_told_revoked(const struct pfl_tls_session *s);
+/** Uses another context's trust and CRLs from now on (a reference is taken), and looks at the peer's certificate again, if it has
+ *  come already: AUTH with the reason where it would be refused today. ret_why may be NULL. */
+enum pfl_rc pfl_tls_session_revise(struct pfl_tls_session *s, struct pfl_tls *t, enum pfl_verify_why *ret_why,
+                                   struct pfl_err *err) PFL_WARN_UNUSED;
 /** The peer began with a plain HTTP/1 request: it can read a plain answer. */
 bool pfl_tls_session_saw_http1(const struct pfl_tls_session *s);
 /** The peer's identity: verified after the handshake; before it, of a refused peer, what its certificate claims (for messages

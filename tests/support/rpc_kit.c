@@ -47,7 +47,8 @@ struct pfl_tls *kit_tls(struct kit *k, const struct kit_cert *kc, const struct t
     write_pair(crt, key, &leaf);
     write_pair(ca, NULL, trusted ? trusted : &k->ca);
     test_cert_free(&leaf);
-    const struct pfl_tls_files files = {ca, crt, key, crt, key, NULL, tls12};
+    const struct pfl_tls_files files = {
+        .ca_crt = ca, .server_crt = crt, .server_key = key, .client_crt = crt, .client_key = key, .tls12_allowed = tls12};
     struct pfl_tls *tls = NULL;
     struct pfl_err err = {0};
     if (pfl_tls_new(&files, &tls, &err) != PFL_OK)

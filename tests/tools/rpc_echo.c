@@ -47,7 +47,8 @@ static struct pfl_tls *load_tls(const char *dir)
         return NULL;
     for (size_t i = 0; i < 5; i++)
         snprintf(path[i], sizeof path[i], "%s/%s", dir, NAMES[i]);
-    const struct pfl_tls_files files = {path[0], path[1], path[2], path[3], path[4], NULL, false};
+    const struct pfl_tls_files files = {
+        .ca_crt = path[0], .server_crt = path[1], .server_key = path[2], .client_crt = path[3], .client_key = path[4]};
     struct pfl_err err = {0};
     struct pfl_tls *tls = NULL;
     if (pfl_tls_new(&files, &tls, &err) != PFL_OK) {

@@ -381,7 +381,7 @@ static void test_context__missing_mismatched_or_open_files__no_context(void **st
     snprintf(ca, sizeof ca, "%s/node%u-ca.crt", k->dir, n);
     snprintf(key, sizeof key, "%s/node%u.key", k->dir, n);
     snprintf(other, sizeof other, "%s/node%u.key", k->dir, n + 1);
-    struct pfl_tls_files files = {ca, crt, key, crt, key, NULL, false};
+    struct pfl_tls_files files = {.ca_crt = ca, .server_crt = crt, .server_key = key, .client_crt = crt, .client_key = key};
     files.ca_crt = "/nonexistent/ca.crt";
     assert_int_equal(pfl_tls_new(&files, &tls, &err), PFL_NOT_FOUND);
     assert_has(err.msg, "/nonexistent/ca.crt");
