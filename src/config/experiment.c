@@ -336,6 +336,19 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
     return aggregator ? read_aggregator(doc, aggregator, &c->learner, err) : PFL_OK;
 }
 
+/* A rule that can never work with so few members would stop the first round of every run. */
+static enum pfl_rc check_byzantine(const struct pfl_yaml_doc *doc, const struct pfl_experiment_config *c,
+                                   const struct pfl_yaml *experiment, struct pfl_err *err)
+{
+    unsigned members = c->trainset_size < c->nodes ? c->trainset_size : c->nodes;
+    int64_t f = c->learner.aggregator_params.byzantine, per_f = pfl_streq(c->learner.aggregator, "bulyan") ? 4 : 2;
+    if (f < 0 || members >= per_f * f + 3)
+        return PFL_OK;
+    return pfl_yaml_fail(doc, experiment, PFL_INVALID, err,
+                         "aggregator '%s' against %d hostile contributions needs a train set of at least %d, this one has %u",
+                         c->learner.aggregator, (int)f, (int)(per_f * f + 3), members);
+}
+
 static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_experiment_config *c, struct pfl_err *err)
 {
     static const char *const keys[] = {"description", "remote_loggers", "network",   "experiment",
@@ -354,6 +367,7 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_experime
         return pfl_err_set(err, PFL_INVALID, "%s: the block 'experiment:' is missing", doc->file);
     c->seed = c->settings.has_seed ? c->settings.seed : c->seed;
     TRY(read_experiment(doc, experiment, c, err));
+    TRY(check_byzantine(doc, c, experiment, err));
     if (pfl_yaml_get(root, "remote_loggers"))
         pfl_strs_add(&c->settings.notes, "remote_loggers has no effect: metrics are written to the run's folder");
     static const char *const profiling_keys[] = {"enabled", "measure_time", "output_dir"};

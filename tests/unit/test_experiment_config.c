@@ -80,6 +80,8 @@ static const struct {
     {EXP "  dataset: {partitioning: {strategy: dirichlet, params: {alpha: 0}}}\n", PFL_INVALID, "alpha"},
     {EXP "  dataset: {partitioning: {strategy: shards, params: {alpha: 1}}}\n", PFL_INVALID, "unknown key 'alpha'"},
     {EXP "  aggregator: {aggregator: FedMedian, params: {byzantine: 1}}\n", PFL_INVALID, "unknown key 'byzantine'"},
+    {EXP "  aggregator: {aggregator: Krum, params: {byzantine: 1}}\n", PFL_INVALID,
+     "'krum' against 1 hostile contributions needs a train set of at least 5, this one has 4"},
     {EXP "  aggregator: {aggregator: trimmed_mean, params: {trim: 0.5}}\n", PFL_INVALID, "trim"},
     {EXP "  dataset: {partitioning: {strategy: iid, params: {alpha: 0.3}}}\n", PFL_INVALID,
      "unknown key 'alpha' in experiment.dataset.partitioning.params"},
