@@ -19,6 +19,7 @@ int pfl_cmd_run(int argc, char **argv);
 int pfl_cmd_node(int argc, char **argv);
 int pfl_cmd_ca(int argc, char **argv);
 int pfl_cmd_cert(int argc, char **argv);
+int pfl_cmd_simulate(int argc, char **argv);
 int pfl_cmd_examples(int argc, char **argv);
 
 /** "p2pfl ca issue: <text>" and a pointer to --help on standard error. Returns PFL_EXIT_USAGE. */

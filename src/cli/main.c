@@ -23,6 +23,7 @@ static const struct {
     {"node", "start one node, or talk to one that runs", pfl_cmd_node},
     {"ca", "make a certificate authority and issue nodes their certificates", pfl_cmd_ca},
     {"cert", "show and verify certificates", pfl_cmd_cert},
+    {"simulate", "run an experiment in virtual time, with faults, for many seeds", pfl_cmd_simulate},
     {"examples", "list the experiments that come with p2pfl", pfl_cmd_examples},
 };
 
