@@ -11,6 +11,8 @@
 #include <time.h>
 
 #include "base/fs.h"
+#include "pki/digest.h"
+#include "pki/identity.h"
 
 enum { NAME_TEXT_MAX = 384 };
 
@@ -88,6 +90,40 @@ enum pfl_rc pfl_certs_load(const char *path, STACK_OF(X509) * *ret, struct pfl_e
     if (pfl_certs_parse(pfl_bytes_of(pem->data, pem->len), ret, err) != PFL_OK)
         return pfl_err_wrap(err, "%s", path);
     return PFL_OK;
+}
+
+enum pfl_rc pfl_cert_of_der(struct pfl_bytes der, X509 **ret, struct pfl_err *err)
+{
+    if (der.len > PFL_DER_CERT_MAX)
+        return pfl_err_set(err, PFL_TOO_BIG, "a certificate of %zu bytes, the limit is %d", der.len, PFL_DER_CERT_MAX);
+    const unsigned char *at = der.data;
+    PFL_AUTO(pfl_x509_freep) X509 *cert = der.len > 0 ? d2i_X509(NULL, &at, (long)der.len) : NULL;
+    ERR_clear_error();
+    if (!cert || at != der.data + der.len)
+        return pfl_err_set(err, PFL_MALFORMED, "%zu bytes that are not one certificate", der.len);
+    *ret = pfl_steal(&cert);
+    return PFL_OK;
+}
+
+void pfl_cert_der(const X509 *cert, struct pfl_buf *out)
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509(cert, &der);
+    PFL_ASSERT(len > 0);
+    pfl_buf_append(out, der, (size_t)len);
+    OPENSSL_free(der);
+}
+
+bool pfl_cert_spki_hash(const X509 *cert, uint8_t out[PFL_SHA256_LEN])
+{
+    unsigned char *der = NULL;
+    int len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+    ERR_clear_error();
+    if (len <= 0)
+        return false;
+    pfl_sha256(pfl_bytes_of(der, (size_t)len), out);
+    OPENSSL_free(der);
+    return true;
 }
 
 char *pfl_cert_pem(const X509 *cert)

@@ -34,6 +34,9 @@ struct x509_st *pfl_x509s_at(const struct stack_st_X509 *certs, size_t i); /* bo
  *  no error here and is not looked at. Messages start with the path. */
 enum pfl_rc pfl_certs_load(const char *path, struct stack_st_X509 **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_certs_parse(struct pfl_bytes pem, struct stack_st_X509 **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** One certificate from DER, nothing behind it; to DER, appended. *ret is owned. MALFORMED, TOO_BIG. */
+enum pfl_rc pfl_cert_of_der(struct pfl_bytes der, struct x509_st **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_cert_der(const struct x509_st *cert, struct pfl_buf *out);
 /** One certificate as PEM text, owned by the caller. */
 char *pfl_cert_pem(const struct x509_st *cert);
 
@@ -53,6 +56,9 @@ void pfl_cert_info_deinit(struct pfl_cert_info *info);
 
 /** "RSA 2048 bits" and the like. Owned by the caller. */
 char *pfl_cert_key_text(const struct x509_st *cert);
+/** SHA-256 of the SubjectPublicKeyInfo: what --ca-hash pins and what stands for a key in the register. False where it cannot be
+ *  read. */
+bool pfl_cert_spki_hash(const struct x509_st *cert, uint8_t out[32]);
 /** One-line RFC 2253 text of a name, made safe to print. Owned by the caller. */
 char *pfl_x509_name_text(const struct X509_name_st *name);
 char *pfl_cert_subject(const struct x509_st *cert);

@@ -103,12 +103,32 @@ static enum pfl_rc take_roots(struct pfl_trust *t, struct pfl_err *err)
     return PFL_OK;
 }
 
-enum pfl_rc pfl_trust_load(const char *path, struct pfl_trust **ret, struct pfl_err *err)
+static struct pfl_trust *trust_new(void)
 {
-    PFL_AUTO(pfl_trust_freep) struct pfl_trust *t = pfl_xcalloc(1, sizeof *t);
+    struct pfl_trust *t = pfl_xcalloc(1, sizeof *t);
     atomic_init(&t->refs, 1);
     t->store = X509_STORE_new();
     PFL_ASSERT(t->store != NULL);
+    return t;
+}
+
+enum pfl_rc pfl_trust_of_certs(const STACK_OF(X509) * roots, struct pfl_trust **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_trust_freep) struct pfl_trust *t = trust_new();
+    if (sk_X509_num(roots) < 1)
+        return pfl_err_set(err, PFL_MALFORMED, "no root certificate");
+    t->roots = X509_chain_up_ref((STACK_OF(X509) *)(uintptr_t)roots);
+    PFL_ASSERT(t->roots != NULL);
+    enum pfl_rc rc = take_roots(t, err);
+    ERR_clear_error();
+    if (rc == PFL_OK)
+        *ret = pfl_steal(&t);
+    return rc;
+}
+
+enum pfl_rc pfl_trust_load(const char *path, struct pfl_trust **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_trust_freep) struct pfl_trust *t = trust_new();
     enum pfl_rc rc = pfl_certs_load(path, &t->roots, err);
     if (rc != PFL_OK)
         return rc;

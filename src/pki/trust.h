@@ -9,6 +9,7 @@
 #include "base/mem.h"
 
 struct x509_st;       /* OpenSSL's X509 */
+struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
 struct x509_store_st; /* OpenSSL's X509_STORE */
 
 struct pfl_trust;
@@ -16,6 +17,8 @@ struct pfl_trust;
  * where one of them is no root CA certificate or is too weak (the message names the file and the certificate). A root out of time
  * is loaded: it is refused when something is verified with it, with that reason. */
 enum pfl_rc pfl_trust_load(const char *path, struct pfl_trust **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The same of certificates at hand (at least one, each a root); references are taken of them. AUTH, MALFORMED. */
+enum pfl_rc pfl_trust_of_certs(const struct stack_st_X509 *roots, struct pfl_trust **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_trust *pfl_trust_ref(struct pfl_trust *t); /* accepts NULL */
 void pfl_trust_unref(struct pfl_trust *t);            /* accepts NULL */
 PFL_DEFINE_FREEP(trust, struct pfl_trust, pfl_trust_unref)

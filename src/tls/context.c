@@ -118,6 +118,29 @@ static void warn_of_own(const struct pfl_tls *t, const struct pfl_tls_files *fil
         pfl_warn("%s, %s: peers will refuse this node: %s", files->server_crt, files->client_crt, why.msg);
 }
 
+enum pfl_rc pfl_tls_init_contexts(struct pfl_tls *t, struct pfl_err *err)
+{
+    t->bio = pfl_tls_bio_method_new();
+    t->server = SSL_CTX_new(TLS_server_method());
+    t->client = SSL_CTX_new(TLS_client_method());
+    if (!t->server || !t->client)
+        return openssl_err(err, "TLS", "no context");
+    enum pfl_rc rc = ctx_init(t->server, t->tls12_allowed, err);
+    if (rc == PFL_OK)
+        rc = ctx_init(t->client, t->tls12_allowed, err);
+    if (rc != PFL_OK)
+        return rc;
+    if (t->trust) {
+        ctx_set_roots(t->server, t->trust, true);
+        ctx_set_roots(t->client, t->trust, false);
+    }
+    SSL_CTX_set_client_hello_cb(t->server, pfl_tls_session_client_hello, NULL);
+    SSL_CTX_set_alpn_select_cb(t->server, pfl_tls_session_alpn, NULL);
+    if (SSL_CTX_set_alpn_protos(t->client, ALPN_H2, sizeof ALPN_H2) != 0) /* 0 is success here */
+        return openssl_err(err, "TLS", "ALPN was refused");
+    return PFL_OK;
+}
+
 static enum pfl_rc init(struct pfl_tls *t, const struct pfl_tls_files *files, struct pfl_err *err)
 {
     enum pfl_rc rc = pfl_trust_load(files->ca_crt, &t->trust, err);
@@ -126,22 +149,9 @@ static enum pfl_rc init(struct pfl_tls *t, const struct pfl_tls_files *files, st
         rc = pfl_passphrase_from_file(files->key_passphrase_file, &passphrase, err);
     if (rc != PFL_OK)
         return rc;
-    t->bio = pfl_tls_bio_method_new();
-    t->server = SSL_CTX_new(TLS_server_method());
-    t->client = SSL_CTX_new(TLS_client_method());
-    if (!t->server || !t->client)
-        return openssl_err(err, "TLS", "no context");
-    rc = ctx_init(t->server, files->tls12_allowed, err);
-    if (rc == PFL_OK)
-        rc = ctx_init(t->client, files->tls12_allowed, err);
+    rc = pfl_tls_init_contexts(t, err);
     if (rc != PFL_OK)
         return rc;
-    ctx_set_roots(t->server, t->trust, true);
-    ctx_set_roots(t->client, t->trust, false);
-    SSL_CTX_set_client_hello_cb(t->server, pfl_tls_session_client_hello, NULL);
-    SSL_CTX_set_alpn_select_cb(t->server, pfl_tls_session_alpn, NULL);
-    if (SSL_CTX_set_alpn_protos(t->client, ALPN_H2, sizeof ALPN_H2) != 0) /* 0 is success here */
-        return openssl_err(err, "TLS", "ALPN was refused");
     const struct own server = {files->server_crt, files->server_key, PFL_PURPOSE_SERVER};
     const struct own client = {files->client_crt, files->client_key, PFL_PURPOSE_CLIENT};
     rc = load_own(t, t->server, &server, passphrase, &t->server_identity, err);

@@ -34,6 +34,26 @@ PFL_DEFINE_FREEP(tls, struct pfl_tls, pfl_tls_unref)
 struct pfl_identity *pfl_tls_server_identity(const struct pfl_tls *t);
 struct pfl_identity *pfl_tls_client_identity(const struct pfl_tls *t);
 
+/* ---- contexts of and for a CA service (service.c) ---- */
+
+struct x509_st;
+struct stack_st_X509;
+struct evp_pkey_st;
+struct pfl_tls_service {
+    struct x509_st *crt;         /* the service's own certificate; references are taken of all of these */
+    struct stack_st_X509 *chain; /* what is sent behind it: intermediates, and the root, for those who pin its key */
+    struct evp_pkey_st *key;
+    struct pfl_trust *trust;  /* the roots of the federation */
+    int64_t expired_window_s; /* how long ago a client certificate may have expired; 0: not at all. Nothing else is forgiven */
+};
+/** A server's context where a client may come without a certificate: peer.identity is then NULL, and the handlers decide. One that
+ *  is offered must be good. TLS 1.2 is spoken too and HTTP/1.1 where a client offers no h2: for EST clients. Has no client side. */
+enum pfl_rc pfl_tls_new_service(const struct pfl_tls_service *opts, struct pfl_tls **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** A client's context without a certificate for a machine that knows the CA only by the SHA-256 of its root's SubjectPublicKeyInfo:
+ *  a server passes when it sends a root with that key along, its chain leads there, and it covers the host that was dialled and has
+ *  the role "ca". Nothing of a request leaves before. Has no server side. */
+enum pfl_rc pfl_tls_new_pinned(const uint8_t spki_sha256[32], struct pfl_tls **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
 /* ---- revocation ---- */
 
 /** What CRLs are verified against, borrowed for the context's life. */

@@ -23,8 +23,24 @@ struct pfl_tls {
     struct pfl_identity *server_identity, *client_identity; /* owned */
     struct pfl_crl_set *crls;                               /* a reference; never NULL */
     enum pfl_crl_policy crl_policy;
+    bool guests;              /* server: clients without a certificate are let in */
+    bool http1;               /* server: a client that does not offer h2 speaks HTTP/1.1 */
+    int64_t expired_window_s; /* server: how long a client certificate may have expired */
+    bool pinned;              /* client: trust is NULL, the root is the one whose key has this hash */
+    uint8_t pin[32];
     struct pfl_tls *base; /* a reference: who owns everything above but crls. NULL: this one does */
 };
+
+/** context.c, for service.c: what every context has, without certificates; t->trust may be NULL. */
+enum pfl_rc pfl_tls_init_contexts(struct pfl_tls *t, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** service.c: a server's certificate by the hash of its root's key. */
+enum pfl_rc pfl_tls_verify_pinned(const struct pfl_tls *t, X509 *leaf, STACK_OF(X509) * untrusted, const char *host,
+                                  struct pfl_err *err) PFL_WARN_UNUSED;
+/** service.c: a client certificate that was refused for having expired: OK where that is all and not too long ago. err keeps the
+ *  reason of the refusal. */
+enum pfl_rc pfl_tls_forgive_expired(const struct pfl_tls *t, X509 *leaf, STACK_OF(X509) * untrusted,
+                                    struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** crls.c: reads files->crl and files->crl_kept into t. */
 enum pfl_rc pfl_tls_load_crls(struct pfl_tls *t, const struct pfl_tls_files *files, struct pfl_err *err) PFL_WARN_UNUSED;

@@ -16,11 +16,14 @@
 #include "pki/cert.h"
 #include "tls/impl.h"
 
+static const unsigned char ALPN_HTTP1[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
+
 struct pfl_tls_session {
     struct pfl_tls *tls; /* owned reference */
     SSL *ssl;            /* owned */
     struct pfl_tls_socket socket;
     bool is_server, established, shut;
+    bool http1;                /* agreed on, instead of HTTP/2 */
     bool told_revoked;         /* by an alert */
     int hello_version;         /* as a server: the highest version that the client offered; 0: not known */
     char *host;                /* owned; NULL: not checked */
@@ -50,6 +53,9 @@ static void pick_alert(X509_STORE_CTX *ctx, enum pfl_verify_why why)
 static enum pfl_rc verify_peer(const struct pfl_tls_session *s, X509 *leaf, STACK_OF(X509) * untrusted,
                                enum pfl_verify_why *ret_why, struct pfl_err *err)
 {
+    *ret_why = PFL_WHY_OTHER;
+    if (s->tls->pinned)
+        return pfl_tls_verify_pinned(s->tls, leaf, untrusted, s->host, err);
     const struct pfl_verify_opts opts = {
         .purpose = s->is_server ? PFL_PURPOSE_CLIENT : PFL_PURPOSE_SERVER,
         .host = s->host,
@@ -57,7 +63,10 @@ static enum pfl_rc verify_peer(const struct pfl_tls_session *s, X509 *leaf, STAC
         .crl_policy = s->tls->crl_policy,
         .ret_why = ret_why,
     };
-    return pfl_verify_x509(s->tls->trust, leaf, untrusted, &opts, err);
+    enum pfl_rc rc = pfl_verify_x509(s->tls->trust, leaf, untrusted, &opts, err);
+    if (rc != PFL_OK && s->is_server && s->tls->expired_window_s > 0 && *ret_why == PFL_WHY_EXPIRED)
+        rc = pfl_tls_forgive_expired(s->tls, leaf, untrusted, err);
+    return rc;
 }
 
 int pfl_tls_session_verify(X509_STORE_CTX *ctx, void *unused)
@@ -90,6 +99,11 @@ enum pfl_rc pfl_tls_session_revise(struct pfl_tls_session *s, struct pfl_tls *t,
     return verify_peer(s, leaf, SSL_get_peer_cert_chain(s->ssl), ret_why, err);
 }
 
+bool pfl_tls_session_http1(const struct pfl_tls_session *s)
+{
+    return s->http1;
+}
+
 bool pfl_tls_session_told_revoked(const struct pfl_tls_session *s)
 {
     return s->told_revoked;
@@ -119,7 +133,7 @@ int pfl_tls_session_client_hello(SSL *ssl, int *alert, void *unused)
     const unsigned char *ext = NULL;
     size_t len = 0;
     remember_version(s, ssl);
-    if (s->hello_version < (s->tls->tls12_allowed ? TLS1_2_VERSION : TLS1_3_VERSION))
+    if (s->hello_version < (s->tls->tls12_allowed ? TLS1_2_VERSION : TLS1_3_VERSION) || s->tls->http1)
         return SSL_CLIENT_HELLO_SUCCESS;
     if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &ext, &len) == 1)
         return SSL_CLIENT_HELLO_SUCCESS;
@@ -141,6 +155,9 @@ int pfl_tls_session_alpn(SSL *ssl, const unsigned char **out, unsigned char *out
             return SSL_TLSEXT_ERR_OK;
         }
     }
+    if (session_of(ssl)->tls->http1 && SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_len, ALPN_HTTP1,
+                                                             sizeof ALPN_HTTP1, in, in_len) == OPENSSL_NPN_NEGOTIATED)
+        return SSL_TLSEXT_ERR_OK;
     char offered[80];
     pfl_err_set(&session_of(ssl)->refusal, PFL_UNSUPPORTED, "its TLS hello offers '%s' by ALPN, HTTP/2 ('h2') is needed",
                 pfl_quote(in_len > 1 ? in + 1 : in, in_len > 1 ? in_len - 1 : 0, offered, sizeof offered));
@@ -387,11 +404,13 @@ static enum pfl_tls_io finish(struct pfl_tls_session *s)
     const unsigned char *proto = NULL;
     unsigned len = 0;
     SSL_get0_alpn_selected(s->ssl, &proto, &len);
-    if (len != 2 || memcmp(proto, "h2", 2) != 0) {
+    s->http1 = s->is_server && s->tls->http1 && (len != 2 || memcmp(proto, "h2", 2) != 0);
+    if (!s->http1 && (len != 2 || memcmp(proto, "h2", 2) != 0)) {
         pfl_err_set(&s->failure, PFL_UNSUPPORTED, "the peer did not agree on HTTP/2 ('h2') by ALPN");
         return PFL_TLS_FAILED;
     }
-    if (!s->peer) { /* cannot be: FAIL_IF_NO_PEER_CERT; checked all the same, since all else rests on it */
+    if (!s->peer &&
+        !(s->is_server && s->tls->guests)) { /* cannot be: FAIL_IF_NO_PEER_CERT; checked all the same, since all else rests on it */
         pfl_err_set(&s->failure, PFL_AUTH, "no certificate");
         return PFL_TLS_FAILED;
     }

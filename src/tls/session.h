@@ -33,6 +33,9 @@ bool pfl_tls_session_pending(const struct pfl_tls_session *s);
 /** Sends close_notify, once, if it can be sent at once. */
 void pfl_tls_session_shutdown(struct pfl_tls_session *s);
 
+/** A server's session of a context that allows it: the client offered no h2, HTTP/1.1 follows. */
+bool pfl_tls_session_http1(const struct pfl_tls_session *s);
+
 /** After FAILED: the class (AUTH where certificates are the matter, MALFORMED, TIMEOUT, IO, UNAVAILABLE) and why in words. */
 enum pfl_rc pfl_tls_session_rc(const struct pfl_tls_session *s);
 const char *pfl_tls_session_reason(const struct pfl_tls_session *s);
