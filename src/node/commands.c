@@ -239,6 +239,12 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         return;
     }
     struct pfl_incoming in = {.ev = ev, .msg = m};
+    const char *barred = rc == PFL_OK ? pfl_core_barred_message(n, m) : NULL;
+    if (barred) { /* not even passed on */
+        pfl_core_refused(n, m->source, barred);
+        pfl_core_reply(n, ev->call, NULL, barred);
+        return;
+    }
     if (rc == PFL_OK) {
         if (gossip)
             (void)pfl_seen_add(&n->seen, m->hash);

@@ -24,6 +24,7 @@ enum {
     PFL_EXPERIMENT_NAME_MAX = 128,
     PFL_REFUSED_NOTES_MAX = 50, /* per heartbeat period: a flood of bad messages is no flood of notes */
     PFL_GONE_MAX = 4096,
+    PFL_BARRED_MAX = 4096, /* past it the oldest is forgotten: its certificate stays refused, only its gossip counts again */
 };
 
 enum pfl_stage {
@@ -58,6 +59,9 @@ struct pfl_node {
     bool dirty;
     pfl_ns wake_at;
     bool closing; /* said goodbye: nothing is done any more */
+
+    struct pfl_strs barred; /* addresses of revoked certificates, sorted by time; see revoked.c */
+    bool revoked;           /* its own certificate was revoked */
 
     /* mesh */
     struct pfl_neighbours peers;
@@ -161,6 +165,18 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
 /** Evicts the silent, dials the suspected. */
 void pfl_core_links_run(struct pfl_node *n);
 pfl_ns pfl_core_links_deadline(const struct pfl_node *n);
+
+/** Ends a link for good, also one that is still dialled, with its note. */
+void pfl_core_close_link(struct pfl_node *n, const char *addr, const char *why);
+void pfl_core_forget_peer(struct pfl_node *n, struct pfl_peer *p, const char *why);
+
+/* ---- revoked.c ---- */
+void pfl_core_on_revoked(struct pfl_node *n, const struct pfl_event *ev);
+bool pfl_core_barred(const struct pfl_node *n, const char *addr);
+/** Whoever holds the address now has shown a certificate that is good. */
+void pfl_core_unbar(struct pfl_node *n, const char *addr);
+/** May this message count? Not from a barred source, and not with the contribution of a barred one alone. NULL: it may. */
+const char *pfl_core_barred_message(const struct pfl_node *n, const struct pfl_msg *m);
 
 /* ---- commands.c, models.c: messages ---- */
 void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev);

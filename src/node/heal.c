@@ -24,7 +24,7 @@ void pfl_core_torn(struct pfl_node *n)
 
 static bool may_heal(const struct pfl_node *n)
 {
-    return n->torn_until > n->now && pfl_neighbours_direct(&n->peers) < n->set.neighbours_max;
+    return !n->revoked && n->torn_until > n->now && pfl_neighbours_direct(&n->peers) < n->set.neighbours_max;
 }
 
 static bool is_direct(const struct pfl_peer *p)

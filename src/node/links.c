@@ -20,7 +20,7 @@ void pfl_core_open(struct pfl_node *n, struct pfl_peer *p, bool handshake, uint6
     p->accepted = false;
 }
 
-static void close_link(struct pfl_node *n, const char *addr, const char *why)
+void pfl_core_close_link(struct pfl_node *n, const char *addr, const char *why)
 {
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_CLOSE, addr);
     a->text = pfl_xstrdup(why);
@@ -68,7 +68,7 @@ static void drop_peer(struct pfl_node *n, struct pfl_peer *p, const char *why)
 }
 
 /* The operator or the peer itself ends it: also a dial under way ends. */
-static void forget_peer(struct pfl_node *n, struct pfl_peer *p, const char *why)
+void pfl_core_forget_peer(struct pfl_node *n, struct pfl_peer *p, const char *why)
 {
     if (p->link == PFL_LINK_DIALLING)
         p->link = PFL_LINK_NONE;
@@ -127,7 +127,7 @@ void pfl_core_on_cmd_disconnect(struct pfl_node *n, const struct pfl_event *ev)
         return;
     }
     pfl_core_act(n, PFL_ACT_GOODBYE, p->addr);
-    forget_peer(n, p, "disconnected by the operator");
+    pfl_core_forget_peer(n, p, "disconnected by the operator");
     pfl_core_reply(n, ev->call, NULL, NULL);
 }
 
@@ -154,6 +154,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
     }
     if (!p)
         p = pfl_neighbours_get(&n->peers, ev->addr);
+    pfl_core_unbar(n, ev->addr);
     p->ours = true;
     if (p->opening && p->asked) {
         grant(n, p, ev->call);
@@ -174,8 +175,8 @@ void pfl_core_on_disconnect(struct pfl_node *n, const struct pfl_event *ev)
 {
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, ev->addr);
     if (p && p->link != PFL_LINK_NONE) {
-        close_link(n, p->addr, "it said goodbye");
-        forget_peer(n, p, "it said goodbye");
+        pfl_core_close_link(n, p->addr, "it said goodbye");
+        pfl_core_forget_peer(n, p, "it said goodbye");
     }
     pfl_core_reply(n, ev->call, NULL, NULL);
 }
@@ -186,7 +187,7 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
 {
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, ev->addr);
     if (!p || p->link == PFL_LINK_NONE) {
-        close_link(n, ev->addr, "nobody wants this link any more");
+        pfl_core_close_link(n, ev->addr, "nobody wants this link any more");
         return;
     }
     if (!p->opening)
@@ -195,11 +196,13 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     if (why) {
         pfl_core_refused(n, p->addr, why);
         answer_waiting(n, p, why);
-        close_link(n, p->addr, why);
-        forget_peer(n, p, why);
+        pfl_core_close_link(n, p->addr, why);
+        pfl_core_forget_peer(n, p, why);
         return;
     }
     bool anew = p->link == PFL_LINK_DIALLING;
+    pfl_core_unbar(n, p->addr);
+    n->revoked = false; /* a neighbour takes its certificate again */
     p->link = PFL_LINK_UP;
     p->ours = true;
     p->opening = false;
@@ -240,7 +243,7 @@ static void dial_failed(struct pfl_node *n, struct pfl_peer *p, const struct pfl
         return;
     }
     if (ev->rc == PFL_AUTH)
-        close_link(n, p->addr, why);
+        pfl_core_close_link(n, p->addr, why);
     p->link = PFL_LINK_NONE;
     pfl_outbox_forget(&n->outbox, p->addr);
     if (!p->alive)
@@ -265,7 +268,7 @@ void pfl_core_on_link_down(struct pfl_node *n, const struct pfl_event *ev)
     }
     answer_waiting(n, p, why);
     if (ev->rc == PFL_AUTH) {
-        close_link(n, p->addr, why);
+        pfl_core_close_link(n, p->addr, why);
         drop_peer(n, p, why);
         return;
     }
@@ -310,7 +313,7 @@ void pfl_core_links_run(struct pfl_node *n)
             if (p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT)
                 pfl_core_torn(n);
             if (p->link != PFL_LINK_DIALLING) /* a known node may have a channel, too: for models */
-                close_link(n, p->addr, why);
+                pfl_core_close_link(n, p->addr, why);
             drop_peer(n, p, why);
             continue;
         }

@@ -70,6 +70,7 @@ void pfl_node_free(struct pfl_node *n)
     }
     free(n->gone);
     pfl_strs_deinit(&n->partial_who);
+    pfl_strs_deinit(&n->barred);
     pfl_layout_unref(n->layout);
     free(n->experiment);
     free(n->federation);
@@ -144,6 +145,9 @@ static void dispatch(struct pfl_node *n, const struct pfl_event *ev)
         break;
     case PFL_EV_CMD_STOP:
         pfl_core_on_stop(n, ev);
+        break;
+    case PFL_EV_REVOKED:
+        pfl_core_on_revoked(n, ev);
         break;
     case PFL_EV_SHUTDOWN:
         pfl_core_shutdown(n);

@@ -53,7 +53,9 @@ enum pfl_event_kind {
     PFL_EV_CMD_DISCONNECT, /* addr, call */
     PFL_EV_CMD_LEARN,      /* learn, call */
     PFL_EV_CMD_STOP,       /* call */
-    PFL_EV_SHUTDOWN,       /* say goodbye: disconnect to every neighbour, then nothing more */
+    PFL_EV_REVOKED,  /* addr, text: the certificate of who holds this address was revoked, and text says how. addr NULL: this node's
+                      * own  was: it ends its experiment and dials nobody by itself until a link comes up again */
+    PFL_EV_SHUTDOWN, /* say goodbye: disconnect to every neighbour, then nothing more */
 };
 struct pfl_learn_args {
     unsigned rounds, epochs, trainset_size;
@@ -103,6 +105,7 @@ enum pfl_action_kind {
     X(FIT, "fit")                             /* round, metrics.loss, n_samples */                                                 \
     X(METRICS, "metrics")                     /* round, addr = whose, metrics */                                                   \
     X(CONTRIBUTION, "contribution")           /* round, addr = from whom, list = contributors, n_samples */                        \
+    X(REVOKED, "revoked")                     /* addr (its own: this node), text */                                                \
     X(EXCLUDED, "excluded")                   /* round, addr, text */                                                              \
     X(AGGREGATED, "aggregated")               /* round, list = contributors, n_samples, digest */                                  \
     X(ADOPTED, "adopted")                     /* round, addr = from whom, digest */                                                \

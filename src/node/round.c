@@ -22,6 +22,24 @@ void pfl_book_deinit(struct pfl_book *b)
     *b = (struct pfl_book){0};
 }
 
+static bool is_alone(const struct pfl_strs *names, const char *who)
+{
+    return names->n == 1 && strcmp(names->items[0], who) == 0;
+}
+
+bool pfl_book_drop(struct pfl_book *b, const char *who)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (!is_alone(&b->items[i].who, who))
+            continue;
+        entry_deinit(&b->items[i]);
+        memmove(&b->items[i], &b->items[i + 1], (b->n - i - 1) * sizeof(*b->items));
+        b->n--;
+        return true;
+    }
+    return false;
+}
+
 bool pfl_book_has(const struct pfl_book *b, const char *who)
 {
     for (size_t i = 0; i < b->n; i++) {
@@ -200,6 +218,20 @@ struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr)
     r->peers[i]->addr = pfl_xstrdup(addr);
     r->n_peers++;
     return r->peers[i];
+}
+
+bool pfl_round_drop(struct pfl_round *r, const char *who)
+{
+    bool dropped = pfl_book_drop(&r->book, who);
+    (void)pfl_book_drop(&r->partials, who);
+    for (size_t i = 0; i < r->n_peers; i++) {
+        struct pfl_early *early = &r->peers[i]->early;
+        if (!early->payload || !is_alone(&early->who, who))
+            continue;
+        early_deinit(early);
+        dropped = true;
+    }
+    return dropped;
 }
 
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr)

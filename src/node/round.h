@@ -36,6 +36,9 @@ enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_
                                      int64_t n_samples, struct pfl_err *err);
 /** Adds what pfl_book_check found to fit; copies who, takes a reference to payload. */
 void pfl_book_add(struct pfl_book *b, const struct pfl_strs *who, struct pfl_payload *payload, uint64_t n_samples, pfl_ns now);
+/** Lets go of the entry of this contributor alone; false where there is none. One that stands behind an aggregate with others
+ * cannot be taken out. */
+bool pfl_book_drop(struct pfl_book *b, const char *who);
 bool pfl_book_has(const struct pfl_book *b, const char *who);
 /** All contributors, sorted; *ret is deinited first. */
 void pfl_book_union(const struct pfl_book *b, struct pfl_strs *ret);
@@ -94,6 +97,8 @@ bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns
 bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
 /** The latest; NULL where there is none. */
 const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
+/** The same for a whole round: its book, and what came early. */
+bool pfl_round_drop(struct pfl_round *r, const char *who);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
 size_t pfl_round_ballots(const struct pfl_round *r);

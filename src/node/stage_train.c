@@ -119,6 +119,8 @@ static bool may_come(const struct pfl_node *n, const struct pfl_round *r, const 
 {
     const struct pfl_round_peer *row = pfl_round_find(r, member);
     bool withdrawn = row && row->withdrawn;
+    if (pfl_core_barred(n, member))
+        return false;
     if (!withdrawn && pfl_neighbours_alive(&n->peers, member))
         return true;
     for (size_t i = 0; i < r->n_peers; i++) {

@@ -63,6 +63,7 @@ static json_t *fields_of(struct pfl_driver *d, const struct pfl_note *n)
     case PFL_NOTE_NEIGHBOUR_LOST:
     case PFL_NOTE_KNOWN_LOST:
     case PFL_NOTE_EXCLUDED:
+    case PFL_NOTE_REVOKED:
         json_object_set_new(f, "address", text_json(n->addr));
         json_object_set_new(f, "reason", text_json(n->text));
         break;
@@ -140,6 +141,7 @@ static void log_note(struct pfl_driver *d, const struct pfl_note *n, const char 
     case PFL_NOTE_WARNING:
     case PFL_NOTE_REFUSED:
     case PFL_NOTE_EXCLUDED:
+    case PFL_NOTE_REVOKED:
     case PFL_NOTE_NEIGHBOUR_LOST:
     case PFL_NOTE_LEARNING_STOPPED:
         pfl_warn("%s: %s %s", d->name, pfl_note_name(n->kind), fields);

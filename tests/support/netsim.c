@@ -734,6 +734,13 @@ void netsim_shutdown(struct netsim *s, unsigned i)
     command(s, i, (struct pfl_event){.kind = PFL_EV_SHUTDOWN});
 }
 
+void netsim_revoke(struct netsim *s, unsigned i, unsigned victim)
+{
+    const char *addr = i == victim ? NULL : netsim_addr(s, victim);
+    struct pfl_event ev = {.kind = PFL_EV_REVOKED, .addr = addr, .text = "revoked on a Monday (keyCompromise)"};
+    step(s, i, &ev);
+}
+
 const char *netsim_last_answer(const struct netsim *s)
 {
     return s->answer;

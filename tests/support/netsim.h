@@ -39,6 +39,9 @@ void netsim_shutdown(struct netsim *s, unsigned i);
 /** Answer of the last command: NULL while there is none, "" for success, else the error. */
 const char *netsim_last_answer(const struct netsim *s);
 
+/** Node i learns that the certificate of `victim` (which may be itself) was revoked. */
+void netsim_revoke(struct netsim *s, unsigned i, unsigned victim);
+
 void netsim_kill(struct netsim *s, unsigned i);
 void netsim_kill_at(struct netsim *s, unsigned i, pfl_ns at);
 void netsim_cut(struct netsim *s, unsigned a, unsigned b); /* both ways */
