@@ -17,10 +17,12 @@ enum { SERIAL_LEN = 16 }; /* 128 random bits; DER puts a zero byte before a lead
 PFL_DEFINE_FREEP(general_names, GENERAL_NAMES, GENERAL_NAMES_free)
 PFL_DEFINE_FREEP(extension, X509_EXTENSION, X509_EXTENSION_free)
 
-static bool set_serial(X509 *cert)
+static bool set_serial(X509 *cert, const char *hex)
 {
     uint8_t bytes[SERIAL_LEN];
     pfl_random_bytes(bytes, sizeof bytes);
+    if (hex && !pfl_unhex(hex, bytes, sizeof bytes))
+        return false;
     BIGNUM *number = BN_bin2bn(bytes, sizeof bytes, NULL);
     bool ok = number && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(cert));
     BN_free(number);
@@ -67,7 +69,7 @@ static GENERAL_NAME *text_name(int type, const char *text)
     return name;
 }
 
-static bool add_sans(X509 *cert, const struct pfl_strs *sans)
+GENERAL_NAMES *pfl_general_names(const struct pfl_strs *sans)
 {
     PFL_AUTO(pfl_general_names_freep) GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
     PFL_ASSERT(names != NULL);
@@ -81,15 +83,25 @@ static bool add_sans(X509 *cert, const struct pfl_strs *sans)
         else if (pfl_str_has_prefix(san, "URI:"))
             name = text_name(GEN_URI, san + 4);
         if (!name)
-            return false;
+            return NULL;
         PFL_ASSERT(sk_GENERAL_NAME_push(names, name) > 0);
     }
+    return pfl_steal(&names);
+}
+
+static bool add_sans(X509 *cert, const struct pfl_strs *sans)
+{
+    PFL_AUTO(pfl_general_names_freep) GENERAL_NAMES *names = pfl_general_names(sans);
+    if (!names)
+        return false;
     return sans->n == 0 || X509_add1_ext_i2d(cert, NID_subject_alt_name, names, 0, X509V3_ADD_DEFAULT) == 1;
 }
 
 static bool add_extensions(X509 *cert, X509 *issuer, const struct pfl_cert_spec *spec)
 {
-    bool ok = add_extension(cert, issuer, NID_basic_constraints, spec->is_ca ? "critical,CA:TRUE" : "critical,CA:FALSE");
+    PFL_AUTO(pfl_freep)
+    char *ca = spec->path_len < 0 ? pfl_xstrdup("critical,CA:TRUE") : pfl_xasprintf("critical,CA:TRUE,pathlen:%d", spec->path_len);
+    bool ok = add_extension(cert, issuer, NID_basic_constraints, spec->is_ca ? ca : "critical,CA:FALSE");
     ok = ok &&
          add_extension(cert, issuer, NID_key_usage, spec->is_ca ? "critical,keyCertSign,cRLSign" : "critical,digitalSignature");
     ok = ok && (!spec->purpose || add_extension(cert, issuer, NID_ext_key_usage, spec->purpose));
@@ -102,7 +114,8 @@ static bool add_extensions(X509 *cert, X509 *issuer, const struct pfl_cert_spec 
 
 static bool fill(X509 *cert, const struct pfl_cert_spec *spec, EVP_PKEY *key, X509 *issuer)
 {
-    bool ok = X509_set_version(cert, X509_VERSION_3) && set_serial(cert) && set_names(cert, spec->common_name, issuer);
+    bool ok =
+        X509_set_version(cert, X509_VERSION_3) && set_serial(cert, spec->serial_hex) && set_names(cert, spec->common_name, issuer);
     ok = ok && ASN1_TIME_set(X509_getm_notBefore(cert), (time_t)spec->not_before);
     ok = ok && ASN1_TIME_set(X509_getm_notAfter(cert), (time_t)spec->not_after);
     return ok && X509_set_pubkey(cert, key) == 1 && add_extensions(cert, issuer, spec);
@@ -111,7 +124,7 @@ static bool fill(X509 *cert, const struct pfl_cert_spec *spec, EVP_PKEY *key, X5
 enum pfl_rc pfl_cert_build(const struct pfl_cert_spec *spec, EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_key, X509 **ret,
                            struct pfl_err *err)
 {
-    PFL_ASSERT(spec->is_ca == (issuer == NULL));
+    PFL_ASSERT(spec->is_ca || issuer);
     PFL_AUTO(pfl_x509_freep) X509 *cert = X509_new();
     PFL_ASSERT(cert != NULL);
     bool ed25519 = EVP_PKEY_get_base_id(issuer_key) == EVP_PKEY_ED25519;

@@ -4,6 +4,8 @@
 #ifndef PFL_PKI_CSR_H
 #define PFL_PKI_CSR_H
 
+#include <stdbool.h>
+
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -27,13 +29,15 @@ PFL_DEFINE_FREEP(csr, struct pfl_csr, pfl_csr_free)
 const char *pfl_csr_common_name(const struct pfl_csr *csr);         /* "" where none */
 const struct pfl_strs *pfl_csr_sans(const struct pfl_csr *csr);     /* "IP:…", "DNS:…", "URI:…", canonical, sorted */
 const struct pfl_strs *pfl_csr_purposes(const struct pfl_csr *csr); /* "serverAuth", …; empty: none asked */
-bool pfl_csr_asks_ca(const struct pfl_csr *csr);                    /* basicConstraints CA:TRUE */
+bool pfl_csr_asks_ca(const struct pfl_csr *csr);                    /* basicConstraints CA:TRUE, or a CA's key usages */
 const char *pfl_csr_key_fingerprint(const struct pfl_csr *csr);     /* SHA-256 of the SubjectPublicKeyInfo, lower-case hex */
 struct evp_pkey_st *pfl_csr_key(const struct pfl_csr *csr);         /* the public key */
 
-/** Makes one: CN, SANs ("IP:…", "DNS:…") and, if not NULL, the purpose ("serverAuth" or "clientAuth"), signed by key. DER,
- *  appended to out. */
+/** Makes one: CN, SANs ("IP:…", "DNS:…", may be NULL) and, if not NULL, the purpose ("serverAuth" or "clientAuth"; "ca": an
+ *  intermediate CA), signed by key. DER, appended to out. */
 enum pfl_rc pfl_csr_make(const char *common_name, const struct pfl_strs *sans, const char *purpose, struct evp_pkey_st *key,
                          struct pfl_buf *out, struct pfl_err *err) PFL_WARN_UNUSED;
+/** DER as PEM text, owned by the caller. */
+char *pfl_csr_pem(struct pfl_bytes der);
 
 #endif

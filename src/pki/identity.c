@@ -182,6 +182,29 @@ static enum pfl_rc take_sans(struct pfl_identity *id, const X509 *cert, struct p
     return PFL_OK;
 }
 
+enum pfl_rc pfl_sans_read(const GENERAL_NAMES *names, struct pfl_strs *ret, struct pfl_err *err)
+{
+    struct pfl_identity *id = pfl_xcalloc(1, sizeof *id);
+    int n = sk_GENERAL_NAME_num(names);
+    atomic_init(&id->refs, 1);
+    enum pfl_rc rc = PFL_OK;
+    if (n > PFL_SANS_MAX)
+        rc = pfl_err_set(err, PFL_MALFORMED, "%d subject alternative names, the limit is %d", n, PFL_SANS_MAX);
+    for (int i = 0; rc == PFL_OK && i < n; i++) {
+        const GENERAL_NAME *name = sk_GENERAL_NAME_value(names, i);
+        bool known = name->type == GEN_IPADD || name->type == GEN_DNS || name->type == GEN_URI || name->type == GEN_EMAIL;
+        PFL_AUTO(pfl_freep) char *kind = pfl_xasprintf("%d", name->type);
+        rc = take_san(id, name, true, err); /* "true": spiffe://<federation> alone can be read too */
+        if (!known)
+            add_san(id, "other", kind);
+    }
+    for (size_t i = 0; rc == PFL_OK && i < id->sans.n; i++)
+        pfl_strs_add_once(ret, id->sans.items[i]);
+    pfl_strs_sort(ret);
+    pfl_identity_unref(id);
+    return rc;
+}
+
 static enum pfl_rc take_serial(struct pfl_identity *id, const X509 *cert, struct pfl_err *err)
 {
     const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);

@@ -15,7 +15,8 @@
 #include "base/err.h"
 #include "base/str.h"
 
-struct x509_st; /* OpenSSL's X509 */
+struct x509_st;               /* OpenSSL's X509 */
+struct stack_st_GENERAL_NAME; /* OpenSSL's GENERAL_NAMES */
 
 enum {
     PFL_NAME_MAX = 63,          /* longest federation, role or node name */
@@ -46,6 +47,9 @@ struct pfl_identity {
 enum pfl_rc pfl_identity_of_x509(const struct x509_st *cert, struct pfl_identity **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** The same from DER (one certificate, nothing behind it). TOO_BIG past PFL_DER_CERT_MAX. */
 enum pfl_rc pfl_identity_of_der(struct pfl_bytes der, struct pfl_identity **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The names of a request, read as strictly as a certificate's; those of a kind that means nothing here as "other:<kind>", so that
+ *  nothing that is asked for goes unseen. Sorted, appended to ret. MALFORMED as above. */
+enum pfl_rc pfl_sans_read(const struct stack_st_GENERAL_NAME *names, struct pfl_strs *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_identity *pfl_identity_ref(struct pfl_identity *id); /* accepts NULL */
 void pfl_identity_unref(struct pfl_identity *id);               /* accepts NULL */
 PFL_DEFINE_FREEP(identity, struct pfl_identity, pfl_identity_unref)

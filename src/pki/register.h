@@ -16,7 +16,11 @@
 struct sqlite3;
 struct x509_st;
 
-enum { PFL_SERIAL_HEX_MAX = 40 };
+enum {
+    PFL_SERIAL_HEX_MAX = 40,
+    PFL_SERIAL_LEN = 16,         /* bytes of a serial that this CA gives: 128 random bits, the first byte not zero */
+    PFL_REGISTER_WAIT_MS = 10000 /* how long one process waits for another's transaction */
+};
 
 struct pfl_register;
 /** Opens or makes it. IO (read-only, full: said so), MALFORMED (no database, newer schema), AUTH (others can read it). */
@@ -30,6 +34,17 @@ struct sqlite3 *pfl_register_db(struct pfl_register *r);
 enum pfl_rc pfl_register_begin(struct pfl_register *r, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_register_commit(struct pfl_register *r, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_register_rollback(struct pfl_register *r); /* accepts that none is open */
+bool pfl_register_in_transaction(const struct pfl_register *r);
+
+/** Small values by name. *ret is owned; NULL where there is none. set: inside a transaction of the caller's. */
+enum pfl_rc pfl_register_get(struct pfl_register *r, const char *key, char **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_register_set(struct pfl_register *r, const char *key, const char *value, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** Signs `in` with the CA's key, appended to out; key_fingerprint: SHA-256 of its SubjectPublicKeyInfo, hex. */
+typedef enum pfl_rc (*pfl_audit_sign_fn)(void *user, struct pfl_bytes in, struct pfl_buf *out, char key_fingerprint[65],
+                                         struct pfl_err *err);
+/** Whoever has the CA's key open seals the audit log's head with each commit that appended to it. NULL: nobody does. */
+void pfl_register_set_sealer(struct pfl_register *r, pfl_audit_sign_fn sign, void *user);
 
 /** Appends to the audit log; inside a transaction of the caller's. actor: "operator root", "token 12", "spiffe://…". action:
  *  "ca-init", "issue", "sign", "enrol", "renew", "revoke", "crl", "token", "approve", "deny", "refuse", "rollover-…".
@@ -58,5 +73,41 @@ typedef bool (*pfl_cert_row_fn)(void *user, const struct pfl_cert_row *row); /* 
 /** What names a certificate: its serial (hex), a node's name, or a file's. NULL: all, oldest first. */
 enum pfl_rc pfl_register_each(struct pfl_register *r, const char *name_or_serial, pfl_cert_row_fn fn, void *user,
                               struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** A new serial: the row goes in as "reserved" with it; row->serial_hex is set. Inside a transaction of the caller's, as the two
+ *  below. */
+enum pfl_rc pfl_register_reserve(struct pfl_register *r, struct pfl_cert_row *row, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The reserved certificate was signed: DER, "valid". */
+enum pfl_rc pfl_register_record(struct pfl_register *r, const char *serial_hex, struct pfl_bytes der,
+                                struct pfl_err *err) PFL_WARN_UNUSED;
+/** A certificate that was made before the register, or elsewhere with this CA's key. EXISTS where its serial is known. */
+enum pfl_rc pfl_register_adopt(struct pfl_register *r, const struct pfl_cert_row *row, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_register_mark_revoked(struct pfl_register *r, const char *serial_hex, const char *reason, int64_t at,
+                                      struct pfl_err *err) PFL_WARN_UNUSED;
+
+/* ---- the audit log ---- */
+
+struct pfl_audit_entry { /* borrowed for the call */
+    int64_t seq, at;     /* from 1; Unix seconds */
+    const char *actor, *action, *subject, *detail;
+    char hash[65]; /* lower-case hex */
+};
+typedef bool (*pfl_audit_fn)(void *user, const struct pfl_audit_entry *e); /* false ends the walk */
+enum pfl_rc pfl_audit_each(struct pfl_register *r, pfl_audit_fn fn, void *user, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** Is `signature` over `in` by the key with this fingerprint? For pfl_audit_verify. */
+typedef bool (*pfl_audit_check_fn)(void *user, struct pfl_bytes in, struct pfl_bytes signature, const char *key_fingerprint);
+struct pfl_audit_report {
+    int64_t n;              /* entries */
+    char head[65];          /* hash of the last one; to be noted elsewhere */
+    int64_t sealed;         /* the CA's key vouches for entries 1 to this one; 0: for none */
+    char sealed_by[65];     /* fingerprint of that key */
+    int64_t n_certificates; /* that were held against the log */
+};
+/** Recomputes every hash, compares head and seal, and holds each certificate of the register against the entries about it. `expect`
+ * (may be NULL) is a head that somebody noted, "SEQ:HASH": it must still be in the log. AUTH naming the first thing that is wrong:
+ *  "entry 17 (revoke …): its hash does not follow from what it says". */
+enum pfl_rc pfl_audit_verify(struct pfl_register *r, const char *expect, pfl_audit_check_fn check, void *user,
+                             struct pfl_audit_report *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif
