@@ -225,7 +225,9 @@ enum pfl_rc pfl_key_load(const char *path, const struct pfl_passphrase *passphra
     PFL_AUTO(pfl_freep) char *uri = pfl_key_token_in_file(pfl_bytes_of(pem->data, pem->len));
     rc = uri ? pfl_key_token_load(uri, passphrase, ret, err) : parse(pfl_bytes_of(pem->data, pem->len), passphrase, ret, err);
     ERR_clear_error();
-    return rc == PFL_OK ? PFL_OK : pfl_err_wrap(err, "%s", path);
+    if (rc != PFL_OK)
+        (void)pfl_err_wrap(err, "%s", path);
+    return rc;
 }
 
 /* The URI that the path is or its file holds; owned, NULL where it is neither. */

@@ -56,10 +56,8 @@ enum pfl_rc pfl_key_token_make(const char *spec, const struct pfl_passphrase *pi
         return pfl_err_set(err, PFL_INVALID, "pkcs11: URI: it names no key: object=… is wanted");
     if (!kind) {
         rc = pfl_pkcs11_load(&uri, pin, ret, err);
-        if (rc == PFL_OK && pfl_key_check_strength(*ret, err) != PFL_OK) {
+        if (rc == PFL_OK && (rc = pfl_key_check_strength(*ret, err)) != PFL_OK)
             pfl_key_free(pfl_steal(ret));
-            return err ? err->rc : PFL_AUTH;
-        }
         if (rc != PFL_NOT_FOUND)
             return rc;
         pfl_err_clear(err);
@@ -78,7 +76,8 @@ enum pfl_rc pfl_key_token_load(const char *uri, const struct pfl_passphrase *pin
         return rc;
     if ((rc = pfl_key_check_strength(key, err)) != PFL_OK) {
         PFL_AUTO(pfl_freep) char *name = pfl_pkcs11_uri_name(&parsed);
-        return pfl_err_wrap(err, "%s", pfl_q(name));
+        (void)pfl_err_wrap(err, "%s", pfl_q(name));
+        return rc;
     }
     *ret = pfl_steal(&key);
     return PFL_OK;

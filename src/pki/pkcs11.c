@@ -253,10 +253,12 @@ static enum pfl_rc open_locked(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, EVP
     return rc;
 }
 
-static enum pfl_rc wrap(const struct pfl_pkcs11_uri *uri, struct pfl_err *err)
+/* Puts the key's name before the message; returns rc, which a caller without err needs too. */
+static enum pfl_rc wrap(const struct pfl_pkcs11_uri *uri, enum pfl_rc rc, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) char *name = pfl_pkcs11_uri_name(uri);
-    return pfl_err_wrap(err, "%s", pfl_q(name));
+    (void)pfl_err_wrap(err, "%s", pfl_q(name));
+    return rc;
 }
 
 enum pfl_rc pfl_pkcs11_load(const struct pfl_pkcs11_uri *uri, const struct pfl_passphrase *pin, EVP_PKEY **ret, struct pfl_err *err)
@@ -266,14 +268,14 @@ enum pfl_rc pfl_pkcs11_load(const struct pfl_pkcs11_uri *uri, const struct pfl_p
     bool leaves = false;
     enum pfl_rc rc = key_new(uri, pin, &key, err);
     if (rc != PFL_OK)
-        return wrap(uri, err);
+        return wrap(uri, rc, err);
     CK_FUNCTION_LIST *f = pfl_p11_lock(key->module);
     rc = open_locked(key, f, &evp, &leaves, err);
     pfl_p11_unlock(key->module);
     if (rc == PFL_OK)
         rc = try_key(evp, err);
     if (rc != PFL_OK)
-        return wrap(uri, err);
+        return wrap(uri, rc, err);
     if (leaves) {
         PFL_AUTO(pfl_freep) char *name = pfl_pkcs11_uri_name(uri);
         pfl_warn("%s: this key can be taken out of its token: make it there as one that is sensitive and not extractable", name);
@@ -379,7 +381,7 @@ enum pfl_rc pfl_pkcs11_generate(const struct pfl_pkcs11_uri *uri, const char *ki
     CK_OBJECT_HANDLE public = CK_INVALID_HANDLE;
     enum pfl_rc rc = key_new(uri, pin, &key, err);
     if (rc != PFL_OK)
-        return wrap(uri, err);
+        return wrap(uri, rc, err);
     if (!key->uri.object)
         key->uri.object = pfl_xstrdup("p2pfl");
     if (key->uri.id_len == 0) {
@@ -395,7 +397,7 @@ enum pfl_rc pfl_pkcs11_generate(const struct pfl_pkcs11_uri *uri, const char *ki
         pfl_p11_unlock(key->module);
     }
     if (rc != PFL_OK)
-        return wrap(&key->uri, err);
+        return wrap(&key->uri, rc, err);
     *ret = pfl_steal(&evp);
     return PFL_OK;
 }
@@ -444,7 +446,7 @@ enum pfl_rc pfl_p11_sign(struct pfl_p11_key *key, CK_MECHANISM_TYPE mechanism, s
     if (rc == PFL_OK && rv != CKR_OK)
         rc = pfl_p11_fail(err, rv, "signing");
     if (rc != PFL_OK)
-        return wrap(&key->uri, err);
+        return wrap(&key->uri, rc, err);
     *out_len = len;
     return PFL_OK;
 }

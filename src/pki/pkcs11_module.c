@@ -330,10 +330,12 @@ enum pfl_rc pfl_p11_session_open(struct pfl_p11_module *m, const struct pfl_pkcs
     CK_TOKEN_INFO token;
     CK_SESSION_HANDLE session = CK_INVALID_HANDLE;
     enum pfl_rc rc = find_slot(m, uri, &slot, &token, err);
-    if (rc == PFL_OK && uri->pin_source && pfl_passphrase_from_file(uri->pin_source, &from_file, err) != PFL_OK)
-        return pfl_err_wrap(err, "pin-source");
     if (rc != PFL_OK)
         return rc;
+    if (uri->pin_source && (rc = pfl_passphrase_from_file(uri->pin_source, &from_file, err)) != PFL_OK) {
+        (void)pfl_err_wrap(err, "pin-source");
+        return rc;
+    }
     CK_RV rv = m->f->C_OpenSession(slot, CKF_SERIAL_SESSION | (read_write ? CKF_RW_SESSION : 0), NULL, NULL, &session);
     if (rv != CKR_OK)
         return pfl_p11_fail(err, rv, "session");

@@ -234,8 +234,10 @@ enum pfl_rc pfl_pkcs11_uri_parse(const char *text, struct pfl_pkcs11_uri *ret, s
     enum pfl_rc rc = take_all(&uri, pfl_bytes_of(path, path_len), false, &seen, err);
     if (rc == PFL_OK && query)
         rc = take_all(&uri, pfl_bytes_of(query + 1, strlen(query + 1)), true, &seen, err);
-    if (rc != PFL_OK)
-        return pfl_err_wrap(err, "pkcs11: URI");
+    if (rc != PFL_OK) {
+        (void)pfl_err_wrap(err, "pkcs11: URI");
+        return rc;
+    }
     if (!uri.token && !uri.serial && !uri.has_slot && !uri.manufacturer && !uri.model)
         return pfl_err_set(err, PFL_INVALID, "pkcs11: URI: it names no token: token=… is wanted");
     *ret = uri;
