@@ -25,6 +25,9 @@ static const char HELP[] =
     "  --federation NAME        whom the CA is for (default p2pfl); stands in every certificate it issues\n"
     "  --name TEXT              the root's common name (default \"<federation> CA\")\n"
     "  --days N                 how long it is valid (default 1024)\n"
+    "  --key pkcs11:URI         the CA's key is this one of a token, made there (p256) if it is not there; KIND@pkcs11:URI makes\n"
+    "                           a new one of that kind. --passphrase-file and -fd are the token's PIN then\n"
+    "  --pin-file F             the token's PIN is the first line of F, now and later: F becomes the URI's pin-source\n"
     "issue:\n"
     "  --ca DIR                 the CA's folder\n"
     "  --san LIST               the addresses and names that peers dial, IP:… and DNS:…, by commas or repeated\n"
@@ -44,7 +47,7 @@ static const char HELP[] =
 
 struct ca_args {
     const char *target; /* DIR of init, NAME of issue */
-    const char *name, *federation, *key, *ca, *role, *out, *key_passphrase_file;
+    const char *name, *federation, *key, *ca, *role, *out, *key_passphrase_file, *pin_file;
     struct pfl_strs sans; /* owned */
     int days;
     struct pfl_secret_source secret;
@@ -63,6 +66,7 @@ enum {
     OPT_ROLE,
     OPT_OUT,
     OPT_KEYPASS,
+    OPT_PIN_FILE,
     OPT_JSON
 };
 
@@ -73,6 +77,7 @@ static const struct option INIT_OPTIONS[] = {
     {"days", required_argument, NULL, OPT_DAYS},
     {"passphrase-file", required_argument, NULL, OPT_FILE},
     {"passphrase-fd", required_argument, NULL, OPT_FD},
+    {"pin-file", required_argument, NULL, OPT_PIN_FILE},
     {"json", no_argument, NULL, OPT_JSON},
     {"help", no_argument, NULL, 'h'},
     {0},
@@ -139,6 +144,9 @@ static enum pfl_rc take_option(struct ca_args *args, int opt, const char *value,
     case OPT_KEYPASS:
         args->key_passphrase_file = value;
         return PFL_OK;
+    case OPT_PIN_FILE:
+        args->pin_file = value;
+        return PFL_OK;
     case OPT_FD:
         return pfl_secret_parse_fd(value, &args->secret.fd, err);
     case OPT_SAN:
@@ -191,9 +199,24 @@ static int say_init(const struct ca_args *args, const char *crt, struct pfl_err 
     if (args->json)
         return pfl_cert_print_json(crt, certs, err) ? PFL_EXIT_OK : pfl_cli_fail("ca init", err);
     PFL_AUTO(pfl_freep) char *key = pfl_fs_join(args->target, "ca.key");
-    printf("%s  the CA's key, encrypted: keep it away from the nodes\n%s  the CA's certificate: every node gets a copy\n\n", key,
-           crt);
+    printf("%s  the CA's key, %s\n%s  the CA's certificate: every node gets a copy\n\n", key,
+           pfl_key_file_in_token(key) ? "in its token: the file only says where" : "encrypted: keep it away from the nodes", crt);
     return pfl_cert_print_text(certs, err) ? PFL_EXIT_OK : pfl_cli_fail("ca init", err);
+}
+
+/* What --key says, with --pin-file in it, and the passphrase or PIN. A key in a token is named after the federation if its URI does
+ * not name it. */
+static enum pfl_rc init_key(const struct ca_args *args, char **ret_spec, struct pfl_passphrase **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *name = pfl_xasprintf("%s-ca", args->federation ? args->federation : "p2pfl");
+    enum pfl_rc rc = pfl_key_spec_for(args->key ? args->key : "p256", name, NULL, args->pin_file, ret_spec, err);
+    if (rc != PFL_OK)
+        return rc;
+    if (!pfl_key_spec_in_token(*ret_spec))
+        return pfl_secret_get(&args->secret, "New passphrase for the CA key", true, ret, err);
+    if (!pfl_key_spec_asks_pin(*ret_spec))
+        return PFL_OK;
+    return pfl_secret_get(&args->secret, "PIN of the token", false, ret, err);
 }
 
 static int ca_init(struct ca_args *args)
@@ -202,7 +225,8 @@ static int ca_init(struct ca_args *args)
     PFL_AUTO(pfl_passphrase_freep) struct pfl_passphrase *passphrase = NULL;
     PFL_AUTO(pfl_freep) char *crt = pfl_fs_join(args->target, "ca.crt");
     PFL_AUTO(pfl_freep) char *key = pfl_fs_join(args->target, "ca.key");
-    struct pfl_ca_opts opts = {.name = args->name, .federation = args->federation, .key = args->key, .days = args->days};
+    PFL_AUTO(pfl_freep) char *spec = NULL;
+    struct pfl_ca_opts opts = {.name = args->name, .federation = args->federation, .days = args->days};
     if (args->federation && !pfl_name_valid(args->federation))
         return pfl_cli_usage("ca init", "--federation '%s': 1 to %d of a-z, 0-9 and .-_ are wanted", pfl_q(args->federation),
                              PFL_NAME_MAX);
@@ -210,8 +234,10 @@ static int ca_init(struct ca_args *args)
         (void)pfl_err_set(&err, PFL_EXISTS, "%s has a CA already, which is not overwritten: choose another folder", args->target);
         return pfl_cli_fail("ca init", &err);
     }
-    if (pfl_secret_get(&args->secret, "New passphrase for the CA key", true, &passphrase, &err) != PFL_OK ||
-        pfl_ca_init(args->target, &opts, passphrase, &err) != PFL_OK)
+    if (init_key(args, &spec, &passphrase, &err) != PFL_OK)
+        return pfl_cli_fail("ca init", &err);
+    opts.key = spec;
+    if (pfl_ca_init(args->target, &opts, passphrase, &err) != PFL_OK)
         return pfl_cli_fail("ca init", &err);
     return say_init(args, crt, &err);
 }
@@ -241,7 +267,8 @@ static enum pfl_rc open_ca(const struct ca_args *args, struct pfl_ca **ret, stru
     PFL_AUTO(pfl_freep) char *key = pfl_fs_join(args->ca, "ca.key");
     bool given = args->secret.file || args->secret.fd >= 0;
     if (given || pfl_key_file_encrypted(key)) {
-        enum pfl_rc rc = pfl_secret_get(&args->secret, "Passphrase of the CA key", false, &passphrase, err);
+        const char *what = pfl_key_file_in_token(key) ? "PIN of the token with the CA key" : "Passphrase of the CA key";
+        enum pfl_rc rc = pfl_secret_get(&args->secret, what, false, &passphrase, err);
         if (rc != PFL_OK)
             return rc;
     }

@@ -251,10 +251,10 @@ enum pfl_rc pfl_ca_init(const char *dir, const struct pfl_ca_opts *opts, const s
     PFL_AUTO(pfl_x509_freep) X509 *root = NULL;
     PFL_AUTO(pfl_freep) char *stage = NULL;
     enum pfl_rc rc = check_no_ca(dir, err);
-    if (rc == PFL_OK && passphrase)
+    if (rc == PFL_OK && passphrase && !pfl_key_spec_in_token(opts->key)) /* a PIN is as long as its token wants it */
         rc = pfl_passphrase_check_new(passphrase, err);
     if (rc == PFL_OK)
-        rc = pfl_root_make(opts, &key, &root, err);
+        rc = pfl_root_make(opts, passphrase, &key, &root, err);
     if (rc == PFL_OK)
         rc = pfl_stage_open(dir, &stage, err);
     if (rc != PFL_OK)

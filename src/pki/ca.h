@@ -26,14 +26,15 @@ enum {
 struct pfl_ca_opts {
     const char *name;       /* the root's common name; NULL: "<federation> CA" */
     const char *federation; /* NULL: "p2pfl" */
-    const char *key;        /* as pfl_key_generate; NULL: "p256" */
+    const char *key;        /* as pfl_key_make, so a pkcs11: URI too; NULL: "p256" */
     int days;               /* 0: PFL_CA_DAYS_DEFAULT */
     int64_t now;            /* Unix seconds; 0: the system's clock */
     bool offline;           /* a root that signs intermediates only and is kept away from the network */
     const char *actor;      /* NULL: pfl_ca_operator */
 };
 /** Makes dir (0700; its parents too) with a new root in it: ca.key ca.crt ca.db bundle.pem crl.pem. passphrase NULL leaves ca.key
- *  unencrypted: for the throw-away CA of one run only. EXISTS where dir has one of these. After an error nothing is left. */
+ *  unencrypted: for the throw-away CA of one run only. For a key in a token it is the PIN, and ca.key says where the key is. EXISTS
+ * where dir has one of these. After an error nothing is left. */
 enum pfl_rc pfl_ca_init(const char *dir, const struct pfl_ca_opts *opts, const struct pfl_passphrase *passphrase,
                         struct pfl_err *err) PFL_WARN_UNUSED;
 

@@ -105,6 +105,9 @@ static enum pfl_rc check(const struct issue *w, const char *outdir, struct pfl_e
         rc = pfl_err_set(err, PFL_INVALID, "role '%s': node, coordinator or observer is wanted", pfl_q(opts->role));
     if (rc == PFL_OK && !opts->lifetime_s)
         rc = pfl_check_days(opts->days ? opts->days : PFL_NODE_DAYS_DEFAULT, err);
+    if (rc == PFL_OK && pfl_key_spec_in_token(opts->key))
+        return pfl_err_set(err, PFL_INVALID,
+                           "a key in a token is made where the token is, not at the CA: use p2pfl join or p2pfl csr");
     if (rc == PFL_OK && opts->key && !pfl_key_spec_valid(opts->key, err))
         rc = PFL_INVALID;
     if (rc == PFL_OK && opts->key_passphrase)

@@ -108,7 +108,8 @@ enum pfl_rc pfl_ca_enter(struct pfl_register *reg, X509 *cert, const char *role,
 
 /* ---- ca_root.c ---- */
 /** A new self-signed root; nothing is written. */
-enum pfl_rc pfl_root_make(const struct pfl_ca_opts *opts, EVP_PKEY **ret_key, X509 **ret_root, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_root_make(const struct pfl_ca_opts *opts, const struct pfl_passphrase *pin, EVP_PKEY **ret_key, X509 **ret_root,
+                          struct pfl_err *err) PFL_WARN_UNUSED;
 
 /* ---- ca_crl.c ---- */
 /** Inside a transaction: a new CRL of each key that is here into the register. now: Unix seconds. */

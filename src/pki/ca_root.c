@@ -38,7 +38,8 @@ enum pfl_rc pfl_check_days(int days, struct pfl_err *err)
     return PFL_OK;
 }
 
-enum pfl_rc pfl_root_make(const struct pfl_ca_opts *opts, EVP_PKEY **ret_key, X509 **ret_root, struct pfl_err *err)
+enum pfl_rc pfl_root_make(const struct pfl_ca_opts *opts, const struct pfl_passphrase *pin, EVP_PKEY **ret_key, X509 **ret_root,
+                          struct pfl_err *err)
 {
     const char *federation = opts->federation ? opts->federation : "p2pfl";
     int days = opts->days ? opts->days : PFL_CA_DAYS_DEFAULT;
@@ -52,7 +53,7 @@ enum pfl_rc pfl_root_make(const struct pfl_ca_opts *opts, EVP_PKEY **ret_key, X5
         return PFL_INVALID;
     PFL_AUTO(pfl_freep) char *uri = pfl_xasprintf("URI:spiffe://%s", federation);
     PFL_AUTO(pfl_key_freep) EVP_PKEY *key = NULL;
-    enum pfl_rc rc = pfl_key_generate(opts->key ? opts->key : "p256", &key, err);
+    enum pfl_rc rc = pfl_key_make(opts->key ? opts->key : "p256", pin, &key, err);
     if (rc != PFL_OK)
         return rc;
     int64_t now = pfl_now_or(opts->now);

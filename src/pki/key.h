@@ -33,6 +33,8 @@ PFL_DEFINE_FREEP(key, struct evp_pkey_st, pfl_key_free)
 bool pfl_key_spec_valid(const char *spec, struct pfl_err *err);
 /** Does it name a key in a token? */
 bool pfl_key_spec_in_token(const char *spec);
+/** Does it, and leaves open where the PIN is? */
+bool pfl_key_spec_asks_pin(const char *spec);
 /** Makes a key. A URI names a key of the token that is used if it is there and made (p256) if it is not; with KIND@ it is made, and
  *  EXISTS if it is there. pin: for a URI without pin-source; NULL: none. *ret is owned. INVALID for a spec that is not known, or a
  *  URI without object and id; and what pfl_pkcs11_load says. */

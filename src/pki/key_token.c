@@ -23,6 +23,12 @@ bool pfl_key_spec_in_token(const char *spec)
     return uri_in(spec) != NULL;
 }
 
+bool pfl_key_spec_asks_pin(const char *spec)
+{
+    const char *uri = uri_in(spec);
+    return uri && pfl_key_token_asks(uri);
+}
+
 /* *ret_kind is owned; NULL where the spec names none. */
 static enum pfl_rc split(const char *spec, char **ret_kind, struct pfl_pkcs11_uri *ret, struct pfl_err *err)
 {
