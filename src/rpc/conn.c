@@ -2,6 +2,7 @@
 /* A connection's life and its one timer. Everything that can end a connection comes through end(): the first reason stands, the
  * owner hears of it once, from the loop, and memory goes when libuv has closed the handles. */
 #include "rpc/conn.h"
+#include "rpc/http.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -52,6 +53,7 @@ static void on_handle_closed(uv_handle_t *h)
     deliver_lost(c);
     c->ops->closed(c);
     nghttp2_session_del(c->h2);
+    pfl_http1_free(c->http1);
     pfl_tls_session_free(c->tls);
     pfl_msg_out_unref(c->direct);
     pfl_peer_unref(c->peer);
@@ -150,7 +152,10 @@ static void admit(struct pfl_conn *c)
         pfl_conn_refuse(c, err.rc == PFL_OK ? PFL_AUTH : err.rc, "%s", err.msg);
         return;
     }
-    begin_h2(c);
+    if (c->tls && pfl_tls_session_http1(c->tls))
+        pfl_conn_http1_start(c);
+    else
+        begin_h2(c);
 }
 
 static void say_not_tls(struct pfl_conn *c)
@@ -324,8 +329,23 @@ static void check_drain(struct pfl_conn *c, pfl_ns now)
     pfl_conn_due_at(c, c->goaway_at < c->drain_deadline ? c->goaway_at : c->drain_deadline);
 }
 
+/* One request, one deadline. */
+static void run_http1(struct pfl_conn *c, pfl_ns now)
+{
+    pfl_conn_read(c);
+    if (!pfl_conn_over(c))
+        pfl_conn_http1_write(c);
+    if (!pfl_conn_over(c) && now >= c->setup_deadline)
+        pfl_conn_fail(c, PFL_TIMEOUT, "the HTTP/1.1 request did not come in time");
+    pfl_conn_due_at(c, pfl_conn_over(c) ? c->linger_deadline : c->setup_deadline);
+}
+
 static void run_due(struct pfl_conn *c, pfl_ns now)
 {
+    if (c->http1 && !pfl_conn_over(c)) {
+        run_http1(c, now);
+        return;
+    }
     check_setup(c, now);
     if (c->state == PFL_CONN_SETTLING || c->state == PFL_CONN_OPEN) {
         if (c->write_failed) { /* an alert may say why */
@@ -448,7 +468,7 @@ void pfl_conn_close(struct pfl_conn *c, enum pfl_rc rc, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(reason, sizeof reason, fmt, ap);
     va_end(ap);
-    if (c->state < PFL_CONN_SETTLING) {
+    if (c->state < PFL_CONN_SETTLING || c->http1) {
         pfl_conn_fail(c, rc, "%s", reason);
         return;
     }
@@ -481,7 +501,7 @@ void pfl_conn_drain(struct pfl_conn *c, pfl_ns grace, enum pfl_rc rc, const char
 {
     if (pfl_conn_over(c) || c->closing || c->draining)
         return;
-    if (c->state < PFL_CONN_OPEN) {
+    if (c->state < PFL_CONN_OPEN || c->http1) {
         pfl_conn_close(c, rc, "%s", reason);
         return;
     }

@@ -43,6 +43,8 @@ struct pfl_conn_ops {
     int (*data)(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data);
     int (*frame)(struct pfl_conn *c, const nghttp2_frame *frame); /* received */
     int (*stream_closed)(struct pfl_conn *c, int32_t stream_id, uint32_t error_code);
+    /** Servers only, may be NULL: a plain request over HTTP/1.1. */
+    void (*http)(struct pfl_conn *c, const struct pfl_http_request *request, struct pfl_http_response *ret);
     /** Some I/O is over: deliver what was put off. */
     void (*after_io)(struct pfl_conn *c);
     /** Do what is due; returns when the next thing is. */
@@ -88,7 +90,8 @@ struct pfl_conn {
     int poll_events;
     pfl_ns timer_due;
     struct pfl_tls_session *tls; /* NULL: plaintext */
-    nghttp2_session *h2;
+    nghttp2_session *h2;         /* NULL before the handshake is over, and where http1 is not */
+    struct pfl_http1 *http1;     /* owned; NULL but on servers for old EST clients */
     struct pfl_peer *peer;
     const struct pfl_conn_ops *ops;
     void *owner;

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include "rpc/conn.h"
+#include "rpc/http.h"
 
 enum pfl_tls_io pfl_conn_transport_read(struct pfl_conn *c, void *buf, size_t len, size_t *ret_n)
 {
@@ -52,6 +53,10 @@ static void say_bad_request(struct pfl_conn *c)
 
 static void feed(struct pfl_conn *c, const uint8_t *data, size_t len)
 {
+    if (c->http1) {
+        pfl_conn_http1_feed(c, data, len);
+        return;
+    }
     ssize_t rv = nghttp2_session_mem_recv(c->h2, data, len);
     if (rv == (ssize_t)len)
         return;
@@ -223,6 +228,10 @@ void pfl_conn_write(struct pfl_conn *c)
     uint64_t before = c->counters->bytes_sent, *sent = &c->counters->bytes_sent;
     if (c->write_blocked || c->write_failed)
         return;
+    if (c->http1) {
+        pfl_conn_http1_write(c);
+        return;
+    }
     while (!pfl_conn_over(c) && write_some(c)) {
         if (*sent - before >= PFL_RPC_TURN_BYTES) {
             pfl_conn_due_at(c, 0);

@@ -61,6 +61,8 @@ bool pfl_headers_add(struct pfl_headers *h, const uint8_t *name, size_t name_len
         set_http_status(h, v, value_len);
     else if (IS("content-type"))
         set(h->content_type, sizeof h->content_type, v, value_len);
+    else if (IS("authorization"))
+        set(h->authorization, sizeof h->authorization, v, value_len);
     else if (IS("grpc-encoding"))
         set_encoding(h, v, value_len);
     else if (IS("grpc-timeout"))

@@ -13,7 +13,8 @@ struct pfl_headers {
     char method[12]; /* values that do not fit become "": none of them is one that is wanted */
     char path[PFL_RPC_PATH_MAX];
     char content_type[64];
-    char encoding[16]; /* grpc-encoding; "" where absent or identity */
+    char authorization[256]; /* plain HTTP only */
+    char encoding[16];       /* grpc-encoding; "" where absent or identity */
     bool encoding_unknown;
     bool has_timeout, timeout_bad;
     pfl_ns timeout;

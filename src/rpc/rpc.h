@@ -59,6 +59,21 @@ struct pfl_rpc_server;
 struct pfl_rpc_call; /* one request being answered; valid until reply or fail is called on it, also when its connection is gone by
                         then */
 
+/** A plain HTTP request (no gRPC), whole; everything is borrowed for the call. Texts are "" where absent. */
+struct pfl_http_request {
+    const char *method, *path;                /* "POST", "/.well-known/est/simpleenroll" */
+    const char *content_type, *authorization; /* as sent */
+    struct pfl_bytes body;
+};
+/** What the handler fills in. */
+struct pfl_http_response {
+    int status;               /* 200, 202, 401 (with a challenge for Basic), 404, … */
+    const char *content_type; /* static; NULL: none */
+    bool base64;              /* Content-Transfer-Encoding: base64 */
+    int retry_after_s;        /* 0: not said */
+    struct pfl_buf body;      /* owned by the caller, limited */
+};
+
 typedef void (*pfl_rpc_handler)(void *user, struct pfl_rpc_call *call,
                                 struct pfl_blob *request); /* request borrowed: ref to keep */
 struct pfl_rpc_method {
@@ -79,7 +94,10 @@ struct pfl_rpc_server_opts {
     void (*on_refused)(void *user, const char *peer, const char *remote, const char *reason);
     unsigned connections_max, connections_per_ip_max, streams_max; /* 0: defaults in rpc/limits.h */
     pfl_ns handshake_timeout, idle_ping_period;                    /* 0: defaults. A peer that answers no PING is dropped */
-    bool health, reflection;                                       /* serve grpc.health.v1 and grpc.reflection.v1/v1alpha */
+    /** Plain HTTP requests, answered at once; NULL: refused (405, 415). Over HTTP/1.1 too where tls allows that. */
+    void (*http)(void *user, const struct pfl_rpc_peer *peer, const struct pfl_http_request *request,
+                 struct pfl_http_response *ret);
+    bool health, reflection; /* serve grpc.health.v1 and grpc.reflection.v1/v1alpha */
 };
 enum pfl_rc pfl_rpc_server_new(const struct pfl_rpc_server_opts *opts, struct pfl_rpc_server **ret,
                                struct pfl_err *err) PFL_WARN_UNUSED;

@@ -73,6 +73,15 @@ static void on_after_io(struct pfl_conn *c)
     (void)c;
 }
 
+static void on_http(struct pfl_conn *c, const struct pfl_http_request *request, struct pfl_http_response *ret)
+{
+    struct pfl_server_conn *sc = c->owner;
+    if (sc->server->http)
+        sc->server->http(sc->server->user, &c->peer->pub, request, ret);
+    else
+        ret->status = 404;
+}
+
 static const struct pfl_conn_ops OPS = {
     .admit = on_admit,
     .ready = on_ready,
@@ -81,6 +90,7 @@ static const struct pfl_conn_ops OPS = {
     .data = pfl_server_data,
     .frame = pfl_server_frame,
     .stream_closed = pfl_server_stream_closed,
+    .http = on_http,
     .after_io = on_after_io,
     .due = pfl_server_due,
     .lost = on_lost,
@@ -218,6 +228,7 @@ static struct pfl_rpc_server *server_of(const struct pfl_rpc_server_opts *o)
     s->user = o->user;
     s->request_limit = o->request_limit;
     s->on_refused = o->on_refused;
+    s->http = o->http;
     s->connections_max = o->connections_max ? o->connections_max : PFL_RPC_CONNECTIONS_MAX;
     s->connections_per_ip_max = o->connections_per_ip_max ? o->connections_per_ip_max : PFL_RPC_CONNECTIONS_PER_IP_MAX;
     s->streams_max = o->streams_max ? o->streams_max : PFL_H2_STREAMS_MAX;

@@ -27,6 +27,8 @@ struct pfl_rpc_server {
     void *user;
     size_t (*request_limit)(void *user, const char *path, const struct pfl_rpc_peer *peer);
     void (*on_refused)(void *user, const char *peer, const char *remote, const char *reason);
+    void (*http)(void *user, const struct pfl_rpc_peer *peer, const struct pfl_http_request *request,
+                 struct pfl_http_response *ret);
     unsigned connections_max, connections_per_ip_max, streams_max;
     pfl_ns handshake_timeout, ping_period;
     struct pfl_server_conn *conns;

@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "rpc/http.h"
 #include "rpc/server_impl.h"
 #include "rpc/status.h"
 
@@ -26,6 +27,8 @@ struct pfl_server_stream {
     size_t n_waiting, n_messages;
     struct pfl_msg_out *replies[PFL_RPC_STREAM_BACKLOG_MAX]; /* behind base.out; owned */
     size_t n_replies;
+    struct pfl_buf *http; /* owned: a plain HTTP request's body, then its answer's; NULL: gRPC */
+    size_t http_sent;
     bool half_closed; /* the request is complete */
     bool begun;       /* response headers are submitted */
     bool finished;    /* the status below is the call's */
@@ -75,6 +78,18 @@ static void drop_request(struct pfl_server_stream *st)
     st->n_waiting = 0;
 }
 
+static void http_free(struct pfl_server_stream *st)
+{
+    if (!st->http)
+        return;
+    if (st->http->data)
+        explicit_bzero(st->http->data, st->http->cap);
+    pfl_buf_deinit(st->http);
+    free(st->http);
+    st->http = NULL;
+    explicit_bzero(st->headers.authorization, sizeof st->headers.authorization);
+}
+
 static void stream_free(struct pfl_server_stream *st)
 {
     if (st->prev)
@@ -89,6 +104,7 @@ static void stream_free(struct pfl_server_stream *st)
     pfl_msg_out_unref(st->base.out);
     for (size_t i = 0; i < st->n_replies; i++)
         pfl_msg_out_unref(st->replies[i]);
+    http_free(st);
     free(st);
 }
 
@@ -226,6 +242,81 @@ static void finish_http(struct pfl_server_stream *st, const char *status)
     (void)nghttp2_submit_response(h2_of(st), st->base.id, nva, PFL_ARRAY_LEN(nva), NULL);
 }
 
+static ssize_t read_http(nghttp2_session *h2, int32_t stream_id, uint8_t *buf, size_t len, uint32_t *flags,
+                         nghttp2_data_source *source, void *user)
+{
+    (void)h2;
+    (void)stream_id;
+    (void)user;
+    struct pfl_server_stream *st = source->ptr;
+    size_t left = st->http->len - st->http_sent, n = left < len ? left : len;
+    memcpy(buf, st->http->data + st->http_sent, n);
+    st->http_sent += n;
+    if (n == left)
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+    return (ssize_t)n;
+}
+
+/* Takes the response's body. */
+static void submit_http(struct pfl_server_stream *st, struct pfl_http_response *r)
+{
+    char status[12], retry[12];
+    nghttp2_nv nva[5];
+    size_t n = 0;
+    snprintf(status, sizeof status, "%d", r->status);
+    snprintf(retry, sizeof retry, "%d", r->retry_after_s);
+    nva[n++] = pfl_nv(":status", status);
+    if (r->content_type)
+        nva[n++] = pfl_nv("content-type", r->content_type);
+    if (r->base64)
+        nva[n++] = pfl_nv("content-transfer-encoding", "base64");
+    if (r->retry_after_s > 0)
+        nva[n++] = pfl_nv("retry-after", retry);
+    if (r->status == 401)
+        nva[n++] = pfl_nv("www-authenticate", PFL_HTTP_CHALLENGE);
+    http_free(st);
+    st->http = pfl_xcalloc(1, sizeof *st->http);
+    *st->http = r->body;
+    r->body = (struct pfl_buf){0};
+    st->finished = st->begun = true;
+    const nghttp2_data_provider body = {.source.ptr = st, .read_callback = read_http};
+    (void)nghttp2_submit_response(h2_of(st), st->base.id, nva, n, st->http->len > 0 ? &body : NULL);
+}
+
+static void answer_http(struct pfl_server_stream *st)
+{
+    struct pfl_rpc_server *s = st->sc->server;
+    struct pfl_http_response r = {.body = {.limit = PFL_HTTP_ANSWER_MAX}};
+    const struct pfl_http_request request = {
+        .method = st->headers.method,
+        .path = st->headers.path,
+        .content_type = st->headers.content_type,
+        .authorization = st->headers.authorization,
+        .body = pfl_buf_view(st->http),
+    };
+    s->http(s->user, &st->sc->conn->peer->pub, &request, &r);
+    submit_http(st, &r);
+}
+
+static void http_data(struct pfl_server_stream *st, struct pfl_bytes data)
+{
+    if (pfl_buf_append(st->http, data.data, data.len))
+        return;
+    struct pfl_http_response r = {.status = 413};
+    submit_http(st, &r);
+}
+
+/* A plain request where somebody answers those: its body is collected. */
+static bool begin_http(struct pfl_server_stream *st)
+{
+    const struct pfl_headers *h = &st->headers;
+    if (!st->sc->server->http || pfl_headers_is_grpc(h) || (strcmp(h->method, "POST") != 0 && strcmp(h->method, "GET") != 0))
+        return false;
+    st->http = pfl_xcalloc(1, sizeof *st->http);
+    st->http->limit = PFL_HTTP_BODY_MAX;
+    return true;
+}
+
 /* The answer is out and the request still comes in. A little more is let pass, since some clients take a reset for an error even
  * behind an answer; then the client is asked to stop. */
 static void discard(struct pfl_server_stream *st, size_t len)
@@ -261,6 +352,8 @@ static void on_request(struct pfl_server_stream *st)
         finish(st, PFL_GRPC_RESOURCE_EXHAUSTED, "the header fields are past %d bytes", PFL_H2_HEADER_LIST_MAX);
         return;
     }
+    if (begin_http(st))
+        return;
     if (strcmp(h->method, "POST") != 0) {
         finish_http(st, "405");
         return;
@@ -373,6 +466,8 @@ int pfl_server_data(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data
     st->progress = pfl_clock_mono();
     if (st->finished)
         discard(st, data.len);
+    else if (st->http)
+        http_data(st, data);
     while (!st->finished && st->method) {
         enum pfl_msg_state state = pfl_msg_in_feed(&st->in, &data);
         if (state == PFL_MSG_PREFIX && !accept_message(st))
@@ -391,6 +486,10 @@ static void on_half_close(struct pfl_server_stream *st)
     pfl_conn_earn(st->sc->conn, PFL_H2_EMPTY_PER_CALL);
     if (st->finished)
         return;
+    if (st->http) {
+        answer_http(st);
+        return;
+    }
     if (pfl_msg_in_partial(&st->in)) {
         finish(st, PFL_GRPC_INTERNAL, "the stream ended inside a message: %zu of %zu bytes", st->in.got,
                st->in.blob ? st->in.blob->len : 0);
