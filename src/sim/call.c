@@ -128,7 +128,8 @@ void pfl_sim_calls_forget(struct pfl_sim *s, unsigned caller)
             c->untold = false;
             s->nodes[caller].calls--;
         }
-        if (c->to == caller && !c->untold)
+        unsigned receiver = c->kind == PFL_SIM_CALL_OPERATOR ? c->from : c->to;
+        if (receiver == caller && !c->untold)
             c->unanswered = false;
         release(s, c);
     }

@@ -30,6 +30,7 @@ void pfl_sim_checks_deinit(struct pfl_sim *s)
         free(s->nodes[i].watch.results);
         free(s->nodes[i].watch.seen);
         free(s->nodes[i].watch.failed);
+        free(s->nodes[i].watch.company);
     }
     free(s->checks.knows);
 }
@@ -162,7 +163,7 @@ void pfl_sim_check_send(struct pfl_sim *s, unsigned i, unsigned to, const struct
 void pfl_sim_check_carried(struct pfl_sim *s, unsigned i)
 {
     struct pfl_sim_node *x = &s->nodes[i];
-    unsigned most = 1024 + 64 * s->n;
+    unsigned most = 1024 + 24 * s->n * (2 + x->degree);
     if (s->checks.forwarded && !add_seen(&x->watch, s->checks.hash))
         pfl_sim_fail(s, "twice", i, "processed and passed on the same gossip message twice");
     x->watch.calls_most = x->calls > x->watch.calls_most ? x->calls : x->watch.calls_most;
@@ -225,6 +226,12 @@ static void on_round(struct pfl_sim *s, unsigned i, int32_t round)
         pfl_sim_fail(s, "rounds", i, "goes from round %d to round %d of %u", w->round, round, s->sc->rounds);
     w->round = round;
     w->last_round_at = s->now;
+    if (round != (int32_t)s->sc->rounds - 1)
+        return;
+    if (!w->company)
+        w->company = pfl_xcalloc(s->n / 8 + 1, 1);
+    for (unsigned k = 0; k < s->n; k++)
+        w->company[k / 8] = (uint8_t)((w->company[k / 8] & ~(1U << k % 8)) | (unsigned)pfl_sim_knows(s, i, k) << k % 8);
 }
 
 static void check_counted(struct pfl_sim *s, unsigned i, const struct pfl_note *note)

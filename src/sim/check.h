@@ -28,6 +28,7 @@ struct pfl_sim_watch {
     bool started, running, finished, stopped;
     int32_t round, aggregated;
     pfl_ns last_round_at; /* when the last round of the experiment began here */
+    uint8_t *company;     /* owned, n bits: whom it knew then */
     uint64_t *results;    /* owned, per round: the first bytes of its result's digest, 0: none */
     double loss;
     uint8_t digest[PFL_DIGEST_LEN];

@@ -86,37 +86,63 @@ static void check_started(struct pfl_sim *s)
     }
 }
 
-/* The network was apart when the last round was on its way: then each part may have a result of its own. */
+/* Nodes that left or came back while the last round was on its way: then who was with whom cannot be said. */
 static bool excused(const struct pfl_sim *s)
 {
-    if (!s->checks.any_apart)
-        return false;
-    for (unsigned i = 0; i < s->n; i++) {
+    for (unsigned i = 0; i < s->n && s->checks.any_apart; i++) {
         if (counts(s, i) && s->nodes[i].watch.finished && s->nodes[i].watch.last_round_at <= s->checks.apart_at)
             return true;
     }
     return false;
 }
 
+static bool were_together(const struct pfl_sim *s, unsigned i, unsigned k)
+{
+    const uint8_t *a = s->nodes[i].watch.company, *b = s->nodes[k].watch.company;
+    return a && b && (a[k / 8] >> k % 8 & 1) && (b[i / 8] >> i % 8 & 1);
+}
+
+static bool ended_well(const struct pfl_sim *s, unsigned i)
+{
+    return counts(s, i) && s->nodes[i].watch.finished;
+}
+
+static bool same_model(const struct pfl_sim *s, unsigned i, unsigned k)
+{
+    const struct pfl_payload *a = pfl_node_model(s->nodes[i].core), *b = pfl_node_model(s->nodes[k].core);
+    return memcmp(a->digest, b->digest, sizeof(a->digest)) == 0;
+}
+
+static void check_pair(struct pfl_sim *s, unsigned i, unsigned k, bool excuse)
+{
+    struct pfl_sim_result *r = s->result;
+    if (same_model(s, i, k))
+        return;
+    r->one_model = false;
+    if (excuse || !were_together(s, i, k))
+        r->excused = true;
+    else
+        pfl_sim_fail(s, "one-model", i, "ends with another model than %s", s->nodes[k].name);
+}
+
 static void check_one_model(struct pfl_sim *s)
 {
     struct pfl_sim_result *r = s->result;
     unsigned first = UINT_MAX;
-    r->excused = excused(s);
+    bool excuse = excused(s);
     r->one_model = true;
     for (unsigned i = 0; i < s->n; i++) {
-        if (!counts(s, i) || !s->nodes[i].watch.finished)
+        if (!ended_well(s, i))
             continue;
-        const struct pfl_payload *p = pfl_node_model(s->nodes[i].core);
         if (first == UINT_MAX) {
             first = i;
-            memcpy(r->digest, p->digest, sizeof(r->digest));
+            memcpy(r->digest, pfl_node_model(s->nodes[i].core)->digest, sizeof(r->digest));
             r->loss = s->nodes[i].watch.loss;
-        } else if (memcmp(r->digest, p->digest, sizeof(r->digest)) != 0) {
-            r->one_model = false;
-            if (!r->excused)
-                pfl_sim_fail(s, "one-model", i, "ends with another model than %s (%02x%02x, %02x%02x)", s->nodes[first].name,
-                             p->digest[0], p->digest[1], r->digest[0], r->digest[1]);
+        }
+        /* With one that has the same model as the first all is said. */
+        for (unsigned k = first; k < i && !same_model(s, i, first); k++) {
+            if (ended_well(s, k))
+                check_pair(s, i, k, excuse);
         }
     }
 }

@@ -80,7 +80,7 @@ struct pfl_sim_node {
     double slow_learner;
     unsigned failing, disk_full; /* how many faults want it so */
     struct pfl_rng rng;          /* of its jobs' times */
-    unsigned calls;              /* under way */
+    unsigned calls, degree;      /* under way; links that it is configured to have */
     uint64_t samples;            /* of its last fit */
     bool lies, lied;             /* now; ever */
     enum pfl_sim_lie lie;

@@ -278,23 +278,20 @@ static pfl_ns limit_of(const struct pfl_sim *s)
 
 static void run_to_end(struct pfl_sim *s)
 {
-    pfl_ns limit = limit_of(s);
-    while (run_one(s, limit)) {
-        if (s->faults_open == 0 && s->now >= s->faults_over && pfl_sim_all_ended(s))
-            break;
-    }
-    if (pfl_sim_failed(s))
-        return;
-    if (!pfl_sim_all_ended(s)) {
-        pfl_sim_check_end(s);
-        return;
-    }
-    s->result->virtual_s = (double)(s->last_end - s->learn_at) / 1e9;
     pfl_ns settle = s->sc->settle ? s->sc->settle : 6 * s->sc->settings.heartbeat_timeout;
-    s->learning = false; /* what is sent from here on is not the learning's */
-    pfl_ns until = s->now + settle;
-    while (run_one(s, until)) {
-    }
+    pfl_ns limit = limit_of(s);
+    do { /* again where a node heard of the learning only now */
+        s->learning = true;
+        while (run_one(s, limit)) {
+            if (s->faults_open == 0 && s->now >= s->faults_over && pfl_sim_all_ended(s))
+                break;
+        }
+        s->learning = false; /* what is sent from here on is not the learning's */
+        pfl_ns until = s->now + settle;
+        while (s->now < limit && run_one(s, until)) {
+        }
+    } while (s->now < limit && !pfl_sim_failed(s) && !pfl_sim_all_ended(s));
+    s->result->virtual_s = (double)(s->last_end - s->learn_at) / 1e9;
     if (!pfl_sim_failed(s))
         pfl_sim_check_end(s);
 }
@@ -358,6 +355,10 @@ enum pfl_rc pfl_sim_new(const struct pfl_sim_opts *opts, struct pfl_sim **ret, s
         rc = make_node(s, i, err);
         if (rc == PFL_OK && !s->layout)
             s->layout = pfl_layout_ref(s->nodes[i].learner.ops->layout(s->nodes[i].learner.self));
+    }
+    for (size_t k = 0; k < s->sc->n_edges; k++) {
+        s->nodes[s->sc->edges[k].a].degree++;
+        s->nodes[s->sc->edges[k].b].degree++;
     }
     if (rc != PFL_OK) {
         pfl_sim_free(s);
