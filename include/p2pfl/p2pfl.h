@@ -49,7 +49,7 @@ struct p2pfl_config {
     const char *name;       /* for logs; default "node" */
     const char *address;    /* "127.0.0.1:6666", "[::1]:6666", "host" (a free port), "unix:///path"; required */
     const char *federation; /* trust domain; peers of another are refused; default "p2pfl" */
-    const char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* PEM files; all required */
+    const char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* PEM files; all required. Keys: pkcs11: URIs too */
     const char *key_passphrase_file;                                        /* keys that are encrypted */
     const char *state_dir;   /* events.jsonl, models/, control.sock; NULL: nothing is written */
     bool insecure_plaintext; /* no TLS at all: loopback and unix sockets only, never by default */

@@ -106,7 +106,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
 
 static void resolve(const char *dir, char **path)
 {
-    if (!*path)
+    if (!*path || pfl_ssl_key_in_token(*path))
         return;
     char *full = pfl_fs_join(dir, *path);
     free(*path);
@@ -116,8 +116,8 @@ static void resolve(const char *dir, char **path)
 static void resolve_all(const char *dir, struct pfl_node_config *c)
 {
     struct pfl_ssl_config *s = &c->settings.ssl;
-    char **paths[] = {&s->ca_crt,     &s->server_crt,      &s->server_key,           &s->client_crt,
-                      &s->client_key, &s->passphrase_file, &c->learner.dataset_path, &c->state_dir};
+    char **paths[] = {&s->ca_crt,          &s->server_crt, &s->server_key,           &s->client_crt, &s->client_key,
+                      &s->passphrase_file, &s->pin_file,   &c->learner.dataset_path, &c->state_dir};
     for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
         resolve(dir, paths[i]);
 }
@@ -282,6 +282,7 @@ static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
     put_str(b, "    ", "client_crt", s->ssl.client_crt);
     put_str(b, "    ", "client_key", s->ssl.client_key);
     put_str(b, "    ", "passphrase_file", s->ssl.passphrase_file);
+    put_str(b, "    ", "pin_file", s->ssl.pin_file);
 }
 
 static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)

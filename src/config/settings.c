@@ -41,8 +41,14 @@ void pfl_settings_deinit(struct pfl_settings *s)
     free(s->ssl.client_crt);
     free(s->ssl.client_key);
     free(s->ssl.passphrase_file);
+    free(s->ssl.pin_file);
     pfl_strs_deinit(&s->notes);
     *s = (struct pfl_settings){0};
+}
+
+bool pfl_ssl_key_in_token(const char *key)
+{
+    return key && strncasecmp(key, "pkcs11:", 7) == 0;
 }
 
 static enum pfl_rc get_seconds(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const char *key, pfl_ns *ret,
@@ -161,8 +167,8 @@ static enum pfl_rc read_training(const struct pfl_yaml_doc *doc, struct pfl_yaml
 
 static enum pfl_rc read_ssl(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_ssl_config *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"use_ssl",    "ca_crt",     "server_crt",      "server_key",
-                                       "client_crt", "client_key", "passphrase_file", "tls_min"};
+    static const char *const keys[] = {"use_ssl",    "ca_crt",          "server_crt", "server_key", "client_crt",
+                                       "client_key", "passphrase_file", "pin_file",   "tls_min"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_bool(doc, m, "use_ssl", &s->use_ssl, err));
     TRY(pfl_yaml_str(doc, m, "ca_crt", &s->ca_crt, err));
@@ -171,6 +177,7 @@ static enum pfl_rc read_ssl(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, 
     TRY(pfl_yaml_str(doc, m, "client_crt", &s->client_crt, err));
     TRY(pfl_yaml_str(doc, m, "client_key", &s->client_key, err));
     TRY(pfl_yaml_str(doc, m, "passphrase_file", &s->passphrase_file, err));
+    TRY(pfl_yaml_str(doc, m, "pin_file", &s->pin_file, err));
     const struct pfl_yaml *min = pfl_yaml_get(m, "tls_min");
     if (!min)
         return PFL_OK;

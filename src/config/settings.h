@@ -10,7 +10,8 @@
 struct pfl_ssl_config {
     bool use_ssl;                                                     /* default true */
     char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* owned; NULL: not named. As written, not resolved */
-    char *passphrase_file;
+    char *passphrase_file;                                            /* owned; for key files that are encrypted */
+    char *pin_file;     /* owned; for keys in a token (pkcs11: URIs) that do not say themselves where their PIN is */
     bool tls12_allowed; /* tls_min: "1.2" */
 };
 
@@ -28,6 +29,8 @@ struct pfl_settings {
     struct pfl_ssl_config ssl;
     struct pfl_strs notes; /* "settings.gossip.period has no effect: ..." */
 };
+/** Is what a key setting names no path but a key in a token? */
+bool pfl_ssl_key_in_token(const char *key);
 void pfl_settings_default(struct pfl_settings *s);
 void pfl_settings_deinit(struct pfl_settings *s);
 /** Reads the block (NULL: nothing to read). */

@@ -69,6 +69,7 @@ static enum pfl_rc load_tls(const struct pfl_ssl_config *s, struct pfl_tls **ret
                                         .client_crt = s->client_crt,
                                         .client_key = s->client_key,
                                         .key_passphrase_file = s->passphrase_file,
+                                        .key_pin_file = s->pin_file,
                                         .tls12_allowed = s->tls12_allowed};
     return pfl_tls_new(&files, ret, err);
 }

@@ -26,6 +26,7 @@ void pfl_plan_ssl_deinit(struct pfl_ssl_config *ssl)
     for (size_t i = 0; i < PFL_ARRAY_LEN(file_names); i++)
         pfl_freep(field(ssl, i));
     pfl_freep(&ssl->passphrase_file);
+    pfl_freep(&ssl->pin_file);
 }
 
 static enum pfl_rc random_passphrase(struct pfl_passphrase **ret, struct pfl_err *err)
@@ -127,6 +128,10 @@ enum pfl_rc pfl_plan_certs(struct pfl_plan *p, const struct pfl_run_opts *opts, 
 /* Paths of an experiment are relative to its file, or, as with P2PFL, to the current folder. */
 static enum pfl_rc resolve(const struct pfl_plan *p, const char *what, const char *path, char **ret, struct pfl_err *err)
 {
+    if (pfl_ssl_key_in_token(path)) {
+        *ret = pfl_xstrdup(path);
+        return PFL_OK;
+    }
     PFL_AUTO(pfl_freep) char *beside = pfl_fs_join(p->source_dir, path);
     char *full = realpath(beside, NULL);
     if (!full)
@@ -148,7 +153,12 @@ static enum pfl_rc files_of_experiment(const struct pfl_plan *p, struct pfl_ssl_
         if (rc != PFL_OK)
             return rc;
     }
-    return named.passphrase_file ? resolve(p, "passphrase_file", named.passphrase_file, &ret->passphrase_file, err) : PFL_OK;
+    enum pfl_rc rc = PFL_OK;
+    if (named.passphrase_file)
+        rc = resolve(p, "passphrase_file", named.passphrase_file, &ret->passphrase_file, err);
+    if (rc == PFL_OK && named.pin_file)
+        rc = resolve(p, "pin_file", named.pin_file, &ret->pin_file, err);
+    return rc;
 }
 
 /* DIR/<name>/ca.crt and so on, or the five in DIR itself, for every node the same. */

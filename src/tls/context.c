@@ -83,7 +83,12 @@ static enum pfl_rc verify_own(const struct pfl_tls *t, enum pfl_purpose purpose,
     return pfl_verify_x509(t->trust, sk_X509_value(certs, 0), certs, &opts, why);
 }
 
-static enum pfl_rc load_own(const struct pfl_tls *t, SSL_CTX *ctx, const struct own *own, const struct pfl_passphrase *passphrase,
+/* Either may be NULL. */
+struct secrets {
+    const struct pfl_passphrase *passphrase, *pin; /* of key files, of tokens */
+};
+
+static enum pfl_rc load_own(const struct pfl_tls *t, SSL_CTX *ctx, const struct own *own, const struct secrets *secrets,
                             struct pfl_identity **ret, struct pfl_err *err)
 {
     PFL_AUTO(pfl_x509s_freep) STACK_OF(X509) *certs = NULL;
@@ -91,7 +96,7 @@ static enum pfl_rc load_own(const struct pfl_tls *t, SSL_CTX *ctx, const struct 
     if (rc != PFL_OK)
         return rc;
     PFL_AUTO(pfl_key_freep) EVP_PKEY *key = NULL;
-    rc = pfl_key_load(own->key, passphrase, &key, err);
+    rc = pfl_key_load(own->key, secrets->pin && pfl_key_file_in_token(own->key) ? secrets->pin : secrets->passphrase, &key, err);
     if (rc != PFL_OK)
         return rc;
     X509 *leaf = sk_X509_value(certs, 0);
@@ -145,18 +150,22 @@ static enum pfl_rc init(struct pfl_tls *t, const struct pfl_tls_files *files, st
 {
     enum pfl_rc rc = pfl_trust_load(files->ca_crt, &t->trust, err);
     PFL_AUTO(pfl_passphrase_freep) struct pfl_passphrase *passphrase = NULL;
+    PFL_AUTO(pfl_passphrase_freep) struct pfl_passphrase *pin = NULL;
     if (rc == PFL_OK && files->key_passphrase_file)
         rc = pfl_passphrase_from_file(files->key_passphrase_file, &passphrase, err);
+    if (rc == PFL_OK && files->key_pin_file)
+        rc = pfl_passphrase_from_file(files->key_pin_file, &pin, err);
     if (rc != PFL_OK)
         return rc;
+    const struct secrets secrets = {passphrase, pin};
     rc = pfl_tls_init_contexts(t, err);
     if (rc != PFL_OK)
         return rc;
     const struct own server = {files->server_crt, files->server_key, PFL_PURPOSE_SERVER};
     const struct own client = {files->client_crt, files->client_key, PFL_PURPOSE_CLIENT};
-    rc = load_own(t, t->server, &server, passphrase, &t->server_identity, err);
+    rc = load_own(t, t->server, &server, &secrets, &t->server_identity, err);
     if (rc == PFL_OK)
-        rc = load_own(t, t->client, &client, passphrase, &t->client_identity, err);
+        rc = load_own(t, t->client, &client, &secrets, &t->client_identity, err);
     if (rc == PFL_OK)
         rc = pfl_tls_load_crls(t, files, err);
     if (rc == PFL_OK)

@@ -14,9 +14,11 @@
 #include "pki/verify.h"
 
 struct pfl_tls_files {
-    const char *ca_crt, *server_crt, *server_key, *client_crt, *client_key; /* paths, borrowed for the call */
-    const char *key_passphrase_file;                                        /* NULL: keys are not encrypted */
-    bool tls12_allowed;                                                     /* default: TLS 1.3 only */
+    /** Paths, borrowed for the call. A key's may be a pkcs11: URI. */
+    const char *ca_crt, *server_crt, *server_key, *client_crt, *client_key;
+    const char *key_passphrase_file; /* NULL: keys are not encrypted */
+    const char *key_pin_file;        /* for keys in a token without a pin-source; NULL: key_passphrase_file */
+    bool tls12_allowed;              /* default: TLS 1.3 only */
     /** Where CRLs are read from; either may be NULL. crl is the operator's file: under REQUIRE it must be there or crl_kept must,
      * one that cannot be used refuses the context. crl_kept is what the program itself wrote last (a lost one is no error): the
      * newest of both counts, so an old file that is put back changes nothing. */

@@ -185,6 +185,24 @@ static void test_node_config_load__all_said__paths_beside_the_file(void **state)
     assert_int_equal(l->batch_size, 32);
 }
 
+/* A key in a token is no path beside the file; where its PIN is, is one. */
+static void test_node_config_load__key_in_a_token__is_no_path(void **state)
+{
+    (void)state;
+    static const char URI[] = "pkcs11:token=t;object=server?module-path=/usr/lib/softhsm/libsofthsm2.so";
+    struct pfl_err err = {0};
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(PFL_TEST_FIXTURES "/config/node.yaml");
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config again = {0};
+    PFL_AUTO(pfl_freep) char *pin = pfl_fs_join(dir, "pin");
+    free(c.settings.ssl.server_key);
+    c.settings.ssl.server_key = pfl_xstrdup(URI);
+    c.settings.ssl.pin_file = pfl_xstrdup("pin");
+    assert_int_equal(pfl_node_config_write(path, &c, &err), PFL_OK);
+    assert_int_equal(pfl_node_config_load(path, &again, &err), PFL_OK);
+    assert_string_equal(again.settings.ssl.server_key, URI);
+    assert_string_equal(again.settings.ssl.pin_file, pin);
+}
+
 /* ---- written ---- */
 
 static void assert_same_settings(const struct pfl_settings *a, const struct pfl_settings *b)
@@ -340,6 +358,7 @@ int main(void)
         T(test_node_config_load__little_said__defaults),
         T(test_node_config__parameters_of_partition_and_aggregator__kept),
         T(test_node_config_load__all_said__paths_beside_the_file),
+        T(test_node_config_load__key_in_a_token__is_no_path),
         T(test_node_config_write__reads_back_the_same),
         T(test_node_config_write__texts_that_look_like_yaml__stay_texts),
         T(test_node_config_write__bytes_that_yaml_cannot_hold__refused_and_the_old_file_stays),
