@@ -125,15 +125,20 @@ static enum pfl_rc begin_register(struct pfl_ca *ca, X509 *root, const struct be
     return rc;
 }
 
-static enum pfl_rc open_register(struct pfl_ca *ca, X509 *root, const struct beginning *b, struct pfl_err *err)
+enum pfl_rc pfl_ca_open_register(struct pfl_ca *ca, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) char *path = pfl_fs_join(ca->dir, "ca.db");
     enum pfl_rc rc = pfl_register_open(path, &ca->reg, err);
-    if (rc != PFL_OK)
+    if (rc == PFL_OK)
+        pfl_register_set_sealer(ca->reg, sign_seal, ca);
+    return rc;
+}
+
+static enum pfl_rc open_register(struct pfl_ca *ca, X509 *root, const struct beginning *b, struct pfl_err *err)
+{
+    enum pfl_rc rc = pfl_ca_open_register(ca, err);
+    if (rc != PFL_OK || !root)
         return rc;
-    pfl_register_set_sealer(ca->reg, sign_seal, ca);
-    if (!root)
-        return PFL_OK;
     rc = pfl_register_begin(ca->reg, err);
     if (rc == PFL_OK)
         rc = begin_register(ca, root, b, err);
@@ -193,15 +198,21 @@ static enum pfl_rc needs_beginning(const char *db, bool *ret, struct pfl_err *er
     return rc;
 }
 
+struct pfl_ca *pfl_ca_new(const char *dir, const struct pfl_passphrase *passphrase)
+{
+    struct pfl_ca *ca = pfl_xcalloc(1, sizeof *ca);
+    ca->dir = pfl_xstrdup(dir);
+    ca->passphrase = copy_of(passphrase);
+    return ca;
+}
+
 static enum pfl_rc open_at(const char *dir, const struct pfl_passphrase *passphrase, const struct beginning *b, struct pfl_ca **ret,
                            struct pfl_err *err)
 {
-    PFL_AUTO(pfl_ca_freep) struct pfl_ca *ca = pfl_xcalloc(1, sizeof *ca);
+    PFL_AUTO(pfl_ca_freep) struct pfl_ca *ca = pfl_ca_new(dir, passphrase);
     PFL_AUTO(pfl_x509_freep) X509 *root = NULL;
     PFL_AUTO(pfl_freep) char *db = pfl_fs_join(dir, "ca.db");
     bool old = false;
-    ca->dir = pfl_xstrdup(dir);
-    ca->passphrase = copy_of(passphrase);
     enum pfl_rc rc = needs_beginning(db, &old, err);
     if (rc == PFL_OK && old)
         rc = check_old_folder(ca, &root, err);
@@ -267,6 +278,27 @@ enum pfl_rc pfl_ca_init(const char *dir, const struct pfl_ca_opts *opts, const s
         pfl_stage_drop(dir, stage);
     }
     return rc;
+}
+
+enum pfl_rc pfl_ca_change(const struct pfl_ca *ca, pfl_ca_change_fn change, void *user, const char *actor, struct pfl_err *err)
+{
+    enum pfl_rc rc = pfl_register_begin(ca->reg, err);
+    if (rc != PFL_OK)
+        return rc;
+    rc = pfl_ca_refresh(ca, err);
+    const struct pfl_ca_keys *before = ca->keys;
+    if (rc == PFL_OK)
+        rc = change(ca, user, err);
+    if (rc == PFL_OK)
+        rc = pfl_ca_refresh(ca, err);
+    if (rc == PFL_OK)
+        rc = pfl_ca_crls_renew(ca, ca->keys, 0, pfl_now_or(0), actor, err);
+    if (rc == PFL_OK)
+        rc = pfl_register_commit(ca->reg, err);
+    pfl_register_rollback(ca->reg);
+    if (rc != PFL_OK && ca->keys != before)
+        ca->keys->generation = -1; /* what was loaded was never committed: the next transaction loads anew */
+    return rc == PFL_OK ? pfl_ca_write_files(ca, err) : rc;
 }
 
 void pfl_ca_close(struct pfl_ca *ca)

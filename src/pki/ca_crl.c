@@ -194,11 +194,25 @@ static enum pfl_rc next_number(const struct pfl_ca *ca, const struct pfl_issuer 
     return PFL_OK;
 }
 
+enum pfl_rc pfl_ca_crl_store(struct pfl_register *reg, const char *issuer_fingerprint, const char *number_hex, int64_t this_update,
+                             int64_t next_update, struct pfl_bytes der, const char *actor, struct pfl_err *err)
+{
+    char until[32];
+    pfl_time_text(next_update, until);
+    PFL_AUTO(pfl_freep) char *detail = pfl_xasprintf("number=%s until=%s", number_hex, until);
+    enum pfl_rc rc =
+        pfl_sql_run(reg, err,
+                    "INSERT INTO crls VALUES (?, ?, ?, ?, ?) ON CONFLICT (issuer) DO UPDATE SET number = excluded.number,"
+                    " this_update = excluded.this_update, next_update = excluded.next_update, der = excluded.der",
+                    "ttiib", issuer_fingerprint, number_hex, this_update, next_update, der);
+    return rc == PFL_OK ? pfl_audit_append(reg, actor, "crl", issuer_fingerprint, detail, err) : rc;
+}
+
 static enum pfl_rc renew_one(const struct pfl_ca *ca, const struct pfl_issuer *issuer, int64_t lifetime_s, int64_t now,
                              const char *actor, struct pfl_err *err)
 {
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf der = {0};
-    char hex[17], until[32];
+    char hex[17];
     int64_t number = 0, end = pfl_cert_not_after(issuer->cert), next = now + lifetime_s < end ? now + lifetime_s : end;
     enum pfl_rc rc = next_number(ca, issuer, now, &number, err);
     if (rc == PFL_OK)
@@ -206,13 +220,7 @@ static enum pfl_rc renew_one(const struct pfl_ca *ca, const struct pfl_issuer *i
     if (rc != PFL_OK)
         return rc;
     snprintf(hex, sizeof hex, "%llX", (unsigned long long)number);
-    pfl_time_text(next, until);
-    PFL_AUTO(pfl_freep) char *detail = pfl_xasprintf("number=%s until=%s", hex, until);
-    rc = pfl_sql_run(ca->reg, err,
-                     "INSERT INTO crls VALUES (?, ?, ?, ?, ?) ON CONFLICT (issuer) DO UPDATE SET number = excluded.number,"
-                     " this_update = excluded.this_update, next_update = excluded.next_update, der = excluded.der",
-                     "ttiib", issuer->fingerprint, hex, now, next, pfl_buf_view(&der));
-    return rc == PFL_OK ? pfl_audit_append(ca->reg, actor, "crl", issuer->fingerprint, detail, err) : rc;
+    return pfl_ca_crl_store(ca->reg, issuer->fingerprint, hex, now, next, pfl_buf_view(&der), actor, err);
 }
 
 /* The lifetime asked for is kept for the lists that revocations make. */

@@ -47,6 +47,17 @@ struct pfl_ca {
     bool offline;                      /* a root that signs intermediates only */
 };
 
+/* ---- ca.c ---- */
+/** The folder without register and keys. Owned by the caller. */
+struct pfl_ca *pfl_ca_new(const char *dir, const struct pfl_passphrase *passphrase);
+/** Opens DIR/ca.db and has its log sealed by the CA's key. */
+enum pfl_rc pfl_ca_open_register(struct pfl_ca *ca, struct pfl_err *err) PFL_WARN_UNUSED;
+/** One change of the issuers: begin, `change`, new keys, new revocation lists, commit, files. What `change` did
+ *  is taken back where anything fails. */
+typedef enum pfl_rc (*pfl_ca_change_fn)(const struct pfl_ca *ca, void *user, struct pfl_err *err);
+enum pfl_rc pfl_ca_change(const struct pfl_ca *ca, pfl_ca_change_fn change, void *user, const char *actor,
+                          struct pfl_err *err) PFL_WARN_UNUSED;
+
 int64_t pfl_now_or(int64_t now);
 void pfl_spki_fingerprint(const EVP_PKEY *key, char out[65]);
 bool pfl_common_name_valid(const char *name);
@@ -115,5 +126,9 @@ enum pfl_rc pfl_root_make(const struct pfl_ca_opts *opts, const struct pfl_passp
 /** Inside a transaction: a new CRL of each key that is here into the register. now: Unix seconds. */
 enum pfl_rc pfl_ca_crls_renew(const struct pfl_ca *ca, const struct pfl_ca_keys *keys, int64_t lifetime_s, int64_t now,
                               const char *actor, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** Inside a transaction: a list of a root whose key is elsewhere. */
+enum pfl_rc pfl_ca_crl_store(struct pfl_register *reg, const char *issuer_fingerprint, const char *number_hex, int64_t this_update,
+                             int64_t next_update, struct pfl_bytes der, const char *actor, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif
