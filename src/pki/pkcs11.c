@@ -339,12 +339,12 @@ static enum pfl_rc generate_pair(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, c
         attribute(CKA_SENSITIVE, &YES, sizeof YES),
         attribute(CKA_EXTRACTABLE, &NO, sizeof NO),
         attribute(CKA_SIGN, &YES, sizeof YES),
-        attribute(CKA_DECRYPT, &NO, sizeof NO), /* RSA's only, as the next; tokens refuse them for EC */
+        attribute(CKA_DECRYPT, &NO, sizeof NO),
         attribute(CKA_UNWRAP, &NO, sizeof NO),
     };
     CK_MECHANISM mechanism = {is_rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
     CK_RV rv = f->C_GenerateKeyPair(key->session, &mechanism, public, PFL_ARRAY_LEN(public) - !is_rsa, private,
-                                    PFL_ARRAY_LEN(private) - (is_rsa ? 0 : 2), ret_public, &key->object);
+                                    PFL_ARRAY_LEN(private), ret_public, &key->object);
     return rv == CKR_OK ? PFL_OK : pfl_p11_fail(err, rv, "making the key");
 }
 
@@ -397,7 +397,7 @@ enum pfl_rc pfl_pkcs11_generate(const struct pfl_pkcs11_uri *uri, const char *ki
         pfl_p11_unlock(key->module);
     }
     if (rc != PFL_OK)
-        return wrap(&key->uri, rc, err);
+        return wrap(uri, rc, err);
     *ret = pfl_steal(&evp);
     return PFL_OK;
 }
