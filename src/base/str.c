@@ -100,6 +100,22 @@ bool pfl_parse_u64(const char *s, uint64_t *ret)
     return true;
 }
 
+bool pfl_parse_duration(const char *s, int64_t min_s, int64_t max_s, int64_t *ret_s)
+{
+    size_t len = strnlen(s, 20);
+    int64_t n, unit_s = len < 2 || len == 20 ? 0
+                        : s[len - 1] == 's'  ? 1
+                        : s[len - 1] == 'm'  ? 60
+                        : s[len - 1] == 'h'  ? 3600
+                        : s[len - 1] == 'd'  ? 86400
+                                             : 0;
+    PFL_AUTO(pfl_freep) char *number = unit_s ? pfl_xstrndup(s, len - 1) : NULL;
+    if (!number || !pfl_parse_i64(number, 1, INT64_MAX / 86400, &n) || n * unit_s < min_s || n * unit_s > max_s)
+        return false;
+    *ret_s = n * unit_s;
+    return true;
+}
+
 bool pfl_parse_double(const char *s, double *ret)
 {
     if (!s || s[0] == '\0' || s[strspn(s, "0123456789+-.eE")] != '\0') /* no hex, no inf, no blanks */

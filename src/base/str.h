@@ -19,6 +19,8 @@ const char *pfl_q(const char *text);
 /** Strict: the whole string is one decimal number in range. */
 bool pfl_parse_i64(const char *s, int64_t min, int64_t max, int64_t *ret);
 bool pfl_parse_u64(const char *s, uint64_t *ret);
+/** "90s", "15m", "24h", "7d": a number from 1 and its unit, to seconds within range. */
+bool pfl_parse_duration(const char *s, int64_t min_s, int64_t max_s, int64_t *ret_s);
 bool pfl_parse_double(const char *s, double *ret); /* finite only, C locale */
 
 bool pfl_streq(const char *a, const char *b); /* NULL equals NULL only */

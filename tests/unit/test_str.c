@@ -200,6 +200,40 @@ static void test_nearest__rows(void **state)
     assert_null(pfl_nearest("rounds", names, 0));
 }
 
+static void test_parse_duration__number_and_unit__else_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *in;
+        int64_t out; /* 0: refused */
+    } ROWS[] = {{"90s", 90},
+                {"15m", 900},
+                {"24h", 86400},
+                {"7d", 604800},
+                {"1s", 1},
+                {"", 0},
+                {"s", 0},
+                {"90", 0},
+                {"0s", 0},
+                {"-1s", 0},
+                {"1.5h", 0},
+                {"1 h", 0},
+                {"1w", 0},
+                {"h1", 0},
+                {"8d", 0},
+                {"1hh", 0},
+                {"+1s", 0},
+                {"0x1s", 0},
+                {"99999999999999999999999d", 0},
+                {"9223372036854775807d", 0}};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(ROWS); i++) {
+        int64_t out = 0;
+        bool ok = pfl_parse_duration(ROWS[i].in, 1, 7 * 86400, &out);
+        if (ok != (ROWS[i].out != 0) || out != ROWS[i].out)
+            fail_msg("'%s' gives %d, %lld", ROWS[i].in, ok, (long long)out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +248,7 @@ int main(void)
         cmocka_unit_test(test_strs__add_remove_sort_copy),
         cmocka_unit_test(test_strs_split__blanks_and_empty_items),
         cmocka_unit_test(test_nearest__rows),
+        cmocka_unit_test(test_parse_duration__number_and_unit__else_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
