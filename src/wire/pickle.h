@@ -32,7 +32,7 @@ enum pfl_py_kind {
     PFL_PY_LIST,
     PFL_PY_TUPLE,
     PFL_PY_DICT,
-    PFL_PY_CALLABLE, /* one of the nine */
+    PFL_PY_CALLABLE, /* one of the ten */
     PFL_PY_DTYPE,
     PFL_PY_ARRAY,
 };
@@ -44,6 +44,7 @@ enum pfl_py_callable {
     PFL_PY_SCALAR,
     PFL_PY_FROMBUFFER,
     PFL_PY_ENCODE,
+    PFL_PY_EMPTY_BYTES,
 };
 
 /** A NumPy type: kind and size as in its type string, "<f4". */
@@ -101,5 +102,7 @@ bool pfl_py_integer(const struct pfl_py *v, int64_t *ret);
 /** Element i in C order (the last index runs fastest), whatever the array's own order and byte order. i < n. */
 double pfl_py_element(const struct pfl_py *array, size_t i);
 int64_t pfl_py_element_integer(const struct pfl_py *array, size_t i); /* kinds i, u, b */
+/** Its bytes, little-endian; out has dtype.bytes. */
+void pfl_py_element_bytes(const struct pfl_py *array, size_t i, uint8_t *out);
 
 #endif

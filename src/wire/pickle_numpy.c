@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the nine callables stand for, and walking the values. Nothing is called: an array is a description of bytes in the input. */
+/* What the ten callables stand for, and walking the values. Nothing is called: an array is a description of bytes in the input. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +19,8 @@ static const struct {
     {"numpy._core.multiarray", "scalar", PFL_PY_SCALAR},
     {"numpy.core.numeric", "_frombuffer", PFL_PY_FROMBUFFER},
     {"numpy._core.numeric", "_frombuffer", PFL_PY_FROMBUFFER},
-    {"_codecs", "encode", PFL_PY_ENCODE}, /* how protocol 2 writes bytes */
+    {"_codecs", "encode", PFL_PY_ENCODE},         /* how protocol 2 writes bytes */
+    {"__builtin__", "bytes", PFL_PY_EMPTY_BYTES}, /* how it writes none: bytes() */
 };
 
 static bool equals(struct pfl_bytes b, const char *text)
@@ -211,6 +212,9 @@ struct pfl_py *pfl_pickle_reduce(struct pfl_pickle *p, const struct pfl_py *fn, 
         return from_buffer(p, args);
     case PFL_PY_ENCODE:
         return encode(p, args);
+    case PFL_PY_EMPTY_BYTES:
+        return pfl_py_n(args) == 0 ? pfl_pickle_value(p, PFL_PY_BYTES)
+                                   : fail(p, PFL_UNSUPPORTED, "bytes() is read without arguments only");
     case PFL_PY_NDARRAY:
         break;
     }
@@ -314,6 +318,13 @@ static uint64_t raw(const struct pfl_py *a, size_t i)
     for (unsigned k = 0; k < n; k++)
         u = u << 8 | from[a->array.dtype.big ? k : n - 1 - k];
     return u;
+}
+
+void pfl_py_element_bytes(const struct pfl_py *a, size_t i, uint8_t *out)
+{
+    uint64_t u = raw(a, i);
+    for (unsigned k = 0; k < a->array.dtype.bytes; k++)
+        out[k] = (uint8_t)(u >> 8 * k);
 }
 
 int64_t pfl_py_element_integer(const struct pfl_py *a, size_t i)

@@ -61,6 +61,10 @@ static void test_read__names_that_could_run_something__refused_by_name(void **st
            "\x80\x02"
            "cnumpy\ndtypes\n.",
            PFL_UNSUPPORTED, "numpy.dtypes");
+    REFUSE("bytes of a number",
+           "\x80\x02"
+           "c__builtin__\nbytes\nK\x05\x85R.",
+           PFL_UNSUPPORTED, "without arguments");
     REFUSE("INST", "\x80\x02(S'id'\nios\nsystem\n.", PFL_UNSUPPORTED, "opcode 0x53");
     REFUSE("OBJ", "\x80\x02(o.", PFL_UNSUPPORTED, "opcode 0x6f");
     REFUSE("NEWOBJ",
