@@ -3,6 +3,7 @@
 /* support: certs */
 /* timeout: 120 */
 /* Keys in a token of SoftHSM2's, as the module offers it. */
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -23,12 +24,14 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "modules/p11_fault.h"
 #include "pki/key.h"
 #include "pki/pkcs11.h"
 #include "support/certs.h"
 
 #define MODULE "/usr/lib/softhsm/libsofthsm2.so"
 #define PIN    "471199"
+#define FAULTY PFL_TEST_MODULES "/p11_faulty.so"
 
 extern char **environ;
 static char *dir; /* softhsm2.conf, the tokens, PIN files */
@@ -73,6 +76,21 @@ static int set_up_all(void **state)
     setenv("SOFTHSM2_CONF", conf, 1);
     setenv("P2PFL_PKCS11_MODULE", MODULE, 1);
     make_token("one");
+    return 0;
+}
+
+static struct p11_fault *fault(void)
+{
+    void *module = dlopen(FAULTY, RTLD_NOW | RTLD_LOCAL);
+    if (!module)
+        fail_msg("%s", dlerror());
+    return dlsym(module, "p11_fault");
+}
+
+static int no_faults(void **state)
+{
+    (void)state;
+    *fault() = (struct p11_fault){0};
     return 0;
 }
 
@@ -223,7 +241,65 @@ static void test_pkcs11__other_certificate__does_not_match(void **state)
     pfl_key_free(key);
 }
 
+enum { USER_PIN_FINAL_TRY = 0x20000, USER_PIN_LOCKED = 0x40000 }; /* CKF_… of PKCS#11 2.40 */
+
+static void test_pkcs11__last_try_or_locked__not_even_the_right_pin_is_tried(void **state)
+{
+    (void)state;
+    struct p11_fault *f = fault();
+    f->token_flags = USER_PIN_FINAL_TRY;
+    check_load("pkcs11:token=one;object=x?module-path=" FAULTY, PIN, PFL_AUTH, "would lock the token, so none is tried");
+    f->token_flags = USER_PIN_LOCKED;
+    check_load("pkcs11:token=one;object=x?module-path=" FAULTY, PIN, PFL_AUTH, "locked after too many wrong ones");
+    assert_int_equal(f->n_logins, 0);
+}
+
+static void test_pkcs11__wrong_pin_again_and_again__one_login(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++)
+        check_load("pkcs11:token=one;object=x?module-path=" FAULTY, "111111", PFL_AUTH, NULL);
+    assert_int_equal(fault()->n_logins, 1);
+}
+
+static void test_pkcs11__made_key_that_could_leave__destroyed(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_passphrase_freep) struct pfl_passphrase *pin = passphrase(PIN);
+    struct pfl_err err = {0};
+    EVP_PKEY *key = NULL;
+    fault()->says_extractable = true;
+    assert_int_equal(pfl_key_make("p256@pkcs11:token=one;object=loose?module-path=" FAULTY, pin, &key, &err), PFL_UNSUPPORTED);
+    assert_null(key);
+    assert_non_null(strstr(err.msg, "it was destroyed again"));
+    check_load("pkcs11:token=one;object=loose", PIN, PFL_NOT_FOUND, "no such private key");
+}
+
+static void test_pkcs11__key_that_does_not_sign__refused_when_loaded(void **state)
+{
+    (void)state;
+    EVP_PKEY *key = make("p256@pkcs11:token=one;object=mute");
+    fault()->sign_init_rv = 0x68; /* CKR_KEY_FUNCTION_NOT_PERMITTED */
+    check_load("pkcs11:token=one;object=mute?module-path=" FAULTY, PIN, PFL_UNAVAILABLE, "does not sign with this key");
+    pfl_key_free(key);
+}
+
 /* ---- done ---- */
+
+/* The token is pulled out and put back: one new session, one login, and the signature is made. */
+static void test_pkcs11__token_away_and_back__signs_again(void **state)
+{
+    (void)state;
+    EVP_PKEY *key = make("p256@pkcs11:token=one;object=away?module-path=" FAULTY);
+    struct p11_fault *f = fault();
+    *f = (struct p11_fault){.n_removals = 1};
+    assert_true(sign_and_verify(key, false, "after it came back"));
+    assert_int_equal(f->n_logins, 1);
+    assert_int_equal(f->n_sessions, 1);
+    assert_true(sign_and_verify(key, false, "again"));
+    assert_int_equal(f->n_sessions, 1);
+    pfl_key_free(key);
+}
 
 static void test_pkcs11__each_kind__made_signs_and_is_found_again(void **state)
 {
@@ -342,6 +418,11 @@ int main(void)
         cmocka_unit_test(test_pkcs11__without_kind__used_if_there_made_if_not),
         cmocka_unit_test(test_pkcs11__key_file__is_a_uri_and_loads),
         cmocka_unit_test(test_pkcs11__several_threads__all_sign),
+        cmocka_unit_test_setup_teardown(test_pkcs11__last_try_or_locked__not_even_the_right_pin_is_tried, no_faults, no_faults),
+        cmocka_unit_test_setup_teardown(test_pkcs11__wrong_pin_again_and_again__one_login, no_faults, no_faults),
+        cmocka_unit_test_setup_teardown(test_pkcs11__made_key_that_could_leave__destroyed, no_faults, no_faults),
+        cmocka_unit_test_setup_teardown(test_pkcs11__key_that_does_not_sign__refused_when_loaded, no_faults, no_faults),
+        cmocka_unit_test_setup_teardown(test_pkcs11__token_away_and_back__signs_again, no_faults, no_faults),
         cmocka_unit_test(test_pkcs11__key_gone__said_in_the_log),
     };
     return cmocka_run_group_tests(tests, set_up_all, tear_down_all);
