@@ -17,11 +17,6 @@ PFL_DEFINE_FREEP(x509_crl, X509_CRL, X509_CRL_free)
 PFL_DEFINE_FREEP(bio, BIO, BIO_free_all)
 PFL_DEFINE_FREEP(store_ctx, X509_STORE_CTX, X509_STORE_CTX_free)
 
-const char *pfl_crl_policy_name(enum pfl_crl_policy policy)
-{
-    return policy == PFL_CRL_REQUIRE ? "require" : policy == PFL_CRL_OFF ? "off" : "prefer";
-}
-
 struct pfl_crl *pfl_crl_ref(struct pfl_crl *c)
 {
     if (c)

@@ -31,7 +31,10 @@ enum pfl_crl_policy {
     PFL_CRL_REQUIRE, /* no link without a CRL of the certificate's issuer that is in time (nextUpdate not passed) */
     PFL_CRL_OFF,     /* CRLs are not looked at; said loudly at the start */
 };
-const char *pfl_crl_policy_name(enum pfl_crl_policy policy); /* "prefer", "require", "off" */
+static inline const char *pfl_crl_policy_name(enum pfl_crl_policy policy)
+{
+    return policy == PFL_CRL_REQUIRE ? "require" : policy == PFL_CRL_OFF ? "off" : "prefer";
+}
 
 struct pfl_crl;
 /** One CRL from DER, or PEM. MALFORMED (delta, indirect and partial CRLs, critical extensions that are not known, and a signature
@@ -69,6 +72,10 @@ bool pfl_crl_set_has(const struct pfl_crl_set *s, struct pfl_bytes der);
  *  NULL: the empty set. */
 enum pfl_rc pfl_crl_set_with(const struct pfl_crl_set *s, struct pfl_crl *c, struct pfl_crl_set **ret,
                              struct pfl_err *err) PFL_WARN_UNUSED;
+/** Every CRL of `more` that s lacks or has an older one of, put into s: a new set (owned; s again where nothing is new). ret_n_new
+ * (may be NULL): how many; ret_older (may be NULL): set where s has a newer one of some, with the reason of the last. */
+struct pfl_crl_set *pfl_crl_set_merge(struct pfl_crl_set *s, const struct pfl_crl_set *more, unsigned *ret_n_new,
+                                      struct pfl_err *ret_older);
 /** A file of PEM CRLs (or one DER): each is verified, the newest of each issuer is kept. A CRL of an issuer that is not known here
  *  is left out with a warning in the log (in a roll-over the file may be ahead of ca.crt); a file of nothing else is AUTH.
  *  NOT_FOUND, IO, and as above; the message names the file. */

@@ -115,6 +115,27 @@ enum pfl_rc pfl_crl_set_with(const struct pfl_crl_set *s, struct pfl_crl *c, str
     return PFL_OK;
 }
 
+struct pfl_crl_set *pfl_crl_set_merge(struct pfl_crl_set *s, const struct pfl_crl_set *more, unsigned *ret_n_new,
+                                      struct pfl_err *ret_older)
+{
+    struct pfl_crl_set *merged = s ? pfl_crl_set_ref(s) : pfl_crl_set_new();
+    unsigned n_new = 0;
+    for (size_t i = 0; i < pfl_crl_set_n(more); i++) {
+        struct pfl_err why = {0};
+        struct pfl_crl_set *with = NULL;
+        enum pfl_rc rc = pfl_crl_set_with(merged, pfl_crl_set_at(more, i), &with, &why);
+        if (rc == PFL_OK) {
+            pfl_crl_set_unref(merged);
+            merged = with;
+            n_new++;
+        } else if (rc != PFL_EXISTS && ret_older)
+            *ret_older = why;
+    }
+    if (ret_n_new)
+        *ret_n_new = n_new;
+    return merged;
+}
+
 /* ---- files ---- */
 
 struct loading {

@@ -14,6 +14,10 @@
 #include "pki/ca.h"
 #include "pki/identity.h"
 
+struct x509_st;
+struct stack_st_X509;
+struct evp_pkey_st;
+
 struct pfl_enrol_ask {
     const char *token;                       /* enrolment only */
     const char *user;                        /* EST: must be the token's name; NULL: not given */
@@ -47,6 +51,18 @@ enum pfl_rc pfl_enrol_poll(const struct pfl_ca *ca, const char *request_id, int6
  *  those of the present certificate, the lifetime at most its own. */
 enum pfl_rc pfl_enrol_renew(const struct pfl_ca *ca, const struct pfl_enrol_ask *ask, struct pfl_enrol_answer *ret,
                             struct pfl_err *err) PFL_WARN_UNUSED;
+/** The service's own certificate: a fresh key, role "ca", through the register like any other. chain: what is sent behind it, the
+ *  root included, for those who know the CA by the hash of its key. All three are owned. */
+struct pfl_service_identity {
+    struct x509_st *crt;
+    struct stack_st_X509 *chain;
+    struct evp_pkey_st *key;
+};
+enum pfl_rc pfl_enrol_service_identity(const struct pfl_ca *ca, const struct pfl_strs *sans, int64_t lifetime_s, int64_t now,
+                                       struct pfl_service_identity *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_service_identity_deinit(struct pfl_service_identity *s);
+/** "sha256:<hex>" of the key of the root that the CA works under: what --ca-hash takes. */
+void pfl_enrol_ca_hash(const struct pfl_ca *ca, char out[72]);
 /** An audit entry "refuse"; the caller sees to it that there are not too many. Best effort: a full disk is only logged. */
 void pfl_enrol_note_refusal(const struct pfl_ca *ca, const char *actor, const char *subject, const char *detail);
 
