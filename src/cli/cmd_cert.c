@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "cli/cert_print.h"
@@ -14,12 +15,13 @@
 #include "pki/verify.h"
 
 static const char HELP[] = "usage: p2pfl cert show FILE [--json]        every certificate in FILE, in plain words\n"
-                           "       p2pfl cert verify --ca FILE [--host HOST] [--purpose server|client] [--json] FILE\n"
+                           "       p2pfl cert verify --ca FILE [--host HOST] [--purpose server|client] [--crl FILE] [--json] FILE\n"
                            "                                            would a node accept it? yes, or exactly why not\n"
                            "\n"
                            "  --ca FILE            the trusted root certificates (ca.crt)\n"
                            "  --host HOST          the address or name that is dialled; the certificate must cover it\n"
                            "  --purpose PURPOSE    server or client (default: either will do)\n"
+                           "  --crl FILE           revocation lists: one of each issuer in the chain must be there, and in time\n"
                            "  --json               one line of JSON\n"
                            "  -h, --help           this text\n"
                            "\n"
@@ -27,12 +29,12 @@ static const char HELP[] = "usage: p2pfl cert show FILE [--json]        every ce
                            "exit codes: 0 yes; 1 no, or a file cannot be read; 2 the command line was wrong\n";
 
 struct cert_args {
-    const char *file, *ca, *host;
+    const char *file, *ca, *host, *crl;
     enum pfl_purpose purpose;
     bool json, help;
 };
 
-enum { OPT_CA = 256, OPT_HOST, OPT_PURPOSE, OPT_JSON };
+enum { OPT_CA = 256, OPT_HOST, OPT_PURPOSE, OPT_JSON, OPT_CRL };
 
 static const struct option SHOW_OPTIONS[] = {
     {"json", no_argument, NULL, OPT_JSON},
@@ -42,6 +44,7 @@ static const struct option SHOW_OPTIONS[] = {
 static const struct option VERIFY_OPTIONS[] = {
     {"ca", required_argument, NULL, OPT_CA},
     {"host", required_argument, NULL, OPT_HOST},
+    {"crl", required_argument, NULL, OPT_CRL},
     {"purpose", required_argument, NULL, OPT_PURPOSE},
     {"json", no_argument, NULL, OPT_JSON},
     {"help", no_argument, NULL, 'h'},
@@ -56,6 +59,9 @@ static enum pfl_rc take_option(struct cert_args *args, int opt, const char *valu
         return PFL_OK;
     case OPT_HOST:
         args->host = value;
+        return PFL_OK;
+    case OPT_CRL:
+        args->crl = value;
         return PFL_OK;
     case OPT_JSON:
         args->json = true;
@@ -127,6 +133,11 @@ static int cert_verify(const struct cert_args *args)
     struct pfl_verify_opts opts = {.purpose = args->purpose, .host = args->host};
     if (pfl_trust_load(args->ca, &trust, &err) != PFL_OK || pfl_certs_load(args->file, &certs, &err) != PFL_OK)
         return pfl_cli_fail("cert verify", &err);
+    PFL_AUTO(pfl_crl_set_freep) struct pfl_crl_set *crls = NULL;
+    if (args->crl && pfl_crl_set_load(args->crl, trust, certs, pfl_clock_wall() / PFL_SEC, &crls, &err) != PFL_OK)
+        return pfl_cli_fail("cert verify", &err);
+    opts.crls = crls;
+    opts.crl_policy = args->crl ? PFL_CRL_REQUIRE : PFL_CRL_PREFER;
     struct x509_st *leaf = pfl_x509s_at(certs, 0);
     bool yes = pfl_verify_x509(trust, leaf, certs, &opts, &err) == PFL_OK;
     if (args->json) {

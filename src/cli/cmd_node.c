@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* p2pfl node: run one node in the foreground, and talk to a running one over its control socket. */
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <jansson.h>
@@ -15,7 +16,7 @@
 
 static const char help[] =
     "usage: p2pfl node start -c NODE.YAML\n"
-    "       p2pfl node status|connect|disconnect|learn|stop|shutdown [--state DIR] ...\n"
+    "       p2pfl node status|connect|disconnect|learn|stop|crl|shutdown [--state DIR] ...\n"
     "\n"
     "  start -c FILE               run a node in the foreground until SIGINT or SIGTERM\n"
     "  status [--json]             who it knows, what it does, what it waits for\n"
@@ -24,13 +25,14 @@ static const char help[] =
     "  learn [--rounds N] [--epochs N] [--trainset-size N] [--name NAME]\n"
     "                              start learning in the whole federation\n"
     "  stop                        stop learning in the whole federation\n"
+    "  crl [FILE]                  take a certificate revocation list now (default: the one in settings.ssl.crl)\n"
     "  shutdown                    end the node\n"
     "\n"
     "  --state DIR                 the node's state folder (default: the current folder); its control.sock is used\n"
     "\n"
     "exit codes: 0 done, 1 failed or refused, 2 wrong command line\n";
 
-static const char *const subcommands[] = {"start", "status", "connect", "disconnect", "learn", "stop", "shutdown"};
+static const char *const subcommands[] = {"start", "status", "connect", "disconnect", "learn", "stop", "crl", "shutdown"};
 
 struct opts {
     const char *sub, *config, *state, *name, *address;
@@ -106,6 +108,25 @@ static const char *text_of(json_t *o, const char *key)
     return s ? s : "-";
 }
 
+static void print_crls(json_t *s)
+{
+    json_t *crl;
+    size_t i;
+    char until[32];
+    json_t *crls = json_object_get(s, "crls");
+    if (json_is_string(json_object_get(s, "revoked")))
+        printf("REVOKED: this node's %s\n", json_string_value(json_object_get(s, "revoked")));
+    json_array_foreach (crls, i, crl) {
+        const json_t *next = json_object_get(crl, "next_update");
+        if (next)
+            pfl_clock_format(json_integer_value(next) * PFL_SEC, until);
+        printf("CRL number %s of %s: %lld revoked, good until %s\n", text_of(crl, "number"), text_of(crl, "issuer"),
+               (long long)json_integer_value(json_object_get(crl, "revoked")), next ? until : "a newer one comes");
+    }
+    if (json_is_true(json_object_get(s, "crl_stale")))
+        printf("a CRL has LAPSED (crl_policy is %s)\n", text_of(s, "crl_policy"));
+}
+
 static void print_status(json_t *s)
 {
     json_int_t round = json_integer_value(json_object_get(s, "round"));
@@ -120,6 +141,7 @@ static void print_status(json_t *s)
         printf("waiting for %s, %.1f s at most\n", text_of(s, "waiting_for"), json_real_value(until));
     else if (json_is_string(json_object_get(s, "waiting_for")))
         printf("waiting for %s\n", text_of(s, "waiting_for"));
+    print_crls(s);
     json_t *peer;
     size_t i;
     json_t *peers = json_object_get(s, "peers");
@@ -149,6 +171,20 @@ static int ask(const struct opts *o, json_t *request)
     return PFL_EXIT_OK;
 }
 
+/* The node may have another current folder. */
+static int crl(const struct opts *o)
+{
+    if (!o->address)
+        return ask(o, json_pack("{s:s}", "cmd", "crl"));
+    PFL_AUTO(pfl_freep) char *path = realpath(o->address, NULL);
+    struct pfl_err err = {0};
+    if (!path) {
+        (void)pfl_err_errno(&err, errno, "%s", o->address);
+        return pfl_cli_fail("node crl", &err);
+    }
+    return ask(o, json_pack("{s:s, s:s}", "cmd", "crl", "path", path));
+}
+
 static int start(const struct opts *o)
 {
     if (!o->config)
@@ -171,6 +207,8 @@ int pfl_cmd_node(int argc, char **argv)
         return start(&o);
     if (pfl_streq(o.sub, "status") || pfl_streq(o.sub, "stop") || pfl_streq(o.sub, "shutdown"))
         return ask(&o, json_pack("{s:s}", "cmd", o.sub));
+    if (pfl_streq(o.sub, "crl"))
+        return crl(&o);
     if (pfl_streq(o.sub, "connect") || pfl_streq(o.sub, "disconnect")) {
         if (!o.address)
             return pfl_cli_usage("node", "%s: an address is needed, such as 127.0.0.1:6666", o.sub);

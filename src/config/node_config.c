@@ -120,6 +120,7 @@ static void resolve_all(const char *dir, struct pfl_node_config *c)
                       &s->passphrase_file, &s->pin_file,   &c->learner.dataset_path, &c->state_dir};
     for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
         resolve(dir, paths[i]);
+    resolve(dir, &c->settings.crl.file);
 }
 
 static enum pfl_rc read_connect(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
@@ -283,6 +284,8 @@ static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
     put_str(b, "    ", "client_key", s->ssl.client_key);
     put_str(b, "    ", "passphrase_file", s->ssl.passphrase_file);
     put_str(b, "    ", "pin_file", s->ssl.pin_file);
+    put_str(b, "    ", "crl", s->crl.file);
+    put_str(b, "    ", "crl_policy", pfl_crl_policy_name(s->crl.policy));
 }
 
 static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)

@@ -42,6 +42,7 @@ void pfl_settings_deinit(struct pfl_settings *s)
     free(s->ssl.client_key);
     free(s->ssl.passphrase_file);
     free(s->ssl.pin_file);
+    free(s->crl.file);
     pfl_strs_deinit(&s->notes);
     *s = (struct pfl_settings){0};
 }
@@ -167,8 +168,8 @@ static enum pfl_rc read_training(const struct pfl_yaml_doc *doc, struct pfl_yaml
 
 static enum pfl_rc read_ssl(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_ssl_config *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"use_ssl",    "ca_crt",          "server_crt", "server_key", "client_crt",
-                                       "client_key", "passphrase_file", "pin_file",   "tls_min"};
+    static const char *const keys[] = {"use_ssl",         "ca_crt",   "server_crt", "server_key", "client_crt", "client_key",
+                                       "passphrase_file", "pin_file", "tls_min",    "crl",        "crl_policy"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_bool(doc, m, "use_ssl", &s->use_ssl, err));
     TRY(pfl_yaml_str(doc, m, "ca_crt", &s->ca_crt, err));
@@ -188,6 +189,22 @@ static enum pfl_rc read_ssl(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, 
     return PFL_OK;
 }
 
+static enum pfl_rc read_crl(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_crl_config *c, struct pfl_err *err)
+{
+    static const enum pfl_crl_policy policies[] = {PFL_CRL_PREFER, PFL_CRL_REQUIRE, PFL_CRL_OFF};
+    TRY(pfl_yaml_str(doc, m, "crl", &c->file, err));
+    const struct pfl_yaml *policy = pfl_yaml_get(m, "crl_policy");
+    if (!policy)
+        return PFL_OK;
+    for (size_t i = 0; policy->kind == PFL_YAML_SCALAR && i < PFL_ARRAY_LEN(policies); i++) {
+        if (!pfl_streq(policy->text, pfl_crl_policy_name(policies[i])))
+            continue;
+        c->policy = policies[i];
+        return PFL_OK;
+    }
+    return pfl_yaml_fail(doc, policy, PFL_INVALID, err, "must be prefer, require or off");
+}
+
 enum pfl_rc pfl_settings_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *block, struct pfl_settings *s, struct pfl_err *err)
 {
     static const char *const keys[] = {"general", "ssl", "heartbeat", "gossip", "training"};
@@ -199,6 +216,8 @@ enum pfl_rc pfl_settings_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *b
         TRY(read_general(doc, m[0], s, err));
     if (m[1])
         TRY(read_ssl(doc, m[1], &s->ssl, err));
+    if (m[1])
+        TRY(read_crl(doc, m[1], &s->crl, err));
     if (m[2])
         TRY(read_heartbeat(doc, m[2], s, err));
     if (m[3])

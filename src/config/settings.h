@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "config/yaml.h"
+#include "pki/crl.h"
 
 struct pfl_ssl_config {
     bool use_ssl;                                                     /* default true */
@@ -13,6 +14,12 @@ struct pfl_ssl_config {
     char *passphrase_file;                                            /* owned; for key files that are encrypted */
     char *pin_file;     /* owned; for keys in a token (pkcs11: URIs) that do not say themselves where their PIN is */
     bool tls12_allowed; /* tls_min: "1.2" */
+};
+
+/** Revocation: settings.ssl.crl and settings.ssl.crl_policy. */
+struct pfl_crl_config {
+    char *file;                 /* owned or NULL: none is named; a path like those above */
+    enum pfl_crl_policy policy; /* default: prefer */
 };
 
 struct pfl_settings {
@@ -27,6 +34,7 @@ struct pfl_settings {
     bool has_seed;
     uint64_t seed; /* general.seed */
     struct pfl_ssl_config ssl;
+    struct pfl_crl_config crl;
     struct pfl_strs notes; /* "settings.gossip.period has no effect: ..." */
 };
 /** Is what a key setting names no path but a key in a token? */

@@ -199,6 +199,13 @@ static void cmd_learn(struct client *cl, json_t *req)
         run_command(cl, PFL_EV_CMD_LEARN, NULL, &args);
 }
 
+/* "path" of a CRL file, or none: the one in settings.ssl.crl */
+static void cmd_crl(struct client *cl, json_t *req)
+{
+    cl->waiting++;
+    pfl_driver_reload_crl(cl->c->d, json_string_value(json_object_get(req, "path")), on_command_done, cl);
+}
+
 static void replay_line(void *user, const char *line, size_t len)
 {
     client_write(user, line, len);
@@ -227,6 +234,8 @@ static void handle(struct client *cl, json_t *req)
         cmd_learn(cl, req);
     else if (pfl_streq(cmd, "stop"))
         run_command(cl, PFL_EV_CMD_STOP, NULL, NULL);
+    else if (pfl_streq(cmd, "crl"))
+        cmd_crl(cl, req);
     else if (pfl_streq(cmd, "subscribe"))
         cmd_subscribe(cl);
     else if (pfl_streq(cmd, "shutdown")) {

@@ -22,6 +22,11 @@ struct pfl_driver_opts {
     struct pfl_node_settings settings;
     struct pfl_learner learner; /* taken on success */
     const char *state_dir;      /* events.jsonl, models/, control.sock (0600); NULL: nothing is written, no control socket */
+    /** Where CRLs live (see runtime/revocation.h); each may be NULL. crl: the operator's file, rewritten when a newer one is
+     * accepted; crl_kept: the driver's own copy, by which an older one is known after a restart; ca_service: HOST:PORT that is
+     * asked every ca_poll (0: 60 s). Copied. The policy and the CRLs to begin with are the context's. */
+    const char *crl, *crl_kept, *ca_service;
+    pfl_ns ca_poll;
     void (*on_event)(void *user, const char *line, size_t len); /* each event line, on the loop; may be NULL */
     void *user;
 };
@@ -35,6 +40,11 @@ void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const cha
 json_t *pfl_driver_status(struct pfl_driver *d);
 /** The current model, borrowed until the loop goes on; NULL before the first. */
 const struct pfl_model *pfl_driver_model(const struct pfl_driver *d);
+/** CRLs from wherever (PEM, or one DER; copied): verified on a worker, and applied where newer. `from` is for logs. */
+void pfl_driver_offer_crls(struct pfl_driver *d, struct pfl_bytes crls, const char *from);
+/** Reads a file of CRLs (NULL: settings.ssl.crl), as above. done (may be NULL) is called once, at once or later: error NULL where
+ * they are in use now (or were). */
+void pfl_driver_reload_crl(struct pfl_driver *d, const char *path, void (*done)(void *user, const char *error), void *user);
 /** Says goodbye, ends calls and jobs, closes everything; closed is called last and the driver is gone then. Once only. */
 void pfl_driver_shutdown(struct pfl_driver *d, void (*closed)(void *user), void *user);
 /** Called when an operator asks for shutdown over the control socket; the owner then calls pfl_driver_shutdown. */

@@ -7,6 +7,7 @@
 #include "runtime/events.h"
 
 struct pfl_control;
+struct pfl_revocation;
 
 /** A channel to one address, and who must be at its end. */
 struct pfl_link {
@@ -20,6 +21,7 @@ struct pfl_link {
     bool linked;                    /* LINK_UP was reported and no LINK_DOWN since */
     char reason[PFL_ERR_MAX + 320]; /* why it is down */
     bool leaving;                   /* a disconnect is under way; the channel closes behind it */
+    bool crl_owed;                  /* it did not take a CRL that it should have */
     bool noted;                     /* the "neighbour" event of this connection was written */
 };
 
@@ -49,6 +51,7 @@ struct pfl_driver {
     uv_timer_t timer;
     struct pfl_events *events;
     struct pfl_control *control;
+    struct pfl_revocation *revocation; /* NULL: plaintext, or gone */
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;

@@ -9,9 +9,11 @@
 #include "base/addr.h"
 #include "base/log.h"
 #include "runtime/driver_impl.h"
+#include "runtime/revocation.h"
 
 /* A weights message may carry its model and this much more: envelope, safetensors header, contributors. */
 static const size_t weights_slack = (size_t)1 << 20;
+static const size_t crl_slack = (size_t)64 << 10;
 
 static const char *caller_text(const struct pfl_rpc_peer *peer)
 {
@@ -108,6 +110,10 @@ static void on_send(void *user, struct pfl_rpc_call *call, struct pfl_blob *requ
     }
     if (msg->kind != PFL_MSG_GOSSIP && !speaks_for(d, call, msg->source))
         return;
+    if (msg->kind == PFL_MSG_WEIGHTS && pfl_streq(msg->cmd, "crl")) {
+        pfl_revocation_on_message(d, call, msg);
+        return;
+    }
     uint64_t token = pfl_pending_add(d, call, NULL, NULL);
     if (msg->kind == PFL_MSG_WEIGHTS) {
         pfl_job_decode(d, msg, token);
@@ -128,6 +134,7 @@ void pfl_inbound_reply(struct pfl_driver *d, struct pfl_pending *p, const struct
     struct pfl_hello hello = {.present = true, .version = 1};
     if (a->hello) {
         pfl_strs_add(&hello.codecs, "safetensors");
+        pfl_strs_add(&hello.features, "crl");
         hello.federation = d->federation ? pfl_xstrdup(d->federation) : NULL;
     }
     struct pfl_scatter *s = NULL;
@@ -148,7 +155,8 @@ static size_t request_limit(void *user, const char *path, const struct pfl_rpc_p
     if (!pfl_streq(path, "/node.NodeServices/send"))
         return 64 * 1024; /* an address and a Hello */
     const struct pfl_layout *l = d->learner.ops->layout(d->learner.self);
-    return l->bytes + weights_slack;
+    size_t model = l->bytes + weights_slack, crl = PFL_CRL_MAX + crl_slack;
+    return model > crl ? model : crl;
 }
 
 static void on_refused(void *user, const char *peer, const char *remote, const char *reason)

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "runtime/driver_impl.h"
+#include "runtime/revocation.h"
 
 struct pfl_link *pfl_link_find(const struct pfl_driver *d, const char *addr)
 {
@@ -49,6 +50,8 @@ static void post_link_up(struct pfl_link *l, const struct pfl_hello *hello)
     ev.addr = l->addr;
     ev.hello = hello;
     pfl_driver_post(l->d, &ev);
+    if (l->linked && l->up && !l->leaving) /* the core may not want it any more */
+        pfl_revocation_greet(l->d, l);
 }
 
 static bool check_peer(void *user, const struct pfl_rpc_peer *peer, struct pfl_err *err)
@@ -65,6 +68,7 @@ static void my_hello(const struct pfl_driver *d, struct pfl_hello *h)
 {
     *h = (struct pfl_hello){.present = true, .version = 1};
     pfl_strs_add(&h->codecs, "safetensors");
+    pfl_strs_add(&h->features, "crl");
     h->federation = d->federation ? pfl_xstrdup(d->federation) : NULL;
 }
 
@@ -159,8 +163,11 @@ static void on_state(void *user, bool up, const struct pfl_rpc_peer *peer, enum 
     /* who answers without TLS, or with one that is not taken here, was refused as well; a link that once was good is only lost */
     if (rc == PFL_AUTH || (!was_up && (rc == PFL_UNSUPPORTED || rc == PFL_MALFORMED)))
         pfl_driver_refused(l->d, l->addr, l->addr, reason);
+    bool told_revoked = pfl_rpc_channel_told_revoked(l->channel);
     if (l->opening || l->linked)
         post_link_down(l, rc == PFL_OK ? PFL_UNAVAILABLE : rc);
+    if (told_revoked) /* behind it: who asked for the link hears the peer's words */
+        pfl_revocation_told(l->d, l);
 }
 
 static struct pfl_link *link_get(struct pfl_driver *d, const char *addr, struct pfl_err *err)

@@ -59,8 +59,10 @@ static void on_connected(void *user, const char *error)
         pfl_warn("%s: connect: %s", p->config.name, error);
 }
 
-static enum pfl_rc load_tls(const struct pfl_ssl_config *s, struct pfl_tls **ret, struct pfl_err *err)
+/* crl_kept: see struct pfl_driver_opts. */
+static enum pfl_rc load_tls(const struct pfl_settings *settings, const char *crl_kept, struct pfl_tls **ret, struct pfl_err *err)
 {
+    const struct pfl_ssl_config *s = &settings->ssl;
     if (!s->use_ssl)
         return PFL_OK;
     const struct pfl_tls_files files = {.ca_crt = s->ca_crt,
@@ -70,7 +72,10 @@ static enum pfl_rc load_tls(const struct pfl_ssl_config *s, struct pfl_tls **ret
                                         .client_key = s->client_key,
                                         .key_passphrase_file = s->passphrase_file,
                                         .key_pin_file = s->pin_file,
-                                        .tls12_allowed = s->tls12_allowed};
+                                        .tls12_allowed = s->tls12_allowed,
+                                        .crl = settings->crl.file,
+                                        .crl_kept = crl_kept,
+                                        .crl_policy = settings->crl.policy};
     return pfl_tls_new(&files, ret, err);
 }
 
@@ -100,7 +105,8 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
     const struct pfl_node_config *c = &p->config;
     struct pfl_tls *tls = NULL;
     struct pfl_learner learner = {0};
-    enum pfl_rc rc = load_tls(&c->settings.ssl, &tls, err);
+    PFL_AUTO(pfl_freep) char *crl_kept = pfl_fs_join(c->state_dir, "crl-accepted.pem");
+    enum pfl_rc rc = load_tls(&c->settings, crl_kept, &tls, err);
     if (rc == PFL_OK)
         rc = pfl_fs_mkdirs(c->state_dir, 0700, err);
     if (rc == PFL_OK)
@@ -113,7 +119,9 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .federation = c->federation,
                                    .tls = tls,
                                    .learner = learner,
-                                   .state_dir = c->state_dir};
+                                   .state_dir = c->state_dir,
+                                   .crl = c->settings.crl.file,
+                                   .crl_kept = crl_kept};
     node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK)
         rc = pfl_driver_new(&opts, &p->driver, err);

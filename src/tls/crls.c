@@ -55,24 +55,6 @@ enum pfl_rc pfl_tls_crl_accept(const struct pfl_tls *t, struct pfl_bytes crl, in
     return rc == PFL_OK ? pfl_crl_set_with(t->crls, c, ret, err) : rc;
 }
 
-/* Puts each of `more` into `set` (taken, NULL: none). What is older or the same changes nothing. */
-static struct pfl_crl_set *merge(struct pfl_crl_set *set, const struct pfl_crl_set *more, unsigned *ret_new,
-                                 struct pfl_err *ret_older)
-{
-    for (size_t i = 0; i < pfl_crl_set_n(more); i++) {
-        struct pfl_err why = {0};
-        struct pfl_crl_set *with = NULL;
-        enum pfl_rc rc = pfl_crl_set_with(set, pfl_crl_set_at(more, i), &with, &why);
-        if (rc == PFL_OK) {
-            pfl_crl_set_unref(set);
-            set = with;
-            ++*ret_new;
-        } else if (rc != PFL_EXISTS)
-            *ret_older = why;
-    }
-    return set;
-}
-
 enum pfl_rc pfl_tls_crls_accept(const struct pfl_tls *t, struct pfl_bytes crls, int64_t now, struct pfl_crl_set **ret,
                                 struct pfl_err *err)
 {
@@ -84,7 +66,7 @@ enum pfl_rc pfl_tls_crls_accept(const struct pfl_tls *t, struct pfl_bytes crls, 
         return rc;
     unsigned n_new = 0;
     struct pfl_err older = {0};
-    PFL_AUTO(pfl_crl_set_freep) struct pfl_crl_set *set = merge(pfl_crl_set_ref(t->crls), more, &n_new, &older);
+    PFL_AUTO(pfl_crl_set_freep) struct pfl_crl_set *set = pfl_crl_set_merge(t->crls, more, &n_new, &older);
     if (n_new > 0) {
         *ret = pfl_steal(&set);
         return PFL_OK;
@@ -112,6 +94,13 @@ struct pfl_tls *pfl_tls_with_crls(struct pfl_tls *t, struct pfl_crl_set *set)
     };
     atomic_init(&with->refs, 1);
     return with;
+}
+
+struct pfl_tls *pfl_tls_inherit_crls(struct pfl_tls *fresh, const struct pfl_tls *old)
+{
+    unsigned n_new = 0;
+    PFL_AUTO(pfl_crl_set_freep) struct pfl_crl_set *set = pfl_crl_set_merge(fresh->crls, old->crls, &n_new, NULL);
+    return n_new > 0 ? pfl_tls_with_crls(fresh, set) : pfl_tls_ref(fresh);
 }
 
 /* ---- own certificates ---- */
@@ -166,7 +155,6 @@ static enum pfl_rc load_file(struct pfl_tls *t, const struct pfl_tls_files *file
 {
     PFL_AUTO(pfl_crl_set_freep) struct pfl_crl_set *set = NULL;
     struct pfl_err older = {0}, why = {0};
-    unsigned n_new = 0;
     STACK_OF(X509) *chain = own_chain(t);
     enum pfl_rc rc = pfl_crl_set_load(files->crl, t->trust, chain, now, &set, &why);
     sk_X509_free(chain);
@@ -174,7 +162,9 @@ static enum pfl_rc load_file(struct pfl_tls *t, const struct pfl_tls_files *file
         return pfl_crl_set_n(t->crls) > 0 ? PFL_OK : no_crl(files, why.msg, err);
     if (rc != PFL_OK)
         return pfl_err_set(err, rc, "%s", why.msg);
-    t->crls = merge(t->crls, set, &n_new, &older);
+    struct pfl_crl_set *kept = t->crls;
+    t->crls = pfl_crl_set_merge(kept, set, NULL, &older);
+    pfl_crl_set_unref(kept);
     if (older.rc != PFL_OK)
         pfl_warn("%s: %s: the newer one stays in use", files->crl, older.msg);
     return PFL_OK;
