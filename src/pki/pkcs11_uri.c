@@ -262,7 +262,9 @@ static void put(struct pfl_buf *b, const struct pfl_pkcs11_uri *uri, const struc
     bool there = is_text(a) ? text != NULL : a->kind == ID ? uri->id_len > 0 : a->kind == SLOT ? uri->has_slot : false;
     if (!there)
         return;
-    pfl_buf_printf(b, "%c%s=%s", separator, a->name, a->kind == PATH && a->offset == FIELD(pin_source) ? "file:" : "");
+    pfl_buf_printf(b, "%c%s=", separator, a->name);
+    if (a->kind == PATH && a->offset == FIELD(pin_source)) /* behind "file:" two slashes at the front would be an authority's */
+        pfl_buf_append_str(b, pfl_str_has_prefix(text, "//") ? "file://" : "file:");
     if (text)
         put_encoded(b, text, strlen(text), a->kind == PATH ? "-._~/" : "-._~");
     else if (a->kind == ID)

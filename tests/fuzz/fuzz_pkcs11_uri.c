@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     PFL_ASSERT((!uri.pin_source || uri.pin_source[0] == '/') && (!uri.module_path || uri.module_path[0] == '/'));
     PFL_AUTO(pfl_freep) char *written = pfl_pkcs11_uri_text(&uri);
     PFL_AUTO(pfl_freep) char *name = pfl_pkcs11_uri_name(&uri);
-    PFL_ASSERT(!strstr(written, "pin-value") && !strchr(name, '?'));
+    PFL_ASSERT(!strstr(written, "pin-value=") && !strchr(name, '?'));
     if (strlen(written) > PFL_PKCS11_URI_MAX) /* canonical form may be longer: more of it is percent-encoded */
         return 0;
     PFL_ASSERT(pfl_pkcs11_uri_parse(written, &again, &err) == PFL_OK);
