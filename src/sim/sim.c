@@ -245,11 +245,10 @@ static void meet(struct pfl_sim *s)
         pfl_sim_node_connect(s, i);
     }
     probe_later(s);
-    while (!all_know_all(s) && run_one(s, s->now + PFL_SEC / 10 < limit ? s->now + PFL_SEC / 10 : limit)) {
-        while (run_one(s, s->now + PFL_SEC / 100)) {
+    while (!all_know_all(s) && s->now < limit && !pfl_sim_failed(s)) {
+        pfl_ns until = s->now + PFL_SEC / 20;
+        while (run_one(s, until)) {
         }
-        if (s->now >= limit)
-            break;
     }
 }
 
