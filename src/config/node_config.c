@@ -21,6 +21,7 @@
 void pfl_node_config_default(struct pfl_node_config *c)
 {
     *c = (struct pfl_node_config){.name = pfl_xstrdup("node"), .federation = pfl_xstrdup("p2pfl")};
+    c->ca.poll = 60 * PFL_SEC;
     pfl_settings_default(&c->settings);
     pfl_learner_config_default(&c->learner);
 }
@@ -31,6 +32,7 @@ void pfl_node_config_deinit(struct pfl_node_config *c)
     free(c->address);
     free(c->federation);
     free(c->state_dir);
+    free(c->ca.service);
     pfl_strs_deinit(&c->connect);
     pfl_settings_deinit(&c->settings);
     pfl_learner_config_deinit(&c->learner);
@@ -176,10 +178,27 @@ static enum pfl_rc check_ssl(const struct pfl_yaml_doc *doc, const struct pfl_no
     return PFL_OK;
 }
 
+static enum pfl_rc read_ca(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_ca_config *ca, struct pfl_err *err)
+{
+    static const char *const keys[] = {"service", "poll"};
+    struct pfl_addr a;
+    struct pfl_err why = {0};
+    double poll = -1;
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_str(doc, m, "service", &ca->service, err));
+    if (ca->service && (pfl_addr_parse(ca->service, &a, &why) != PFL_OK || a.is_unix || a.port == 0))
+        return pfl_yaml_fail(doc, pfl_yaml_get(m, "service"), PFL_INVALID, err, "must be HOST:PORT%s%s", why.msg[0] ? ": " : "",
+                             why.msg);
+    TRY(pfl_yaml_double(doc, m, "poll", 0.1, 86400, &poll, err));
+    if (poll > 0)
+        ca->poll = (pfl_ns)(poll * 1e9 + 0.5);
+    return PFL_OK;
+}
+
 static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
 {
-    static const char *const keys[] = {"name", "address", "federation", "state_dir", "connect", "settings", "learner"};
-    struct pfl_yaml *root = doc->root, *settings = NULL, *learner = NULL;
+    static const char *const keys[] = {"name", "address", "federation", "state_dir", "connect", "settings", "ca", "learner"};
+    struct pfl_yaml *root = doc->root, *settings = NULL, *ca = NULL, *learner = NULL;
     TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, root, "name", &c->name, err));
     TRY(pfl_yaml_str(doc, root, "address", &c->address, err));
@@ -195,9 +214,12 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_con
         return pfl_yaml_fail(doc, pfl_yaml_get(root, "address"), PFL_INVALID, err, "%s", why.msg);
     TRY(read_connect(doc, c, err));
     TRY(pfl_yaml_map(doc, root, "settings", &settings, err));
+    TRY(pfl_yaml_map(doc, root, "ca", &ca, err));
     TRY(pfl_yaml_map(doc, root, "learner", &learner, err));
     if (settings)
         TRY(pfl_settings_read(doc, settings, &c->settings, err));
+    if (ca)
+        TRY(read_ca(doc, ca, &c->ca, err));
     if (learner)
         TRY(read_learner(doc, learner, &c->learner, err));
     if (c->learner.batch_size == 0)
@@ -322,6 +344,11 @@ enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config
     for (size_t i = 0; i < c->connect.n; i++)
         put_item(&b, c->connect.items[i]);
     put_settings(&b, &c->settings);
+    if (c->ca.service) {
+        pfl_buf_append_str(&b, "ca:\n");
+        put_str(&b, "  ", "service", c->ca.service);
+        pfl_buf_printf(&b, "  poll: %" PRId64 ".%09" PRId64 "\n", c->ca.poll / PFL_SEC, c->ca.poll % PFL_SEC);
+    }
     put_learner(&b, &c->learner);
     if (b.failed)
         return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes", path, PFL_YAML_FILE_MAX);

@@ -5,12 +5,20 @@
 
 #include "config/settings.h"
 
+/** `ca:`, the CA service of the federation. */
+struct pfl_ca_config {
+    char *service; /* HOST:PORT; owned or NULL: there is none */
+    pfl_ns poll;   /* how often it is asked for newer CRLs, 60 s */
+};
+
 struct pfl_node_config {
     char *name, *address;         /* owned; address: listened on and announced */
     char *federation;             /* owned; default "p2pfl" */
     char *state_dir;              /* owned, resolved; default: the file's folder */
+    char *ca_service;             /* owned; ca.service, HOST:PORT of the CA's service; NULL: none */
     struct pfl_strs connect;      /* addresses to link with at the start */
     struct pfl_settings settings; /* ssl paths resolved */
+    struct pfl_ca_config ca;
     struct pfl_learner_config learner;
 };
 void pfl_node_config_default(struct pfl_node_config *c);

@@ -121,7 +121,9 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .learner = learner,
                                    .state_dir = c->state_dir,
                                    .crl = c->settings.crl.file,
-                                   .crl_kept = crl_kept};
+                                   .crl_kept = crl_kept,
+                                   .ca_service = c->ca.service,
+                                   .ca_poll = c->ca.poll};
     node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK)
         rc = pfl_driver_new(&opts, &p->driver, err);

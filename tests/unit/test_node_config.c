@@ -203,6 +203,53 @@ static void test_node_config_load__key_in_a_token__is_no_path(void **state)
     assert_string_equal(again.settings.ssl.pin_file, pin);
 }
 
+static void test_node_config_load__revocation_and_the_ca_service__kept(void **state)
+{
+    (void)state;
+    struct pfl_err err = {0};
+    put_file("address: 127.0.0.1:1\nca: {service: \"ca.example:7443\", poll: 2.5}\nsettings: {ssl: {ca_crt: a, server_crt: b, "
+             "server_key: c, client_crt: d, client_key: e, crl: crl.pem, crl_policy: require}}\n");
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(path), again = {0};
+    PFL_AUTO(pfl_freep) char *crl = pfl_fs_join(dir, "crl.pem");
+    assert_int_equal(pfl_node_config_write(path, &c, &err), PFL_OK);
+    assert_int_equal(pfl_node_config_load(path, &again, &err), PFL_OK);
+    const struct pfl_node_config *both[] = {&c, &again};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(both); i++) {
+        assert_string_equal(both[i]->settings.crl.file, crl);
+        assert_int_equal(both[i]->settings.crl.policy, PFL_CRL_REQUIRE);
+        assert_string_equal(both[i]->ca.service, "ca.example:7443");
+        assert_true(both[i]->ca.poll == 2500 * PFL_MS);
+    }
+    put_file(NODE);
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config plain = load(path);
+    assert_true(!plain.settings.crl.file && plain.settings.crl.policy == PFL_CRL_PREFER && !plain.ca.service);
+    assert_true(plain.ca.poll == 60 * PFL_SEC);
+}
+
+static void test_node_config_load__revocation_misspelt__refused_with_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lines, *wanted;
+    } ROWS[] = {
+        {"settings: {ssl: {crl_policy: strict}}\n", "must be prefer, require or off"},
+        {"settings: {ssl: {crl_policy: [require]}}\n", "must be prefer, require or off"},
+        {"ca: {service: \"unix:///tmp/x\"}\n", "must be HOST:PORT"},
+        {"ca: {service: ca.example}\n", "must be HOST:PORT"},
+        {"ca: {poll: 0}\n", "poll"},
+        {"ca: {servise: x}\n", "service"},
+    };
+    for (size_t i = 0; i < PFL_ARRAY_LEN(ROWS); i++) {
+        struct pfl_err err = {0};
+        struct pfl_node_config c = {0};
+        PFL_AUTO(pfl_freep) char *text = pfl_xasprintf("address: 127.0.0.1:1\n%s", ROWS[i].lines);
+        put_file(text);
+        assert_int_not_equal(pfl_node_config_load(path, &c, &err), PFL_OK);
+        if (!strstr(err.msg, ROWS[i].wanted))
+            fail_msg("%s: '%s', wanted '%s'", ROWS[i].lines, err.msg, ROWS[i].wanted);
+    }
+}
+
 /* ---- written ---- */
 
 static void assert_same_settings(const struct pfl_settings *a, const struct pfl_settings *b)
@@ -358,6 +405,8 @@ int main(void)
         T(test_node_config_load__little_said__defaults),
         T(test_node_config__parameters_of_partition_and_aggregator__kept),
         T(test_node_config_load__all_said__paths_beside_the_file),
+        T(test_node_config_load__revocation_and_the_ca_service__kept),
+        T(test_node_config_load__revocation_misspelt__refused_with_line),
         T(test_node_config_load__key_in_a_token__is_no_path),
         T(test_node_config_write__reads_back_the_same),
         T(test_node_config_write__texts_that_look_like_yaml__stay_texts),
