@@ -238,8 +238,8 @@ static enum pfl_rc check_seal(const struct walk *w, pfl_audit_check_fn check, vo
 
 /* The log says of each certificate "sha256=<of its DER>", and of each revocation "revoke": the register must say the same. */
 static const char CERTIFICATES[] = "SELECT serial, der, status,"
-                                   " (SELECT detail FROM audit WHERE subject = serial AND detail LIKE 'sha256=%' LIMIT 1),"
-                                   " (SELECT count(*) FROM audit WHERE subject = serial AND action = 'revoke') FROM certificates";
+                                   " (SELECT detail FROM audit a WHERE a.subject = serial AND detail LIKE 'sha256=%' LIMIT 1),"
+                                   " (SELECT count(*) FROM audit a WHERE a.subject = serial AND action = 'revoke') FROM certificates";
 
 static enum pfl_rc check_certificate(struct pfl_register *r, struct sqlite3_stmt *stmt, struct pfl_err *err)
 {
@@ -277,7 +277,7 @@ static enum pfl_rc check_certificates(struct pfl_register *r, int64_t *ret_n, st
     if (rc == PFL_OK)
         rc = pfl_sql_query(r, err, &lost,
                            "SELECT seq, subject FROM audit WHERE detail LIKE 'sha256=%' AND NOT EXISTS"
-                           " (SELECT 1 FROM certificates WHERE serial = subject) ORDER BY seq LIMIT 1",
+                           " (SELECT 1 FROM certificates c WHERE c.serial = audit.subject) ORDER BY seq LIMIT 1",
                            "");
     if (rc == PFL_OK)
         rc = pfl_sql_next(r, lost, &more, err);
