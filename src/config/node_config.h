@@ -15,7 +15,6 @@ struct pfl_node_config {
     char *name, *address;         /* owned; address: listened on and announced */
     char *federation;             /* owned; default "p2pfl" */
     char *state_dir;              /* owned, resolved; default: the file's folder */
-    char *ca_service;             /* owned; ca.service, HOST:PORT of the CA's service; NULL: none */
     struct pfl_strs connect;      /* addresses to link with at the start */
     struct pfl_settings settings; /* ssl paths resolved */
     struct pfl_ca_config ca;
