@@ -77,6 +77,12 @@ enum pfl_rc pfl_key_make(const char *spec, const struct pfl_passphrase *pin, EVP
     return PFL_OK;
 }
 
+void pfl_key_unmake(EVP_PKEY *key)
+{
+    if (key)
+        pfl_pkcs11_unmake(key);
+}
+
 enum pfl_rc pfl_key_generate(const char *spec, EVP_PKEY **ret, struct pfl_err *err)
 {
     return pfl_key_make(spec, NULL, ret, err);

@@ -42,9 +42,13 @@ enum pfl_rc pfl_key_make(const char *spec, const struct pfl_passphrase *pin, str
                          struct pfl_err *err) PFL_WARN_UNUSED;
 /** pfl_key_make without a PIN. */
 enum pfl_rc pfl_key_generate(const char *spec, struct evp_pkey_st **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-/** The spec for one of several keys that are made from one --key: a URI's object gets "-<purpose>" behind it, and is <name> where
- * it has none. pin_file, if not NULL, becomes its pin-source (made absolute). Other specs are copied. *ret is owned. INVALID for a
- * spec that is not valid, a URI with an id (two keys cannot have it), a pin_file without a URI or with one that has a pin-source.
+/** Takes a key out of its token again if pfl_key_make made it there: for a caller that fails later. Any other key, one that was in
+ *  the token before among them, stays. Accepts NULL. */
+void pfl_key_unmake(struct evp_pkey_st *key);
+/** The spec for one of several keys that are made from one --key, or for the only one (purpose NULL). A URI's object is <name>
+ * where it has none. One of several gets "-<purpose>" behind its object, and is always a new key. pin_file, if not NULL, becomes
+ * its pin-source (made absolute). Other specs are copied. *ret is owned. INVALID for a spec that is not valid, a URI with an id
+ * (two keys cannot have it), a pin_file without a URI or with one that has a pin-source.
  */
 enum pfl_rc pfl_key_spec_for(const char *spec, const char *name, const char *purpose, const char *pin_file, char **ret,
                              struct pfl_err *err) PFL_WARN_UNUSED;

@@ -141,6 +141,8 @@ enum pfl_rc pfl_key_spec_for(const char *spec, const char *name, const char *pur
         rc = set_pin_file(&uri, pin_file, err);
     if (rc != PFL_OK)
         return rc;
+    if (purpose && !kind) /* one of several is never a key that is there already: that may be another node's */
+        kind = pfl_xstrdup("p256");
     const char *object = uri.object ? uri.object : uri.id_len ? NULL : name;
     char *label = !object ? NULL : purpose ? pfl_xasprintf("%s-%s", object, purpose) : pfl_xstrdup(object);
     free(uri.object);

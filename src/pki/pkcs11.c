@@ -308,8 +308,7 @@ static enum pfl_rc check_free(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, stru
     return PFL_OK;
 }
 
-static enum pfl_rc generate_pair(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, const char *kind, CK_OBJECT_HANDLE *ret_public,
-                                 struct pfl_err *err)
+static enum pfl_rc generate_pair(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, const char *kind, struct pfl_err *err)
 {
     static const CK_BBOOL YES = CK_TRUE, NO = CK_FALSE;
     int64_t rsa_bits = 0;
@@ -344,24 +343,25 @@ static enum pfl_rc generate_pair(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, c
     };
     CK_MECHANISM mechanism = {is_rsa ? CKM_RSA_PKCS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN, NULL, 0};
     CK_RV rv = f->C_GenerateKeyPair(key->session, &mechanism, public, PFL_ARRAY_LEN(public) - !is_rsa, private,
-                                    PFL_ARRAY_LEN(private), ret_public, &key->object);
+                                    PFL_ARRAY_LEN(private), &key->made, &key->object);
     return rv == CKR_OK ? PFL_OK : pfl_p11_fail(err, rv, "making the key");
 }
 
-static void destroy_pair(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, CK_OBJECT_HANDLE public)
+static void destroy_pair(struct pfl_p11_key *key, CK_FUNCTION_LIST *f)
 {
     (void)f->C_DestroyObject(key->session, key->object);
-    (void)f->C_DestroyObject(key->session, public);
+    (void)f->C_DestroyObject(key->session, key->made);
+    key->object = key->made = CK_INVALID_HANDLE;
 }
 
 static enum pfl_rc generate_locked(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, const char *kind, EVP_PKEY **ret,
-                                   CK_OBJECT_HANDLE *ret_public, struct pfl_err *err)
+                                   struct pfl_err *err)
 {
     enum pfl_rc rc = pfl_p11_session_open(key->module, &key->uri, key->pin, true, &key->session, err);
     if (rc == PFL_OK)
         rc = check_free(key, f, err);
     if (rc == PFL_OK)
-        rc = generate_pair(key, f, kind, ret_public, err);
+        rc = generate_pair(key, f, kind, err);
     if (rc != PFL_OK)
         return rc;
     if (can_leave(f, key->session, key->object))
@@ -369,7 +369,7 @@ static enum pfl_rc generate_locked(struct pfl_p11_key *key, CK_FUNCTION_LIST *f,
     if (rc == PFL_OK)
         rc = make_evp(key, f, ret, err);
     if (rc != PFL_OK)
-        destroy_pair(key, f, *ret_public);
+        destroy_pair(key, f);
     return rc;
 }
 
@@ -378,7 +378,6 @@ enum pfl_rc pfl_pkcs11_generate(const struct pfl_pkcs11_uri *uri, const char *ki
 {
     PFL_AUTO(pfl_p11_key_freep) struct pfl_p11_key *key = NULL;
     PFL_AUTO(pfl_key_freep) EVP_PKEY *evp = NULL;
-    CK_OBJECT_HANDLE public = CK_INVALID_HANDLE;
     enum pfl_rc rc = key_new(uri, pin, &key, err);
     if (rc != PFL_OK)
         return wrap(uri, rc, err);
@@ -389,17 +388,24 @@ enum pfl_rc pfl_pkcs11_generate(const struct pfl_pkcs11_uri *uri, const char *ki
         key->uri.id_len = NEW_ID_LEN;
     }
     CK_FUNCTION_LIST *f = pfl_p11_lock(key->module);
-    rc = generate_locked(key, f, kind, &evp, &public, err);
+    rc = generate_locked(key, f, kind, &evp, err);
     pfl_p11_unlock(key->module);
-    if (rc == PFL_OK && (rc = try_key(evp, err)) != PFL_OK) {
-        f = pfl_p11_lock(key->module);
-        destroy_pair(key, f, public);
-        pfl_p11_unlock(key->module);
-    }
+    if (rc == PFL_OK && (rc = try_key(evp, err)) != PFL_OK)
+        pfl_pkcs11_unmake(evp);
     if (rc != PFL_OK)
         return wrap(uri, rc, err);
     *ret = pfl_steal(&evp);
     return PFL_OK;
+}
+
+void pfl_pkcs11_unmake(EVP_PKEY *evp)
+{
+    struct pfl_p11_key *key = pfl_p11_key_of(evp);
+    if (!key || key->made == CK_INVALID_HANDLE)
+        return;
+    CK_FUNCTION_LIST *f = pfl_p11_lock(key->module);
+    destroy_pair(key, f);
+    pfl_p11_unlock(key->module);
 }
 
 /* ---- signing ---- */

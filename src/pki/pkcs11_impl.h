@@ -38,6 +38,7 @@ struct pfl_p11_key {
     struct pfl_pkcs11_uri uri;     /* owned; with the key's id where it has one */
     struct pfl_passphrase *pin;    /* owned; NULL where the URI has a pin-source */
     CK_KEY_TYPE type;
+    CK_OBJECT_HANDLE made; /* the public half, where this key was made here; CK_INVALID_HANDLE: it was there before */
     /* under the module's lock: */
     CK_SESSION_HANDLE session;
     CK_OBJECT_HANDLE object; /* CK_INVALID_HANDLE: the token was gone, look again */
@@ -48,6 +49,8 @@ PFL_DEFINE_FREEP(p11_key, struct pfl_p11_key, pfl_p11_key_unref)
 enum pfl_rc pfl_p11_sign(struct pfl_p11_key *key, CK_MECHANISM_TYPE mechanism, struct pfl_bytes in, uint8_t *out, size_t *out_len,
                          struct pfl_err *err) PFL_WARN_UNUSED;
 
+/** NULL where the key is none of ours. Borrowed. */
+struct pfl_p11_key *pfl_p11_key_of(const struct evp_pkey_st *key);
 /** An EVP_PKEY of the public numbers whose private operations call pfl_p11_sign. Takes a reference of its own. `point` is the
  *  uncompressed point; curve a NID. NULL where OpenSSL does not take the numbers. */
 struct evp_pkey_st *pfl_p11_evp_ec(struct pfl_p11_key *key, int curve, struct pfl_bytes point);

@@ -160,9 +160,14 @@ EVP_PKEY *pfl_p11_evp_rsa(struct pfl_p11_key *key, struct pfl_bytes modulus, str
     return finish(pkey, ok && EVP_PKEY_set1_RSA(pkey, rsa) == 1, key);
 }
 
-const struct pfl_pkcs11_uri *pfl_pkcs11_uri_of(const EVP_PKEY *key)
+struct pfl_p11_key *pfl_p11_key_of(const EVP_PKEY *key)
 {
     PFL_ASSERT(pthread_once(&once, make_methods) == 0);
-    const struct pfl_p11_key *k = EVP_PKEY_get_ex_data(key, pkey_index);
+    return EVP_PKEY_get_ex_data(key, pkey_index);
+}
+
+const struct pfl_pkcs11_uri *pfl_pkcs11_uri_of(const EVP_PKEY *key)
+{
+    const struct pfl_p11_key *k = pfl_p11_key_of(key);
     return k ? &k->uri : NULL;
 }

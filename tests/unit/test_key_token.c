@@ -330,6 +330,27 @@ static void test_pkcs11__without_kind__used_if_there_made_if_not(void **state)
     pfl_key_free(second);
 }
 
+static void test_pkcs11__unmade__gone_if_it_was_made_here_only(void **state)
+{
+    (void)state;
+    EVP_PKEY *made = make("pkcs11:token=one;object=undone"), *found = make("pkcs11:token=one;object=undone");
+    pfl_key_unmake(NULL);
+    pfl_key_unmake(found);
+    check_load("pkcs11:token=one;object=undone", PIN, PFL_OK, NULL);
+    pfl_key_unmake(made);
+    check_load("pkcs11:token=one;object=undone", PIN, PFL_NOT_FOUND, "no such private key");
+    pfl_key_unmake(made);
+    pfl_key_free(made);
+    pfl_key_free(found);
+    made = make("p256@pkcs11:token=one;object=undone"); /* its public half went too */
+    pfl_key_unmake(made);
+    pfl_key_free(made);
+    made = make("p256");
+    pfl_key_unmake(made);
+    assert_true(sign_and_verify(made, false, "no token's"));
+    pfl_key_free(made);
+}
+
 static void test_pkcs11__key_file__is_a_uri_and_loads(void **state)
 {
     (void)state;
@@ -416,6 +437,7 @@ int main(void)
         cmocka_unit_test(test_pkcs11__other_certificate__does_not_match),
         cmocka_unit_test(test_pkcs11__each_kind__made_signs_and_is_found_again),
         cmocka_unit_test(test_pkcs11__without_kind__used_if_there_made_if_not),
+        cmocka_unit_test(test_pkcs11__unmade__gone_if_it_was_made_here_only),
         cmocka_unit_test(test_pkcs11__key_file__is_a_uri_and_loads),
         cmocka_unit_test(test_pkcs11__several_threads__all_sign),
         cmocka_unit_test_setup_teardown(test_pkcs11__last_try_or_locked__not_even_the_right_pin_is_tried, no_faults, no_faults),

@@ -171,9 +171,9 @@ static void test_key_spec_for__token__one_name_for_each_key(void **state)
         const char *spec, *want;
     } ROWS[] = {
         {"p384", "p384"},
-        {"pkcs11:token=t", "pkcs11:token=t;object=a-server"},
+        {"pkcs11:token=t", "p256@pkcs11:token=t;object=a-server"},
         {"rsa:3072@pkcs11:token=t", "rsa:3072@pkcs11:token=t;object=a-server"},
-        {"pkcs11:token=t;object=x?module-path=/m", "pkcs11:token=t;object=x-server?module-path=/m"},
+        {"pkcs11:token=t;object=x?module-path=/m", "p256@pkcs11:token=t;object=x-server?module-path=/m"},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(ROWS); i++) {
         char *spec = NULL;
