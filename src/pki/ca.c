@@ -268,12 +268,15 @@ enum pfl_rc pfl_ca_init(const char *dir, const struct pfl_ca_opts *opts, const s
         rc = pfl_root_make(opts, passphrase, &key, &root, err);
     if (rc == PFL_OK)
         rc = pfl_stage_open(dir, &stage, err);
-    if (rc != PFL_OK)
+    if (rc != PFL_OK) {
+        pfl_key_unmake(key);
         return rc;
+    }
     rc = fill_folder(stage, opts, passphrase, key, root, err);
     if (rc == PFL_OK)
         rc = pfl_stage_commit(dir, stage, err);
     if (rc != PFL_OK) {
+        pfl_key_unmake(key);
         take_back(stage);
         pfl_stage_drop(dir, stage);
     }

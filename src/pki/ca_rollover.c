@@ -10,6 +10,7 @@
 #include "pki/ca_private.h"
 #include "pki/cert.h"
 #include "pki/key.h"
+#include "pki/pkcs11.h"
 #include "pki/sql.h"
 
 enum { NAMES_SHOWN = 5 };
@@ -103,6 +104,12 @@ static enum pfl_rc prepare(const struct pfl_ca *ca, struct prepare *p, struct pf
     opts.federation = ca->federation;
     opts.offline = ca->offline;
     opts.name = opts.name ? opts.name : name;
+    bool in_token = pfl_pkcs11_uri_of(ca->keys->root->key) != NULL;
+    if (in_token && !pfl_key_spec_in_token(opts.key))
+        return pfl_err_set(
+            err, PFL_INVALID,
+            "the present root's key is in a token, and the new one's would be in a file: say with --key pkcs11:… where "
+            "in a token it is to be");
     if (!pfl_key_spec_in_token(opts.key) && ca->passphrase) /* the present key's may be a token's short PIN */
         rc = pfl_passphrase_check_new(ca->passphrase, err);
     if (rc == PFL_OK)
@@ -125,6 +132,8 @@ enum pfl_rc pfl_ca_rollover_prepare(const struct pfl_ca *ca, const struct pfl_ca
 {
     struct prepare p = {.opts = opts, .actor = actor};
     enum pfl_rc rc = prepare(ca, &p, err);
+    if (rc != PFL_OK && !root_in(ca, PFL_ISSUER_NEXT))
+        pfl_key_unmake(p.key);
     pfl_key_free(p.key);
     pfl_x509_free(p.root);
     free(p.key_file);

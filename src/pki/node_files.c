@@ -19,6 +19,10 @@
 
 void pfl_node_keys_deinit(struct pfl_node_keys *k)
 {
+    if (!k->kept) {
+        pfl_key_unmake(k->server);
+        pfl_key_unmake(k->client);
+    }
     pfl_key_free(k->server);
     pfl_key_free(k->client);
     pfl_buf_deinit(&k->server_csr);

@@ -16,6 +16,7 @@ struct evp_pkey_st;
 struct pfl_node_keys {                     /* zero-initialised */
     struct evp_pkey_st *server, *client;   /* owned */
     struct pfl_buf server_csr, client_csr; /* DER */
+    bool kept;                             /* set where a folder names the keys: false takes those made in a token out again */
 };
 void pfl_node_keys_deinit(struct pfl_node_keys *k); /* for PFL_AUTO too */
 /** key: as --key (NULL: p256); pin_file: for keys in a token, or NULL. name and sans: what the requests say; NULL: nothing, a token

@@ -302,8 +302,10 @@ static enum pfl_rc check_free(struct pfl_p11_key *key, CK_FUNCTION_LIST *f, stru
         if (rc != PFL_OK)
             return rc;
         if (by_label || by_id)
-            return pfl_err_set(err, PFL_EXISTS, "the token has a key of this %s already, which is not overwritten",
-                               by_label ? "label" : "id");
+            return pfl_err_set(
+                err, PFL_EXISTS,
+                "the token has a key of this %s already, which is not overwritten: name another with object=… in the URI",
+                by_label ? "label" : "id");
     }
     return PFL_OK;
 }

@@ -41,7 +41,7 @@ enum pfl_rc pfl_pkcs11_generate(const struct pfl_pkcs11_uri *uri, const char *ki
                                 struct evp_pkey_st **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** Destroys a pair in its token if pfl_pkcs11_generate made it for this very key; nothing else. */
 void pfl_pkcs11_unmake(struct evp_pkey_st *key);
-/** The URI of a key that came from here, its id in it; NULL for any other key. Borrowed for the key's life. */
+/** The URI of a key that came from here, its id in it; NULL for any other key and for NULL. Borrowed for the key's life. */
 const struct pfl_pkcs11_uri *pfl_pkcs11_uri_of(const struct evp_pkey_st *key);
 
 #endif

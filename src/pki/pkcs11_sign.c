@@ -163,7 +163,7 @@ EVP_PKEY *pfl_p11_evp_rsa(struct pfl_p11_key *key, struct pfl_bytes modulus, str
 struct pfl_p11_key *pfl_p11_key_of(const EVP_PKEY *key)
 {
     PFL_ASSERT(pthread_once(&once, make_methods) == 0);
-    return EVP_PKEY_get_ex_data(key, pkey_index);
+    return key ? EVP_PKEY_get_ex_data(key, pkey_index) : NULL;
 }
 
 const struct pfl_pkcs11_uri *pfl_pkcs11_uri_of(const EVP_PKEY *key)

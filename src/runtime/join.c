@@ -121,6 +121,7 @@ static enum pfl_rc write_folder(struct join *j, const struct pfl_ca_credentials 
         rc = pfl_node_folder_yaml(&j->folder, &yaml, err);
     if (rc == PFL_OK)
         rc = pfl_node_folder_commit(&j->folder, err);
+    j->keys.kept = rc == PFL_OK;
     if (rc == PFL_OK)
         take_result(j, f, pfl_steal(&address));
     return rc;

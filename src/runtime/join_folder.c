@@ -177,5 +177,8 @@ enum pfl_rc pfl_csr_folder(const struct pfl_csr_folder_opts *o, struct pfl_err *
         rc = pfl_node_requests_write(folder.certs, &keys, err);
     if (rc == PFL_OK)
         rc = pfl_node_folder_yaml(&folder, &yaml, err);
-    return rc == PFL_OK ? pfl_node_folder_commit(&folder, err) : rc;
+    if (rc == PFL_OK)
+        rc = pfl_node_folder_commit(&folder, err);
+    keys.kept = rc == PFL_OK;
+    return rc;
 }
