@@ -41,6 +41,15 @@ enum pfl_stage {
 
 enum pfl_job_kind { PFL_JOB_NONE, PFL_JOB_EVALUATE, PFL_JOB_FIT, PFL_JOB_AGGREGATE, PFL_JOB_EVALUATE_LAST };
 
+enum { PFL_LOST_MAX = 256 };
+/** A node that was lost to silence, and is dialled again now and then. */
+struct pfl_lost {
+    char *addr; /* owned */
+    bool direct;
+    unsigned tries;
+    pfl_ns at; /* the next */
+};
+
 /** A node that was evicted during the experiment, and why. */
 struct pfl_gone {
     char *addr, *why; /* owned */
@@ -69,6 +78,8 @@ struct pfl_node {
     struct pfl_seen seen;
     struct pfl_outbox outbox;
     struct pfl_history history; /* of the running experiment */
+    struct pfl_lost *lost;      /* owned */
+    size_t n_lost;
     pfl_ns torn_until;          /* a neighbour was lost: who falls silent now may only be cut off from us */
     struct pfl_spread spread;
     struct pfl_offers offers;
@@ -158,6 +169,15 @@ void pfl_core_torn(struct pfl_node *n);
 /** Dials a node that fell silent with the neighbour that is lost. */
 void pfl_core_heal_run(struct pfl_node *n);
 pfl_ns pfl_core_heal_deadline(const struct pfl_node *n);
+/* ---- rejoin.c ---- */
+/** It was lost to silence. direct: it was a neighbour. */
+void pfl_core_lost(struct pfl_node *n, const char *addr, bool direct);
+void pfl_core_lost_forget(struct pfl_node *n, const char *addr);
+void pfl_core_lost_deinit(struct pfl_node *n);
+/** Dials one of the lost whose turn it is. */
+void pfl_core_rejoin_run(struct pfl_node *n);
+pfl_ns pfl_core_rejoin_deadline(const struct pfl_node *n);
+
 /** A neighbour's channel failed: it is dialled again until the timeout evicts it. */
 void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p);
 /** A message of this source arrived. introduce: it makes an unknown source known. NULL where the source stays unknown. */

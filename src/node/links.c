@@ -242,8 +242,10 @@ static void dial_failed(struct pfl_node *n, struct pfl_peer *p, const struct pfl
         p->retry_at = n->now + pfl_peer_backoff(p);
         return;
     }
-    if (ev->rc == PFL_AUTH)
+    if (ev->rc == PFL_AUTH) {
         pfl_core_close_link(n, p->addr, why);
+        pfl_core_lost_forget(n, p->addr);
+    }
     p->link = PFL_LINK_NONE;
     pfl_outbox_forget(&n->outbox, p->addr);
     if (!p->alive)
@@ -312,6 +314,7 @@ void pfl_core_links_run(struct pfl_node *n)
             char *why = pfl_xasprintf("no sign of life for %.1f s", (double)(n->now - p->last_heard) / (double)PFL_SEC);
             if (p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT)
                 pfl_core_torn(n);
+            pfl_core_lost(n, p->addr, p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT);
             if (p->link != PFL_LINK_DIALLING) /* a known node may have a channel, too: for models */
                 pfl_core_close_link(n, p->addr, why);
             drop_peer(n, p, why);

@@ -53,6 +53,7 @@ void pfl_node_free(struct pfl_node *n)
     if (!n)
         return;
     pfl_neighbours_deinit(&n->peers);
+    pfl_core_lost_deinit(n);
     pfl_seen_deinit(&n->seen);
     pfl_outbox_deinit(&n->outbox);
     pfl_history_clear(&n->history);
@@ -172,6 +173,7 @@ static void settle(struct pfl_node *n)
     drop_early(n);
     pfl_core_links_run(n);
     pfl_core_heal_run(n);
+    pfl_core_rejoin_run(n);
     if (pfl_heartbeat_due(&n->heartbeat, n->now))
         pfl_core_beat(n);
     pfl_core_outbox_run(n);
@@ -214,6 +216,7 @@ pfl_ns pfl_node_deadline(const struct pfl_node *n)
         return PFL_NEVER;
     pfl_ns t = earlier(pfl_heartbeat_deadline(&n->heartbeat), pfl_core_links_deadline(n));
     t = earlier(t, earlier(pfl_core_outbox_deadline(n), pfl_core_heal_deadline(n)));
+    t = earlier(t, pfl_core_rejoin_deadline(n));
     t = earlier(t, pfl_spread_deadline(&n->spread));
     t = earlier(t, earlier(n->wake_at, n->early_until));
     return earlier(t, pfl_core_stage_until(n));
