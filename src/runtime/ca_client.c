@@ -9,6 +9,7 @@
 
 #include "base/mem.h"
 #include "base/str.h"
+#include "pki/digest.h"
 #include "rpc/rpc.h"
 #include "wire/limits.h"
 
@@ -107,6 +108,7 @@ static void deliver_answer(struct pfl_ca_call *c, struct pfl_bytes answer)
     struct pfl_ca_bundle bundle = {0};
     enum pfl_rc rc =
         c->bundle_done ? pfl_ca_bundle_decode(answer, &bundle, &err) : pfl_ca_credentials_decode(answer, &credentials, &err);
+    pfl_sha256(answer, bundle.digest);
     if (rc == PFL_OK)
         tell(c, PFL_OK, &err, &credentials, &bundle);
     else
@@ -201,8 +203,19 @@ struct pfl_ca_call *pfl_ca_client_request(const struct pfl_ca_client_opts *opts,
 
 struct pfl_ca_call *pfl_ca_client_bundle(const struct pfl_ca_client_opts *opts, pfl_ca_bundle_done done, void *user)
 {
+    return pfl_ca_client_bundle_newer(opts, NULL, 0, done, user);
+}
+
+struct pfl_ca_call *pfl_ca_client_bundle_newer(const struct pfl_ca_client_opts *opts, const uint8_t *known, uint32_t wait_s,
+                                               pfl_ca_bundle_done done, void *user)
+{
     struct pfl_ca_call *c = call_new(opts, user);
+    struct pfl_ca_bundle_request request = {.has_known = known != NULL, .wait_s = wait_s};
+    if (known)
+        memcpy(request.known, known, sizeof request.known);
     c->bundle_done = done;
+    if (pfl_ca_bundle_request_encode(&request, &c->request, &c->early) == PFL_OK && c->request.failed)
+        pfl_err_set(&c->early, PFL_TOO_BIG, "the request is past %d bytes", PFL_WIRE_CA_REQUEST_MAX);
     start(c, opts, PFL_CA_METHOD("GetBundle"));
     return c;
 }

@@ -31,6 +31,10 @@ struct pfl_ca_call; /* one call under way; gone when its done was called */
 struct pfl_ca_call *pfl_ca_client_request(const struct pfl_ca_client_opts *opts, enum pfl_ca_request_kind kind,
                                           const struct pfl_ca_request *request, pfl_ca_credentials_done done, void *user);
 struct pfl_ca_call *pfl_ca_client_bundle(const struct pfl_ca_client_opts *opts, pfl_ca_bundle_done done, void *user);
+/** The same, but a service that has nothing else than `known` (a bundle's digest; NULL: answer now) waits for it, wait_s seconds at
+ *  most; opts->timeout must leave it that time. */
+struct pfl_ca_call *pfl_ca_client_bundle_newer(const struct pfl_ca_client_opts *opts, const uint8_t *known, uint32_t wait_s,
+                                               pfl_ca_bundle_done done, void *user);
 /** done is not called any more. The loop still has to run until the connection is closed. */
 void pfl_ca_client_cancel(struct pfl_ca_call *call);
 

@@ -22,6 +22,11 @@ enum {
     PFL_CA_CONNECTIONS_MAX = 256, /* short calls of a few kilobytes */
     PFL_CA_CONNECTIONS_PER_IP_MAX = 32,
     PFL_CA_STREAMS_MAX = 16,
+    /* Members that wait for a newer bundle: each holds a connection. Past either the answer comes at once, and they ask again by
+       their own clock; half of the connections stay free for those who enrol. */
+    PFL_CA_WAITING_MAX = 128,
+    PFL_CA_WAITING_PER_IP_MAX = 16,
+    PFL_CA_WAIT_MAX_S = 60,
     PFL_CA_HANDSHAKE_TIMEOUT_S = 10, /* over HTTP/1.1 the whole request */
 
     PFL_CA_LIFETIME_DEFAULT_S = 24 * 3600,

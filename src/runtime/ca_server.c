@@ -133,7 +133,7 @@ static enum pfl_rc read_crls(struct pfl_ca_server *s, const char *path, struct p
 }
 
 /* The roots and CRLs as they are now; crl.pem is read again when it was written again, by us or by `p2pfl ca revoke`. */
-static enum pfl_rc refresh_bundle(struct pfl_ca_server *s, struct pfl_err *err)
+enum pfl_rc pfl_ca_server_refresh_bundle(struct pfl_ca_server *s, struct pfl_err *err)
 {
     struct stat st;
     PFL_AUTO(pfl_freep) char *path = pfl_fs_join(s->dir, "crl.pem");
@@ -223,7 +223,7 @@ static enum pfl_rc encode_answer(struct pfl_ca_server *s, const struct pfl_enrol
         c.request_id = pfl_xstrdup(a->request_id);
         c.retry_after_s = PFL_CA_RETRY_AFTER_S;
     } else {
-        rc = refresh_bundle(s, err);
+        rc = pfl_ca_server_refresh_bundle(s, err);
         pfl_ca_server_chain(s, a->server, &c.server_chain);
         pfl_ca_server_chain(s, a->client, &c.client_chain);
         fill_federation(s, a, &c.federation);
@@ -280,24 +280,6 @@ static void on_renew(void *user, struct pfl_rpc_call *call, struct pfl_blob *req
         pfl_rpc_call_fail(call, PFL_GRPC_UNAUTHENTICATED, "renewal needs a client certificate of this CA; enrol with a token");
     else
         serve(user, PFL_CA_ASK_RENEW, PFL_CA_RENEW, call, request);
-}
-
-static void on_bundle(void *user, struct pfl_rpc_call *call, struct pfl_blob *request)
-{
-    struct pfl_ca_server *s = user;
-    struct pfl_buf out = {.limit = PFL_WIRE_CA_ANSWER_MAX};
-    struct pfl_err err = {0};
-    (void)request;
-    enum pfl_rc rc = refresh_bundle(s, &err);
-    if (rc == PFL_OK)
-        rc = pfl_ca_bundle_encode(&s->bundle, &out, &err);
-    if (rc == PFL_OK && !out.failed)
-        reply(call, &out);
-    else {
-        pfl_error("the bundle cannot be given: %s", err.msg);
-        pfl_rpc_call_fail(call, PFL_GRPC_UNAVAILABLE, "the CA cannot answer now: its log says why");
-    }
-    pfl_buf_deinit(&out);
 }
 
 static size_t request_limit(void *user, const char *path, const struct pfl_rpc_peer *peer)
@@ -371,7 +353,7 @@ static void renew_crl(struct pfl_ca_server *s)
 {
     struct pfl_err err = {0};
     int64_t now = now_s();
-    enum pfl_rc rc = refresh_bundle(s, &err);
+    enum pfl_rc rc = pfl_ca_server_refresh_bundle(s, &err);
     int64_t life = s->crl_next_update - s->crl_mtime.tv_sec;
     if ((rc == PFL_OK && now < s->crl_next_update - life / 3) || now < s->crl_retry_at)
         return;
@@ -387,6 +369,7 @@ static void on_tick(uv_timer_t *h)
     if (own_is_due(s))
         renew_own(s);
     renew_crl(s);
+    pfl_ca_bundle_look(s);
 }
 
 /* ---- life ---- */
@@ -394,6 +377,7 @@ static void on_tick(uv_timer_t *h)
 static void server_free(struct pfl_ca_server *s)
 {
     pfl_ca_bundle_deinit(&s->bundle);
+    pfl_buf_deinit(&s->bundle_bytes);
     pfl_strs_deinit(&s->sans);
     pfl_strs_deinit(&s->connect);
     pfl_rate_free(s->wrong);
@@ -430,7 +414,7 @@ static enum pfl_rc start(struct pfl_ca_server *s, const char *listen, struct pfl
         {PFL_CA_METHOD("Enrol"), on_enrol, false},
         {PFL_CA_METHOD("Poll"), on_poll, false},
         {PFL_CA_METHOD("Renew"), on_renew, false},
-        {PFL_CA_METHOD("GetBundle"), on_bundle, false},
+        {PFL_CA_METHOD("GetBundle"), pfl_ca_on_bundle, false},
     };
     PFL_AUTO(pfl_tls_freep) struct pfl_tls *tls = NULL;
     enum pfl_rc rc = make_own(s, &tls, err);
@@ -456,7 +440,7 @@ enum pfl_rc pfl_ca_server_new(const struct pfl_ca_server_opts *opts, struct pfl_
 {
     struct pfl_ca_server *s = server_of(opts);
     renew_crl(s);
-    enum pfl_rc rc = refresh_bundle(s, err);
+    enum pfl_rc rc = pfl_ca_server_refresh_bundle(s, err);
     if (rc == PFL_OK)
         rc = start(s, opts->listen, err);
     if (rc != PFL_OK) {
@@ -466,6 +450,7 @@ enum pfl_rc pfl_ca_server_new(const struct pfl_ca_server_opts *opts, struct pfl_
     uv_timer_init(s->loop, &s->tick);
     s->tick.data = s;
     uv_timer_start(&s->tick, on_tick, PFL_CA_TICK_MS, PFL_CA_TICK_MS);
+    pfl_ca_bundle_start(s);
     *ret = s;
     return PFL_OK;
 }
@@ -485,10 +470,19 @@ static void on_tick_closed(uv_handle_t *h)
         closed(user);
 }
 
+static void on_folder_closed(uv_handle_t *h)
+{
+    struct pfl_ca_server *s = h->data;
+    uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+}
+
 static void on_rpc_closed(void *user)
 {
     struct pfl_ca_server *s = user;
-    uv_close((uv_handle_t *)&s->tick, on_tick_closed);
+    if (s->folder_open)
+        uv_close((uv_handle_t *)&s->folder, on_folder_closed);
+    else
+        uv_close((uv_handle_t *)&s->tick, on_tick_closed);
 }
 
 void pfl_ca_server_close(struct pfl_ca_server *s, void (*closed)(void *user), void *user)
@@ -496,5 +490,6 @@ void pfl_ca_server_close(struct pfl_ca_server *s, void (*closed)(void *user), vo
     s->closed = closed;
     s->closed_user = user;
     uv_timer_stop(&s->tick);
+    pfl_ca_bundle_stop(s);
     pfl_rpc_server_close(s->rpc, PFL_SEC, on_rpc_closed, s);
 }

@@ -28,7 +28,12 @@ struct pfl_ca_server {
     struct pfl_ca_bundle bundle; /* as last read */
     int64_t crl_next_update;     /* of the oldest CRL in it */
     int64_t crl_retry_at;
-    struct timespec crl_mtime; /* of the crl.pem that it was read from */
+    struct timespec crl_mtime;   /* of the crl.pem that it was read from */
+    struct pfl_buf bundle_bytes; /* the bundle, encoded */
+    uint8_t bundle_digest[32];
+    struct pfl_ca_waiting *waiting; /* who waits for a newer one */
+    uv_fs_event_t folder;           /* tells that the CA's folder changed */
+    bool folder_open;
     void (*closed)(void *user);
     void *closed_user;
 };
@@ -40,6 +45,17 @@ enum pfl_rc pfl_ca_server_decide(struct pfl_ca_server *s, enum pfl_ca_ask kind, 
                                  struct pfl_enrol_ask *ask, struct pfl_enrol_answer *ret, bool *ret_limited, struct pfl_err *err);
 /** An answer's certificate and the intermediates behind it. */
 void pfl_ca_server_chain(const struct pfl_ca_server *s, const struct x509_st *leaf, struct pfl_ders *ret);
+
+/** Reads the roots and CRLs again where they changed. */
+enum pfl_rc pfl_ca_server_refresh_bundle(struct pfl_ca_server *s, struct pfl_err *err);
+
+/* ---- ca_bundle.c ---- */
+void pfl_ca_bundle_start(struct pfl_ca_server *s);
+void pfl_ca_on_bundle(void *user, struct pfl_rpc_call *call, struct pfl_blob *request);
+/** Answers those whose bundle is not the newest any more, or whose time is over. */
+void pfl_ca_bundle_look(struct pfl_ca_server *s);
+/** Answers all, and looks at the folder no more. */
+void pfl_ca_bundle_stop(struct pfl_ca_server *s);
 
 /* ---- ca_est.c ---- */
 void pfl_ca_est(void *user, const struct pfl_rpc_peer *peer, const struct pfl_http_request *request, struct pfl_http_response *ret);

@@ -17,6 +17,7 @@ enum {
 #define PFL_CRL_NOTES_WINDOW (10 * PFL_SEC)
 #define PFL_CRL_RESEND       (PFL_SEC)      /* to a neighbour that did not take it */
 #define PFL_CRL_LOOK         (60 * PFL_SEC) /* at the wall clock, which may have jumped */
+#define PFL_CRL_FETCH        (30 * PFL_SEC) /* for a call to the CA service, beside the time that it may wait */
 #define PFL_CRL_WARN_AGAIN   (3600 * PFL_SEC)
 
 /** NULL on plaintext. Reads what it needs from d and opts (copied). */

@@ -54,6 +54,9 @@ struct pfl_revocation {
     pfl_ns resend_at, poll_at, warn_at;
     struct pfl_ca_call *poll;
     bool poll_failed;
+    pfl_ns polled_at;
+    bool has_bundle;
+    uint8_t bundle[32];     /* digest of the service's last answer */
     struct pfl_strs redial; /* neighbours that were lost because no CRL was in time */
 
     char *own;            /* owned: why this node is out; NULL: it is not */

@@ -2,6 +2,7 @@
 /* What time does to CRLs: they lapse, they are fetched from the CA service before that, and what a neighbour did not take is sent
  * again. One timer, set to what is due next; the wall clock may jump, so it is looked at once a minute at least. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "base/rng.h"
@@ -79,6 +80,13 @@ static void on_bundle(void *user, enum pfl_rc rc, const struct pfl_err *err, con
     if (rc == PFL_OK && r->poll_failed)
         pfl_info("%s: the CA service %s answers again", d->name, r->service);
     r->poll_failed = rc != PFL_OK;
+    bool newer = rc == PFL_OK && (!r->has_bundle || memcmp(r->bundle, bundle->digest, sizeof(r->bundle)) != 0);
+    bool waited = rc == PFL_OK && pfl_clock_mono() - r->polled_at >= PFL_SEC;
+    if (rc == PFL_OK)
+        memcpy(r->bundle, bundle->digest, sizeof(r->bundle));
+    r->has_bundle = r->has_bundle || rc == PFL_OK;
+    if (newer || waited) /* it lets us wait for the next: be there when it comes */
+        r->poll_at = pfl_clock_mono() + earlier(r->poll_period, PFL_SEC / 10);
     for (size_t i = 0; rc == PFL_OK && i < bundle->crls.n; i++)
         pfl_driver_offer_crls(d, pfl_buf_view(&bundle->crls.items[i]), "the CA service");
     pfl_revocation_arm(r);
@@ -95,9 +103,12 @@ static void poll_service(struct pfl_revocation *r, pfl_ns now)
 {
     if (!r->service || r->poll || now < r->poll_at)
         return;
-    const struct pfl_ca_client_opts opts = {.loop = r->d->loop, .target = r->service, .tls = r->d->tls};
+    uint32_t wait_s = (uint32_t)(r->poll_period / PFL_SEC);
+    const struct pfl_ca_client_opts opts = {
+        .loop = r->d->loop, .target = r->service, .tls = r->d->tls, .timeout = r->poll_period + PFL_CRL_FETCH};
+    r->polled_at = now;
     r->poll_at = now + jittered(r->poll_period);
-    r->poll = pfl_ca_client_bundle(&opts, on_bundle, r->d);
+    r->poll = pfl_ca_client_bundle_newer(&opts, r->has_bundle ? r->bundle : NULL, wait_s, on_bundle, r->d);
 }
 
 /* When the service is asked next: the period, or sooner where a CRL would lapse before it; never more often than each tenth of the

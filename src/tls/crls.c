@@ -12,7 +12,8 @@
 static void push_chain(STACK_OF(X509) * all, SSL_CTX *ctx)
 {
     STACK_OF(X509) *chain = NULL;
-    SSL_CTX_get0_chain_certs(ctx, &chain);
+    if (ctx) /* a service's context has one side only */
+        SSL_CTX_get0_chain_certs(ctx, &chain);
     for (int i = 0; i < sk_X509_num(chain); i++)
         PFL_ASSERT(sk_X509_push(all, sk_X509_value(chain, i)) > 0);
 }
@@ -108,6 +109,8 @@ struct pfl_tls *pfl_tls_inherit_crls(struct pfl_tls *fresh, const struct pfl_tls
 static enum pfl_rc check_one(const struct pfl_tls *t, SSL_CTX *ctx, enum pfl_purpose purpose, int64_t now,
                              enum pfl_verify_why *ret_why, struct pfl_err *err)
 {
+    if (!ctx || !SSL_CTX_get0_certificate(ctx))
+        return PFL_OK;
     STACK_OF(X509) *chain = own_chain(t);
     /* a missing or stale CRL is told of elsewhere: here it is asked what is wrong with the certificate */
     const struct pfl_verify_opts opts = {

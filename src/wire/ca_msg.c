@@ -121,6 +121,23 @@ static enum pfl_rc check_request(enum pfl_ca_request_kind kind, const struct req
     return check_size(larger->value, PFL_WIRE_CA_CSR_MAX, larger->field, err);
 }
 
+enum pfl_rc pfl_ca_bundle_request_decode(struct pfl_bytes in, struct pfl_ca_bundle_request *ret, struct pfl_err *err)
+{
+    struct pfl_err local = {0}, *e = err ? err : &local;
+    const struct pfl_pb_input input = input_of(in, e);
+    p2pfl_ca_v1_BundleRequest pb = p2pfl_ca_v1_BundleRequest_init_zero;
+    enum pfl_rc rc = check_size(in, PFL_WIRE_CA_REQUEST_MAX, "bundle request", e);
+    if (rc == PFL_OK)
+        rc = pfl_pb_decode(&input, p2pfl_ca_v1_BundleRequest_fields, &pb, "bundle request");
+    if (rc != PFL_OK)
+        return rc;
+    if (pb.known.size != 0 && pb.known.size != PFL_CA_KNOWN_LEN)
+        return pfl_err_set(e, PFL_MALFORMED, "known is %u bytes, %d are needed", (unsigned)pb.known.size, PFL_CA_KNOWN_LEN);
+    *ret = (struct pfl_ca_bundle_request){.has_known = pb.known.size > 0, .wait_s = pb.wait_s};
+    memcpy(ret->known, pb.known.bytes, pb.known.size);
+    return PFL_OK;
+}
+
 static void copy_view(struct pfl_buf *dst, struct pfl_bytes v)
 {
     *dst = (struct pfl_buf){.limit = PFL_WIRE_CA_CSR_MAX};
@@ -302,6 +319,17 @@ enum pfl_rc pfl_ca_request_encode(enum pfl_ca_request_kind kind, const struct pf
     p2pfl_ca_v1_PollRequest pb = p2pfl_ca_v1_PollRequest_init_zero;
     pfl_pb_put_str(&pb.request_id, r->request_id);
     return pfl_pb_encode(out, p2pfl_ca_v1_PollRequest_fields, &pb, "poll request", err);
+}
+
+enum pfl_rc pfl_ca_bundle_request_encode(const struct pfl_ca_bundle_request *r, struct pfl_buf *out, struct pfl_err *err)
+{
+    p2pfl_ca_v1_BundleRequest pb = p2pfl_ca_v1_BundleRequest_init_zero;
+    if (r->has_known) {
+        memcpy(pb.known.bytes, r->known, PFL_CA_KNOWN_LEN);
+        pb.known.size = PFL_CA_KNOWN_LEN;
+    }
+    pb.wait_s = r->wait_s;
+    return pfl_pb_encode(out, p2pfl_ca_v1_BundleRequest_fields, &pb, "bundle request", err);
 }
 
 static bool put_ders(pb_ostream_t *s, const pb_field_t *f, void *const *arg)

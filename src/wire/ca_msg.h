@@ -28,8 +28,15 @@ struct pfl_ca_request { /* EnrolRequest, RenewRequest, PollRequest: what a metho
 };
 void pfl_ca_request_deinit(struct pfl_ca_request *r); /* wipes the token */
 
+enum { PFL_CA_KNOWN_LEN = 32 };
 struct pfl_ca_bundle {
     struct pfl_ders roots, crls;
+    uint8_t digest[PFL_CA_KNOWN_LEN]; /* SHA-256 of it as received; filled in by the caller of the service, not by the decoder */
+};
+struct pfl_ca_bundle_request {
+    bool has_known;
+    uint8_t known[PFL_CA_KNOWN_LEN];
+    uint32_t wait_s;
 };
 void pfl_ca_bundle_deinit(struct pfl_ca_bundle *b);
 
@@ -57,6 +64,10 @@ enum pfl_rc pfl_ca_request_decode(enum pfl_ca_request_kind kind, struct pfl_byte
                                   struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_ca_credentials_encode(const struct pfl_ca_credentials *c, struct pfl_buf *out, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_ca_credentials_decode(struct pfl_bytes in, struct pfl_ca_credentials *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_ca_bundle_request_encode(const struct pfl_ca_bundle_request *r, struct pfl_buf *out,
+                                         struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_ca_bundle_request_decode(struct pfl_bytes in, struct pfl_ca_bundle_request *ret,
+                                         struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_ca_bundle_encode(const struct pfl_ca_bundle *b, struct pfl_buf *out, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_ca_bundle_decode(struct pfl_bytes in, struct pfl_ca_bundle *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
