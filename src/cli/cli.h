@@ -19,6 +19,12 @@ int pfl_cmd_run(int argc, char **argv);
 int pfl_cmd_node(int argc, char **argv);
 int pfl_cmd_ca(int argc, char **argv);
 int pfl_cmd_cert(int argc, char **argv);
+int pfl_cmd_join(int argc, char **argv);
+int pfl_cmd_csr(int argc, char **argv);
+/* Of `p2pfl ca`; argv[0] is the subcommand. */
+int pfl_cmd_ca_serve(int argc, char **argv);
+int pfl_cmd_ca_token(int argc, char **argv);
+int pfl_cmd_ca_requests(int argc, char **argv);
 int pfl_cmd_simulate(int argc, char **argv);
 int pfl_cmd_examples(int argc, char **argv);
 

@@ -22,6 +22,8 @@ static const struct {
     {"run", "run an experiment: one process per node, certificates, a report", pfl_cmd_run},
     {"node", "start one node, or talk to one that runs", pfl_cmd_node},
     {"ca", "make a certificate authority and issue nodes their certificates", pfl_cmd_ca},
+    {"join", "make a node's folder with certificates from a CA's service", pfl_cmd_join},
+    {"csr", "make a node's folder with requests for a CA without a service", pfl_cmd_csr},
     {"cert", "show and verify certificates", pfl_cmd_cert},
     {"simulate", "run an experiment in virtual time, with faults, for many seeds", pfl_cmd_simulate},
     {"examples", "list the experiments that come with p2pfl", pfl_cmd_examples},

@@ -227,6 +227,49 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_con
     return check_ssl(doc, c, err);
 }
 
+static enum pfl_rc check_federation(const struct pfl_yaml_doc *doc, const struct pfl_node_config *c, struct pfl_err *err)
+{
+    const struct pfl_ssl_config *s = &c->settings.ssl;
+    if (!s->use_ssl)
+        return pfl_err_set(err, PFL_INVALID, "%s: settings.ssl.use_ssl: false has no place in a federation's settings", doc->file);
+    if (s->ca_crt || s->server_crt || s->server_key || s->client_crt || s->client_key || s->passphrase_file || s->pin_file ||
+        c->settings.crl.file)
+        return pfl_err_set(err, PFL_INVALID, "%s: settings.ssl names files: each node has its own, made when it joins", doc->file);
+    return PFL_OK;
+}
+
+static enum pfl_rc read_federation(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
+{
+    static const char *const keys[] = {"settings", "learner"};
+    struct pfl_yaml *settings = NULL, *learner = NULL;
+    TRY(pfl_yaml_only(doc, doc->root, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_map(doc, doc->root, "settings", &settings, err));
+    TRY(pfl_yaml_map(doc, doc->root, "learner", &learner, err));
+    if (settings)
+        TRY(pfl_settings_read(doc, settings, &c->settings, err));
+    if (learner)
+        TRY(read_learner(doc, learner, &c->learner, err));
+    if (c->learner.batch_size == 0)
+        c->learner.batch_size = c->settings.batch_size;
+    return check_federation(doc, c, err);
+}
+
+enum pfl_rc pfl_node_config_federation(const char *file, const char *text, size_t len, struct pfl_node_config *ret,
+                                       struct pfl_err *err)
+{
+    struct pfl_yaml_doc doc = {0};
+    struct pfl_node_config c;
+    TRY(pfl_yaml_parse(file, text, len, &doc, err));
+    pfl_node_config_default(&c);
+    enum pfl_rc rc = read_federation(&doc, &c, err);
+    pfl_yaml_deinit(&doc);
+    if (rc == PFL_OK)
+        *ret = c;
+    else
+        pfl_node_config_deinit(&c);
+    return rc;
+}
+
 enum pfl_rc pfl_node_config_load(const char *path, struct pfl_node_config *ret, struct pfl_err *err)
 {
     struct pfl_yaml_doc doc = {0};

@@ -23,6 +23,11 @@ struct pfl_node_config {
 void pfl_node_config_default(struct pfl_node_config *c);
 void pfl_node_config_deinit(struct pfl_node_config *c);
 enum pfl_rc pfl_node_config_load(const char *path, struct pfl_node_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The federation's part of every node.yaml, as its CA sends it to new nodes: settings and learner, over the defaults. Nothing in
+ * it may be about one node or where its files are: INVALID for other keys, certificates, paths of a CRL, and use_ssl: false. Paths
+ * in learner stay as written. */
+enum pfl_rc pfl_node_config_federation(const char *file, const char *text, size_t len, struct pfl_node_config *ret,
+                                       struct pfl_err *err) PFL_WARN_UNUSED;
 /** Writes a file that load reads back to the same, 0600, atomically. */
 enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config *c, struct pfl_err *err) PFL_WARN_UNUSED;
 

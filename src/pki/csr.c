@@ -305,7 +305,8 @@ enum pfl_rc pfl_csr_make(const char *common_name, const struct pfl_strs *sans, c
     PFL_ASSERT(req && exts);
     X509_NAME *name = X509_REQ_get_subject_name(req);
     bool ed25519 = EVP_PKEY_get_base_id(key) == EVP_PKEY_ED25519;
-    bool ok = X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common_name, -1, -1, 0) == 1;
+    bool ok = common_name[0] == '\0' ||
+              X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const unsigned char *)common_name, -1, -1, 0) == 1;
     ok = ok && push_wishes(&exts, sans, purpose);
     ok = ok && (sk_X509_EXTENSION_num(exts) == 0 || X509_REQ_add_extensions(req, exts) == 1);
     ok = ok && X509_REQ_set_pubkey(req, key) == 1 && X509_REQ_sign(req, key, ed25519 ? NULL : EVP_sha256()) > 0;

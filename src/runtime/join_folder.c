@@ -66,6 +66,8 @@ static void override(struct pfl_node_config *c, const struct pfl_node_yaml *y)
     set(&ssl->passphrase_file, NULL);
     set(&ssl->pin_file, NULL);
     set(&c->settings.crl.file, y->crl ? "certs/crl.pem" : NULL);
+    set(&c->name, y->name);
+    set(&c->address, y->address);
     set(&c->federation, y->federation);
     set(&c->state_dir, ".");
     set(&c->ca.service, y->ca_service);
@@ -74,28 +76,20 @@ static void override(struct pfl_node_config *c, const struct pfl_node_yaml *y)
             pfl_strs_add_once(&c->connect, y->connect->items[i]);
 }
 
-/* The federation's settings are read as a node.yaml with this node's name and address: what does not belong in one is refused. */
-static enum pfl_rc load_settings(const struct pfl_node_folder *f, const struct pfl_node_yaml *y, struct pfl_node_config *ret,
-                                 struct pfl_err *err)
+static enum pfl_rc load_settings(const struct pfl_node_yaml *y, struct pfl_node_config *ret, struct pfl_err *err)
 {
-    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(f->temp, "settings.yaml");
-    PFL_AUTO(pfl_buf_deinit) struct pfl_buf text = {0};
-    pfl_buf_printf(&text, "name: '%s'\naddress: '%s'\n", y->name, y->address);
-    pfl_buf_append_str(&text, y->settings_yaml ? y->settings_yaml : "");
-    enum pfl_rc rc = pfl_fs_write_new(path, pfl_buf_view(&text), 0600, err);
-    if (rc != PFL_OK)
-        return rc;
-    rc = pfl_node_config_load(path, ret, err);
-    unlink(path);
-    return rc == PFL_OK ? PFL_OK : pfl_err_wrap(err, "the federation's settings, as the CA sent them");
+    if (!y->settings_yaml || y->settings_yaml[0] == '\0') {
+        pfl_node_config_default(ret);
+        ret->learner.batch_size = ret->settings.batch_size;
+        return PFL_OK;
+    }
+    return pfl_node_config_federation("the federation's settings", y->settings_yaml, strlen(y->settings_yaml), ret, err);
 }
 
 enum pfl_rc pfl_node_folder_yaml(const struct pfl_node_folder *f, const struct pfl_node_yaml *y, struct pfl_err *err)
 {
     struct pfl_node_config c;
-    if (strpbrk(y->address, "'\n\r\\"))
-        return pfl_err_set(err, PFL_INVALID, "address '%s': not an address", pfl_q(y->address));
-    enum pfl_rc rc = load_settings(f, y, &c, err);
+    enum pfl_rc rc = load_settings(y, &c, err);
     if (rc != PFL_OK)
         return rc;
     override(&c, y);
