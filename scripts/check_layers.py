@@ -35,7 +35,7 @@ SANS_IO = ("mesh", "node")
 NO_IO = re.compile(r"^(time|unistd|fcntl|pthread|threads|poll|sys/(socket|time|stat|types|epoll)|netinet/.*|base/(log|fs))\.h$")
 NO_IO_CALL = re.compile(r"(?<![\w.>])(pfl_clock_(?:mono|wall)|pfl_rng_entropy|time|clock_gettime|gettimeofday|getenv|getrandom|f?printf|puts|"
                         r"fopen|open|socket|getpid)\s*\(")
-STANDARD = re.compile(r"^(assert|complex|ctype|dlfcn|errno|fenv|float|getopt|inttypes|iso646|limits|locale|math|netdb|poll|pthread|sched|setjmp|"
+STANDARD = re.compile(r"^(assert|complex|ctype|dlfcn|errno|fenv|float|getopt|inttypes|iso646|limits|locale|malloc|math|netdb|poll|pthread|sched|setjmp|"
                       r"signal|spawn|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|tgmath|"
                       r"termios|threads|time|unistd|wchar|dirent|fcntl|ftw|glob|ifaddrs|libgen|pwd|grp|arpa/inet|net/if|netinet/.*|sys/.*|"
                       r"linux/.*)\.h$")

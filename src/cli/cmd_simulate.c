@@ -14,7 +14,7 @@
 #include "cli/cli.h"
 #include "cli/simulate_pool.h"
 #include "cli/simulate_scenario.h"
-#include "commit.h"
+#include "p2pfl/commit.h"
 #include "pki/digest.h"
 
 static const char help[] =
@@ -143,10 +143,10 @@ static void say_row(const struct simulate *m, const struct pfl_pool_row *row)
     const struct pfl_sim_result *r = &row->r;
     const char *end = r->failed ? "FAILED" : r->stopped ? "stopped" : r->excused && !r->one_model ? "apart" : "one model";
     if (m->done == 1)
-        printf("%10s %6s %7s %9s %8s %6s %10s %12s %14s  %s\n", "seed", "nodes", "faults", "finished", "stopped", "idle",
-               "virtual s", "messages/n/r", "bytes/n/r", "result");
-    printf("%10" PRIu64 " %6u %7u %9u %8u %6u %10.1f %12.1f %14.0f  %s\n", row->seed, r->nodes, row->faults, r->finished,
-           r->stopped, r->idle, r->virtual_s, r->messages_per_node_round, r->bytes_per_node_round, end);
+        printf("%10s %6s %7s %9s %8s %6s %8s %10s %12s %14s  %s\n", "seed", "nodes", "faults", "finished", "stopped", "idle",
+               "evicted", "virtual s", "messages/n/r", "bytes/n/r", "result");
+    printf("%10" PRIu64 " %6u %7u %9u %8u %6u %8u %10.1f %12.1f %14.0f  %s\n", row->seed, r->nodes, row->faults, r->finished,
+           r->stopped, r->idle, r->evictions, r->virtual_s, r->messages_per_node_round, r->bytes_per_node_round, end);
 }
 
 static void say_progress(const struct simulate *m)

@@ -277,6 +277,11 @@ void pfl_sim_open(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
                                                      refused ? "connection refused" : "the connection could not be made in time");
         it->from = to;
         it->rc = PFL_UNAVAILABLE;
+        if (to == UINT_MAX) { /* nobody of ours: its address has no number */
+            it->said = "no route to host";
+            free(it->text);
+            it->text = pfl_xstrdup(a->addr);
+        }
         return;
     }
     if (!a->handshake) {

@@ -196,6 +196,7 @@ static void set_known(struct pfl_sim *s, unsigned i, const char *addr, bool ther
     /* That somebody came back is news of the same kind: the nodes do not all hear of it at once. */
     if (s->learning && was != there && pfl_sim_up(s, k) && !s->nodes[i].lies && !s->nodes[k].lies) {
         s->checks.any_apart = true;
+        s->result->evictions += !there;
         s->checks.apart_at = s->now;
     }
 }

@@ -7,9 +7,10 @@
  *   twice       no gossip message is processed twice by one node
  *   answer      a node answers each call once, and none that is not its
  *   spin        a node that was given its tick does not ask for it again and again at the same moment
- *   limits      actions of one step, calls under way and sends per second stay within bounds
- *   wait        a node that learns says what it waits for
- *   deadline    a wait for others has an end, and at its end the node goes on; all have ended by the scenario's limit
+ *   limits      actions of one step, calls under way, sends per second and memory stay within bounds
+ *   codec       what is sent can be decoded
+ *   deadline    a node that learns says what it waits for; a wait for others has an end, at which the node goes on; all have ended
+ *               by the scenario's limit
  *   reason      who stops says why; without any fault nobody stops
  *   started     who was there at the start takes part
  *   one-model   nodes that could talk to each other end with one model

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The checkers that look around from time to time, and at the end. See check.h. */
 #include <limits.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +20,7 @@ static void check_wait(struct pfl_sim *s, unsigned i)
     pfl_node_snapshot(x->core, &snap);
     bool jobs = x->jobs > 0;
     if (snap.learning && !snap.waiting_for)
-        pfl_sim_fail(s, "wait", i, "is in stage %s of round %d and does not say what it waits for", snap.stage, snap.round);
+        pfl_sim_fail(s, "deadline", i, "is in stage %s of round %d and does not say what it waits for", snap.stage, snap.round);
     if (snap.learning && snap.waiting_until == PFL_NEVER && !jobs)
         pfl_sim_fail(s, "deadline", i, "stage %s of round %d: waits for %s without an end", snap.stage, snap.round,
                      snap.waiting_for ? snap.waiting_for : "nothing");
@@ -29,8 +30,19 @@ static void check_wait(struct pfl_sim *s, unsigned i)
     pfl_snapshot_deinit(&snap);
 }
 
+/* All that was allocated since the learning began, models, messages under way and the queue included. */
+static void check_memory(struct pfl_sim *s)
+{
+    size_t now = mallinfo2().uordblks, start = s->checks.memory_start;
+    size_t models = 64 * s->layout->bytes; /* a node holds a few rounds' worth of contributions */
+    size_t most = s->n * (((size_t)2 << 20) + (size_t)8192 * s->n + models);
+    if (s->learning && now > start && now - start > most)
+        pfl_sim_fail(s, "limits", UINT_MAX, "%zu bytes more than at the start, %zu are expected at most", now - start, most);
+}
+
 void pfl_sim_check_probe(struct pfl_sim *s)
 {
+    check_memory(s);
     for (unsigned i = 0; i < s->n && !pfl_sim_failed(s); i++) {
         if (pfl_sim_up(s, i) && !pfl_sim_paused(s, i) && s->nodes[i].watch.running)
             check_wait(s, i);
@@ -42,6 +54,7 @@ void pfl_sim_check_learn(struct pfl_sim *s)
     for (unsigned i = 0; i < s->n; i++)
         s->nodes[i].watch.was_there = pfl_sim_up(s, i) && (i == 0 || (pfl_sim_knows(s, i, 0) && pfl_sim_knows(s, 0, i)));
     s->checks.any_apart = false;
+    s->checks.memory_start = mallinfo2().uordblks;
 }
 
 bool pfl_sim_all_ended(const struct pfl_sim *s)

@@ -166,6 +166,11 @@ bool pfl_sim_net_reaches(const struct pfl_sim_net *net, unsigned from, unsigned 
     return !net->cuts || net->cuts[(size_t)from * net->n + to] == 0;
 }
 
+void pfl_sim_net_calm(struct pfl_sim_net *net)
+{
+    net->o.loss = net->o.reply_loss = net->o.duplicate = net->o.reorder = 0;
+}
+
 void pfl_sim_net_slow(struct pfl_sim_net *net, unsigned node, double factor)
 {
     if (!net->slow) {

@@ -43,6 +43,8 @@ pfl_ns pfl_sim_net_latency(struct pfl_sim_net *net, unsigned from, unsigned to);
 void pfl_sim_net_cut(struct pfl_sim_net *net, unsigned from, unsigned to);
 void pfl_sim_net_mend(struct pfl_sim_net *net, unsigned from, unsigned to);
 bool pfl_sim_net_reaches(const struct pfl_sim_net *net, unsigned from, unsigned to);
+/** From now on nothing is lost, doubled or overtaken. */
+void pfl_sim_net_calm(struct pfl_sim_net *net);
 /** All that this node sends and gets takes `factor` times as long; 1: as usual. */
 void pfl_sim_net_slow(struct pfl_sim_net *net, unsigned node, double factor);
 

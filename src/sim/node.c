@@ -215,6 +215,8 @@ void pfl_sim_schedule_tick(struct pfl_sim *s, unsigned i)
 {
     struct pfl_sim_node *x = &s->nodes[i];
     pfl_ns deadline = pfl_node_deadline(x->core);
+    if (s->o.deadline)
+        deadline = s->o.deadline(s->o.user, i, deadline);
     if (deadline == PFL_NEVER)
         return;
     pfl_ns at = virtual_of(s, i, deadline);
@@ -232,8 +234,10 @@ void pfl_sim_step(struct pfl_sim *s, unsigned i, struct pfl_event *ev)
         return;
     ev->now = pfl_sim_mono(s, i);
     ev->wall = pfl_sim_wall(s, i);
-    if (s->o.before && !s->o.before(s->o.user, i, ev))
+    if (s->o.before && !s->o.before(s->o.user, i, ev)) {
+        pfl_sim_schedule_tick(s, i);
         return;
+    }
     s->result->steps++;
     pfl_sim_check_before(s, i, ev);
     pfl_node_step(x->core, ev, &s->actions);

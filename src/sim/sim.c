@@ -95,7 +95,7 @@ static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
                            .n_samples = it->n_samples,
                            .text = it->said ? it->said : it->text};
     if (it->ev == PFL_EV_LINK_UP || it->ev == PFL_EV_LINK_DOWN)
-        ev.addr = s->nodes[it->from].addr;
+        ev.addr = it->from == UINT_MAX ? it->text : s->nodes[it->from].addr;
     ev.hello = it->hello ? &hello : NULL;
     if (it->ev == PFL_EV_JOB) {
         x->jobs -= x->jobs > 0;
@@ -286,6 +286,7 @@ static void run_to_end(struct pfl_sim *s)
                 break;
         }
         s->learning = false; /* what is sent from here on is not the learning's */
+        pfl_sim_net_calm(s->net);
         pfl_ns until = s->now + settle;
         while (s->now < limit && run_one(s, until)) {
         }

@@ -22,9 +22,10 @@ struct pfl_sim_opts {
     void (*trace)(void *user, const char *line);
     bool trace_messages; /* each message sent, not only what became of it */
     /** A wrapper around every node, with which tests plant faults that no scenario has. before: false swallows the event. after:
-     * may change what the node wants done. Each may be NULL. */
+     * may change what the node wants done. deadline: when it is to be woken. Each may be NULL. */
     bool (*before)(void *user, unsigned node, struct pfl_event *ev);
     void (*after)(void *user, unsigned node, const struct pfl_event *ev, struct pfl_actions *out);
+    pfl_ns (*deadline)(void *user, unsigned node, pfl_ns at);
     void *user;
 };
 
@@ -39,6 +40,7 @@ struct pfl_sim_result {
     bool excused;                     /* they need not: the network was apart for longer than its timeouts */
     uint8_t digest[PFL_DIGEST_LEN];   /* of the first that finished */
     double loss;                      /* of its model, by its own last evaluation */
+    unsigned evictions;               /* how often a node gave up another one that was up */
     double virtual_s;                 /* from the start of the learning to the last end */
     uint64_t steps, events;
     /* Of the learning, calls that carry models included, answers not. */
