@@ -35,8 +35,6 @@ void pfl_base64_encode(struct pfl_bytes in, struct pfl_buf *out)
         const char quad[4] = {DIGITS[v >> 18], DIGITS[v >> 12 & 63], left > 1 ? DIGITS[v >> 6 & 63] : '=',
                               left > 2 ? DIGITS[v & 63] : '='};
         pfl_buf_append(out, quad, sizeof quad);
-        if (i / 3 % 16 == 15 || left <= 3)
-            pfl_buf_u8(out, '\n');
     }
 }
 

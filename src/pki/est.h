@@ -10,7 +10,7 @@ struct x509_st;
 
 /** A degenerate SignedData without signatures that holds the certificates (borrowed), DER, appended (RFC 5272, 3.1). */
 void pfl_est_certs_only(struct x509_st *const *certs, size_t n, struct pfl_buf *out);
-/** Lines of 64 characters (RFC 4648; RFC 8951 leaves line breaks to the sender), appended. */
+/** One line without an end (RFC 4648; RFC 8951 wants no line breaks, and strongSwan's client can read none), appended. */
 void pfl_base64_encode(struct pfl_bytes in, struct pfl_buf *out);
 /** Blanks and line ends are skipped; everything else must be base64 with its padding. MALFORMED; appended to out, whose limit
  *  holds. */
