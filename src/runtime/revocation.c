@@ -345,6 +345,25 @@ void pfl_driver_reload_crl(struct pfl_driver *d, const char *path, void (*done)(
         done(user, why_not);
 }
 
+/* ---- another context ---- */
+
+struct pfl_tls *pfl_revocation_prepare(const struct pfl_driver *d, struct pfl_tls *fresh)
+{
+    return d->tls ? pfl_tls_inherit_crls(fresh, d->tls) : pfl_tls_ref(fresh);
+}
+
+void pfl_revocation_tls_changed(struct pfl_driver *d)
+{
+    struct pfl_revocation *r = d->revocation;
+    if (!r || r->stopping)
+        return;
+    pfl_strs_deinit(&r->told); /* it was said of another certificate */
+    pfl_revocation_revise(r);
+    check_own(r);
+    redial(r);
+    pfl_revocation_arm(r);
+}
+
 /* ---- status ---- */
 
 static json_t *crl_json(const struct pfl_crl *c)

@@ -31,6 +31,11 @@ void pfl_revocation_on_message(struct pfl_driver *d, struct pfl_rpc_call *call, 
 void pfl_revocation_greet(struct pfl_driver *d, struct pfl_link *l);
 /** A peer ended a connection with the alert that this node's certificate is revoked. */
 void pfl_revocation_told(struct pfl_driver *d, struct pfl_link *l);
+/** Before a context that was made anew from files takes the place of d->tls: the same with the CRLs that are in use and newer (a
+ *  reference, to be unreferenced by the caller). Files may be older than what came through the mesh. */
+struct pfl_tls *pfl_revocation_prepare(const struct pfl_driver *d, struct pfl_tls *fresh);
+/** After it did: live connections are judged by it, and this node's own certificates too: a new one ends "this node is out". */
+void pfl_revocation_tls_changed(struct pfl_driver *d);
 /** Adds "crl_policy", "crls", "revoked" and counters to a status. */
 void pfl_revocation_status(const struct pfl_driver *d, json_t *status);
 

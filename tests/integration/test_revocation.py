@@ -233,6 +233,21 @@ class Hostile(RevocationTest):
         self.wait_number(b, 10)
         self.end()
 
+    def test_a_crl_of_a_megabyte__goes_through_the_mesh(self):
+        fed = Federation(self.dir, ["a", "b", "c"])
+        nodes = [self.start(name) for name in "abc"]
+        self.line(nodes)
+        with open(fed.ca.dir / "index.txt", "a") as index:
+            for i in range(30000):
+                index.write(f"R\t300101000000Z\t261101000000Z,superseded\t7F{i:030X}\tunknown\t/CN=gone\n")
+        big = fed.crl()
+        self.assertGreater(len(fed.der(big)), 1 << 20)
+        nodes[0].do("crl", big)
+        for node in nodes:
+            self.wait_number(node, 1, 60)
+            self.assertEqual(node.status()["crls"][0]["revoked"], 30000)
+        self.end()
+
     def test_a_revoked_grpc_client__its_live_connection_is_closed(self):
         fed = Federation(self.dir, ["a", "caller", "other"])
         a = self.start("a")
