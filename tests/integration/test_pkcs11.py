@@ -11,7 +11,7 @@ import unittest
 from pathlib import Path
 
 import pki_kit
-from node_kit import Node, node_file, run
+from node_kit import BIN, Node, node_file, run, wait_until
 from token_kit import MODULE, Tokens
 
 SAN = "IP:127.0.0.1,IP:::1,DNS:localhost"
@@ -258,6 +258,109 @@ class NodeInToken(TokenTest):
             (a / f"{purpose}.key").chmod(0o600)
         node = self.start(a)
         self.assertEqual(node.stop(), 0, node.log())
+
+
+class Enrolment(TokenTest):
+    """A CA whose key is in one token, nodes that make theirs in another."""
+
+    def setUp(self):
+        super().setUp()
+        self.tokens.make("nodes")
+        self.ca = self.dir / "ca"
+        self.p2pfl("ca", "init", self.ca, "--federation", "clinics", "--key", self.tokens.uri("hsm", object="root"))
+        (self.dir / "settings.yaml").write_text("settings:\n  heartbeat: {period: 0.5, timeout: 3}\n"
+                                                "learner: {dataset: dummy, model: dummy, dummy_values: 20000, dummy_delay_ms: 20}\n")
+
+    def serve(self):
+        log = open(self.dir / "serve.log", "w+")
+        self.addCleanup(log.close)
+        service = subprocess.Popen([BIN, "ca", "serve", "--ca", self.ca, "--listen", "127.0.0.1:0", "--settings", self.dir / "settings.yaml"],
+                                   stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.addCleanup(service.wait)
+        self.addCleanup(service.kill)
+        wait_until("the service listens", lambda: "--ca-hash" in (self.dir / "serve.log").read_text())
+        self.assertNotIn(self.tokens.pin.encode(), Path(f"/proc/{service.pid}/cmdline").read_bytes())
+        return service
+
+    def join(self, name, *more, code=0):
+        line = self.p2pfl("ca", "token", "--ca", self.ca, "--name", name, "--san", SAN).split()
+        self.assertEqual(line[:2], ["p2pfl", "join"])
+        return self.p2pfl(*line[1:], "--dir", self.dir / name, "--address", "127.0.0.1:0", *more, code=code)
+
+    def labels(self, token, kind):
+        return sorted(re.findall(r"label:\s+(\S+)", self.tokens.tool(token, "--list-objects", "--type", kind)))
+
+    def test_join__keys_made_in_the_token__a_round(self):
+        service = self.serve()
+        self.join("a", "--key", self.tokens.uri("nodes", object="a", pin_file=False), "--pin-file", self.tokens.pin_file)
+        self.join("b", "--key", "rsa:2048@" + self.tokens.uri("nodes", object="b"))
+        self.join("c")
+        self.assertEqual(self.labels("nodes", "privkey"), ["a-client", "a-server", "b-client", "b-server"])
+        for name in "ab":
+            for purpose in ("server", "client"):
+                key = self.dir / name / "certs" / f"{purpose}.key"
+                self.assertRegex(key.read_text(), rf"\Apkcs11:token=nodes;object={name}-{purpose};id=%\S+pin-source=file:\S+\n\Z")
+                self.assertEqual(key.stat().st_mode & 0o777, 0o600)
+        for access in re.findall(r"Access:\s+(.*)", self.tokens.tool("nodes", "--list-objects", "--type", "privkey")):
+            self.assertIn("never extractable", access)
+        nodes = []
+        for name in "abc":
+            nodes.append(Node(self.dir / name, state=self.dir / name))
+            self.nodes.append(nodes[-1])
+        for node in nodes[1:]:
+            node.do("connect", nodes[0].address)
+        for node in nodes:
+            wait_until("all know each other", lambda: len(node.status()["peers"]) == 2)
+        nodes[0].do("learn", "--rounds", "2", "--trainset-size", "3")
+        self.assertEqual(len({n.wait_event("learning_finished")["digest"] for n in nodes}), 1)
+        for node in nodes:
+            self.assertEqual(node.stop(), 0, node.log()[-4000:])
+            self.assertNotIn(self.tokens.pin, node.log())
+        service.terminate()
+        self.assertEqual(service.wait(30), 0, (self.dir / "serve.log").read_text())
+        self.assertNotIn(self.tokens.pin, (self.dir / "serve.log").read_text())
+
+    def test_join_that_fails__takes_its_keys_out_again(self):
+        self.serve()
+        line = self.p2pfl("ca", "token", "--ca", self.ca, "--name", "a", "--san", SAN).split()
+        wrong = "sha256:" + "0" * 64
+        said = self.p2pfl(*line[1:-1], wrong, "--dir", self.dir / "a", "--timeout", "5s", "--key", self.tokens.uri("nodes"), code=1)
+        self.assertNotIn(line[4], said)
+        self.assertEqual(self.labels("nodes", "privkey") + self.labels("nodes", "pubkey"), [])
+        self.assertFalse((self.dir / "a").exists())
+
+    def test_join_without_names__second_node_of_a_token_is_refused_its_neighbours_keys(self):
+        self.serve()
+        self.join("a", "--key", self.tokens.uri("nodes"))
+        self.assertEqual(self.labels("nodes", "privkey"), ["node-client", "node-server"])
+        said = self.join("b", "--key", self.tokens.uri("nodes"), code=1)
+        self.assertIn("name another with object=", said)
+        self.assertEqual(self.labels("nodes", "privkey"), ["node-client", "node-server"])
+        self.assertFalse((self.dir / "b").exists())
+
+    def test_csr_and_sign__the_way_without_a_service(self):
+        node = self.dir / "a"
+        self.p2pfl("csr", "--name", "a", "--san", SAN, "--federation", "clinics", "--dir", node, "--address", "127.0.0.1:0", "--key",
+                   "p384@" + self.tokens.uri("nodes"))
+        self.assertEqual(self.labels("nodes", "privkey"), ["a-client", "a-server"])
+        for purpose in ("server", "client"):
+            pki_kit.openssl("req", "-verify", "-noout", "-in", node / "certs" / f"{purpose}.csr")
+            self.p2pfl("ca", "sign", node / "certs" / f"{purpose}.csr", "--ca", self.ca, "--name", "a", "--san", SAN, "--purpose", purpose,
+                       "--out", node / "certs" / f"{purpose}.crt")
+        shutil.copy(self.ca / "ca.crt", node / "certs" / "ca.crt")
+        self.nodes.append(Node(node, state=node))
+        self.assertEqual(self.nodes[-1].stop(), 0, self.nodes[-1].log())
+
+    def test_new_root__stays_in_a_token(self):
+        said = self.p2pfl("ca", "rollover", "prepare", "--ca", self.ca, code=1)
+        self.assertIn("the present root's key is in a token", said)
+        self.p2pfl("ca", "rollover", "prepare", "--ca", self.ca, "--key", "p384@" + self.tokens.uri("hsm", object="root-2"))
+        self.p2pfl("ca", "rollover", "activate", "--ca", self.ca)
+        self.p2pfl("ca", "issue", "a", "--ca", self.ca, "--san", SAN, "--out", self.dir / "a")
+        pki_kit.openssl("verify", "-CAfile", self.ca / "ca.crt", self.dir / "a" / "server.crt")
+        self.assertEqual(self.labels("hsm", "privkey"), ["root", "root-2"])
+        for path in self.ca.glob("*.key"):
+            self.assertTrue(path.read_text().startswith("pkcs11:"), path)
 
 
 if __name__ == "__main__":
