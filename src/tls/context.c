@@ -120,7 +120,7 @@ static void warn_of_own(const struct pfl_tls *t, const struct pfl_tls_files *fil
 {
     struct pfl_err why = {0};
     if (pfl_tls_check_own(t, pfl_clock_wall() / PFL_SEC, NULL, &why) != PFL_OK)
-        pfl_warn("%s, %s: peers will refuse this node: %s", files->server_crt, files->client_crt, why.msg);
+        pfl_warn("%s, %s: peers will refuse this node's certificate: %s", files->server_crt, files->client_crt, why.msg);
 }
 
 enum pfl_rc pfl_tls_init_contexts(struct pfl_tls *t, struct pfl_err *err)
