@@ -84,7 +84,7 @@ static int make(struct pfl_csr_folder_opts *o)
     if (pfl_csr_folder(o, &err) != PFL_OK)
         return pfl_cli_fail("csr", &err);
     printf("%s: keys and requests of '%s'. At the CA, for each of the two:\n"
-           "  p2pfl ca sign server.csr --ca DIR --name %s --san … --out server.crt\n"
+           "  p2pfl ca sign server.csr --ca DIR --name %s --san … --purpose server --out server.crt\n"
            "then put ca.crt, server.crt and client.crt into %s/certs and run: p2pfl node start -c %s/node.yaml\n",
            o->dir, o->name, o->name, o->dir, o->dir);
     return PFL_EXIT_OK;

@@ -103,8 +103,8 @@ enum pfl_rc pfl_tls_verify_pinned(const struct pfl_tls *t, X509 *leaf, STACK_OF(
 enum pfl_rc pfl_tls_forgive_expired(const struct pfl_tls *t, X509 *leaf, STACK_OF(X509) * untrusted, struct pfl_err *err)
 {
     int64_t now = pfl_clock_wall() / PFL_SEC, until = pfl_cert_not_after(leaf);
-    if (until >= now || now - until > t->expired_window_s)
+    if (until > now || now - until > t->expired_window_s)
         return PFL_AUTH; /* err tells already: it may be the leaf, too long ago, or its issuer */
-    const struct pfl_verify_opts then = {.purpose = PFL_PURPOSE_CLIENT, .now = until};
+    const struct pfl_verify_opts then = {.purpose = PFL_PURPOSE_CLIENT, .now = until - 1}; /* its last second */
     return pfl_verify_x509(t->trust, leaf, untrusted, &then, err);
 }
