@@ -21,7 +21,7 @@
 void pfl_node_config_default(struct pfl_node_config *c)
 {
     *c = (struct pfl_node_config){.name = pfl_xstrdup("node"), .federation = pfl_xstrdup("p2pfl")};
-    c->ca.poll = 60 * PFL_SEC;
+    c->ca = (struct pfl_ca_config){.poll = 60 * PFL_SEC, .renew = true, .renew_at = 0.67, .look = 10 * PFL_SEC};
     pfl_settings_default(&c->settings);
     pfl_learner_config_default(&c->learner);
 }
@@ -180,7 +180,7 @@ static enum pfl_rc check_ssl(const struct pfl_yaml_doc *doc, const struct pfl_no
 
 static enum pfl_rc read_ca(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_ca_config *ca, struct pfl_err *err)
 {
-    static const char *const keys[] = {"service", "poll"};
+    static const char *const keys[] = {"service", "poll", "renew", "renew_at", "key", "look"};
     struct pfl_addr a;
     struct pfl_err why = {0};
     double poll = -1;
@@ -192,6 +192,16 @@ static enum pfl_rc read_ca(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, s
     TRY(pfl_yaml_double(doc, m, "poll", 0.1, 86400, &poll, err));
     if (poll > 0)
         ca->poll = (pfl_ns)(poll * 1e9 + 0.5);
+    double look = -1;
+    TRY(pfl_yaml_bool(doc, m, "renew", &ca->renew, err));
+    TRY(pfl_yaml_double(doc, m, "renew_at", 0.05, 0.95, &ca->renew_at, err));
+    TRY(pfl_yaml_double(doc, m, "look", 0.1, 86400, &look, err));
+    if (look > 0)
+        ca->look = (pfl_ns)(look * 1e9 + 0.5);
+    const struct pfl_yaml *key = pfl_yaml_get(m, "key");
+    if (key && (key->kind != PFL_YAML_SCALAR || !(pfl_streq(key->text, "fresh") || pfl_streq(key->text, "same"))))
+        return pfl_yaml_fail(doc, key, PFL_INVALID, err, "must be fresh or same");
+    ca->same_keys = key && pfl_streq(key->text, "same");
     return PFL_OK;
 }
 
@@ -387,10 +397,14 @@ enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config
     for (size_t i = 0; i < c->connect.n; i++)
         put_item(&b, c->connect.items[i]);
     put_settings(&b, &c->settings);
-    if (c->ca.service) {
+    const struct pfl_ca_config *ca = &c->ca;
+    if (ca->service || !ca->renew || ca->same_keys || ca->renew_at != 0.67 || ca->look != 10 * PFL_SEC) {
         pfl_buf_append_str(&b, "ca:\n");
         put_str(&b, "  ", "service", c->ca.service);
         pfl_buf_printf(&b, "  poll: %" PRId64 ".%09" PRId64 "\n", c->ca.poll / PFL_SEC, c->ca.poll % PFL_SEC);
+        pfl_buf_printf(&b, "  renew: %s\n  renew_at: %.17g\n  key: %s\n", ca->renew ? "true" : "false", ca->renew_at,
+                       ca->same_keys ? "same" : "fresh");
+        pfl_buf_printf(&b, "  look: %" PRId64 ".%09" PRId64 "\n", ca->look / PFL_SEC, ca->look % PFL_SEC);
     }
     put_learner(&b, &c->learner);
     if (b.failed)

@@ -7,8 +7,12 @@
 
 /** `ca:`, the CA service of the federation. */
 struct pfl_ca_config {
-    char *service; /* HOST:PORT; owned or NULL: there is none */
-    pfl_ns poll;   /* how often it is asked for newer CRLs, 60 s */
+    char *service;   /* HOST:PORT; owned or NULL: there is none */
+    pfl_ns poll;     /* how often it is asked for newer CRLs, 60 s */
+    bool renew;      /* certificates in time, at that service; true */
+    double renew_at; /* the share of their life after which, 0.67; 0.05 to 0.95 */
+    bool same_keys;  /* key: same; false: fresh ones at each renewal */
+    pfl_ns look;     /* how often certificate files are looked at beside being watched, 10 s */
 };
 
 struct pfl_node_config {

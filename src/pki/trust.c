@@ -188,3 +188,11 @@ const char *pfl_trust_federation(const struct pfl_trust *t, const X509 *root)
             return t->federations[i];
     return NULL;
 }
+
+bool pfl_trust_same(const struct pfl_trust *a, const struct pfl_trust *b)
+{
+    bool same = pfl_trust_n_roots(a) == pfl_trust_n_roots(b);
+    for (size_t i = 0; same && i < pfl_trust_n_roots(a); i++)
+        same = X509_cmp(pfl_trust_root(a, i), pfl_trust_root(b, i)) == 0;
+    return same;
+}

@@ -3,6 +3,7 @@
 #ifndef PFL_PKI_TRUST_H
 #define PFL_PKI_TRUST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/err.h"
@@ -25,6 +26,8 @@ PFL_DEFINE_FREEP(trust, struct pfl_trust, pfl_trust_unref)
 
 size_t pfl_trust_n_roots(const struct pfl_trust *t);
 struct x509_st *pfl_trust_root(const struct pfl_trust *t, size_t i); /* borrowed for t's life; i < n_roots */
+/** The same roots in the same order? */
+bool pfl_trust_same(const struct pfl_trust *a, const struct pfl_trust *b);
 /** "'CN=p2pfl CA' and 'CN=other'": the roots' subjects for messages, at most about 450 bytes. Borrowed for t's life. */
 const char *pfl_trust_text(const struct pfl_trust *t);
 struct x509_store_st *pfl_trust_store(const struct pfl_trust *t); /* borrowed for t's life */

@@ -15,6 +15,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "runtime/credentials.h"
 #include "runtime/driver_impl.h"
 
 enum {
@@ -199,6 +200,12 @@ static void cmd_learn(struct client *cl, json_t *req)
         run_command(cl, PFL_EV_CMD_LEARN, NULL, &args);
 }
 
+static void cmd_renew(struct client *cl)
+{
+    cl->waiting++;
+    pfl_credentials_renew(cl->c->d, on_command_done, cl);
+}
+
 /* "path" of a CRL file, or none: the one in settings.ssl.crl */
 static void cmd_crl(struct client *cl, json_t *req)
 {
@@ -236,6 +243,8 @@ static void handle(struct client *cl, json_t *req)
         run_command(cl, PFL_EV_CMD_STOP, NULL, NULL);
     else if (pfl_streq(cmd, "crl"))
         cmd_crl(cl, req);
+    else if (pfl_streq(cmd, "renew"))
+        cmd_renew(cl);
     else if (pfl_streq(cmd, "subscribe"))
         cmd_subscribe(cl);
     else if (pfl_streq(cmd, "shutdown")) {

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "runtime/driver_impl.h"
+#include "runtime/credentials.h"
 #include "runtime/revocation.h"
 
 struct pfl_queued {
@@ -284,6 +285,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     uv_timer_init(d->loop, &d->timer);
     d->timer.data = d;
     d->revocation = pfl_revocation_start(d, opts);
+    d->credentials = pfl_credentials_start(d, opts);
     d->control_closed = true;
     if (d->state_dir && (rc = pfl_control_start(d, err)) != PFL_OK) {
         /* The server listens already: close it in the ordinary way, the owner's loop runs on. */
@@ -325,7 +327,7 @@ void pfl_driver_maybe_closed(struct pfl_driver *d)
 {
     if (!d->shutting_down || d->links || d->closing_links || d->jobs_running || d->draining)
         return;
-    if (!d->server_closed || !d->control_closed || !d->timer_closed || d->revocation)
+    if (!d->server_closed || !d->control_closed || !d->timer_closed || d->revocation || d->credentials)
         return;
     void (*closed)(void *) = d->closed;
     void *user = d->closed_user;
@@ -361,6 +363,7 @@ void pfl_driver_shutdown(struct pfl_driver *d, void (*closed)(void *user), void 
     uv_timer_stop(&d->timer);
     uv_close((uv_handle_t *)&d->timer, on_timer_closed);
     pfl_revocation_stop(d->revocation);
+    pfl_credentials_stop(d->credentials);
     pfl_links_close_all(d);
     if (d->control)
         pfl_control_stop(d->control);

@@ -13,6 +13,14 @@
 #include "tls/context.h"
 
 struct pfl_driver;
+/** Where the node's certificates come from and how they stay fresh (runtime/credentials.h). All copied. */
+struct pfl_credentials_opts {
+    struct pfl_tls_files files; /* what tls was loaded from: they are watched */
+    pfl_ns look;                /* how often they are looked at beside the watching; 0: 10 s */
+    bool renew;                 /* at the CA service (ca_service), where there is one */
+    double renew_at;            /* the share of the life; 0: two thirds */
+    bool same_keys;             /* keep the keys at a renewal */
+};
 struct pfl_driver_opts {
     uv_loop_t *loop;
     const char *name;       /* for logs and events; copied */
@@ -27,6 +35,7 @@ struct pfl_driver_opts {
      * asked every ca_poll (0: 60 s). Copied. The policy and the CRLs to begin with are the context's. */
     const char *crl, *crl_kept, *ca_service;
     pfl_ns ca_poll;
+    const struct pfl_credentials_opts *credentials;             /* NULL: certificates stay as they are */
     void (*on_event)(void *user, const char *line, size_t len); /* each event line, on the loop; may be NULL */
     void *user;
 };
@@ -40,6 +49,9 @@ void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const cha
 json_t *pfl_driver_status(struct pfl_driver *d);
 /** The current model, borrowed until the loop goes on; NULL before the first. */
 const struct pfl_model *pfl_driver_model(const struct pfl_driver *d);
+/** Another context for everything: new connections use it at once, live ones that it would refuse are closed, the others are
+ * drained. CRLs that are newer in the present one are kept. A reference is taken. Not for plaintext nodes. */
+void pfl_driver_set_tls(struct pfl_driver *d, struct pfl_tls *fresh);
 /** CRLs from wherever (PEM, or one DER; copied): verified on a worker, and applied where newer. `from` is for logs. */
 void pfl_driver_offer_crls(struct pfl_driver *d, struct pfl_bytes crls, const char *from);
 /** Reads a file of CRLs (NULL: settings.ssl.crl), as above. done (may be NULL) is called once, at once or later: error NULL where

@@ -8,6 +8,7 @@
 
 struct pfl_control;
 struct pfl_revocation;
+struct pfl_credentials;
 
 /** A channel to one address, and who must be at its end. */
 struct pfl_link {
@@ -51,7 +52,8 @@ struct pfl_driver {
     uv_timer_t timer;
     struct pfl_events *events;
     struct pfl_control *control;
-    struct pfl_revocation *revocation; /* NULL: plaintext, or gone */
+    struct pfl_revocation *revocation;   /* NULL: plaintext, or gone */
+    struct pfl_credentials *credentials; /* the same, or not watched */
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;

@@ -12,6 +12,7 @@
 #include "config/node_config.h"
 #include "runtime/driver.h"
 #include "runtime/learner_setup.h"
+#include "runtime/renewal.h"
 
 struct program {
     uv_loop_t loop;
@@ -60,23 +61,29 @@ static void on_connected(void *user, const char *error)
 }
 
 /* crl_kept: see struct pfl_driver_opts. */
-static enum pfl_rc load_tls(const struct pfl_settings *settings, const char *crl_kept, struct pfl_tls **ret, struct pfl_err *err)
+static struct pfl_tls_files tls_files(const struct pfl_settings *settings, const char *crl_kept)
 {
     const struct pfl_ssl_config *s = &settings->ssl;
-    if (!s->use_ssl)
+    return (struct pfl_tls_files){.ca_crt = s->ca_crt,
+                                  .server_crt = s->server_crt,
+                                  .server_key = s->server_key,
+                                  .client_crt = s->client_crt,
+                                  .client_key = s->client_key,
+                                  .key_passphrase_file = s->passphrase_file,
+                                  .key_pin_file = s->pin_file,
+                                  .tls12_allowed = s->tls12_allowed,
+                                  .crl = settings->crl.file,
+                                  .crl_kept = crl_kept,
+                                  .crl_policy = settings->crl.policy};
+}
+
+static enum pfl_rc load_tls(const struct pfl_settings *settings, const char *crl_kept, struct pfl_tls **ret, struct pfl_err *err)
+{
+    const struct pfl_tls_files files = tls_files(settings, crl_kept);
+    if (!settings->ssl.use_ssl)
         return PFL_OK;
-    const struct pfl_tls_files files = {.ca_crt = s->ca_crt,
-                                        .server_crt = s->server_crt,
-                                        .server_key = s->server_key,
-                                        .client_crt = s->client_crt,
-                                        .client_key = s->client_key,
-                                        .key_passphrase_file = s->passphrase_file,
-                                        .key_pin_file = s->pin_file,
-                                        .tls12_allowed = s->tls12_allowed,
-                                        .crl = settings->crl.file,
-                                        .crl_kept = crl_kept,
-                                        .crl_policy = settings->crl.policy};
-    return pfl_tls_new(&files, ret, err);
+    enum pfl_rc rc = pfl_renewal_recover(&files, err);
+    return rc == PFL_OK ? pfl_tls_new(&files, ret, err) : rc;
 }
 
 static enum pfl_rc make_aggregator(const struct pfl_learner_config *l, struct pfl_aggregator *ret, struct pfl_err *err)
@@ -113,6 +120,11 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
         rc = make_aggregator(&c->learner, &p->aggregator, err);
     if (rc == PFL_OK)
         rc = pfl_learner_setup(&c->learner, &c->settings, c->name, &learner, err);
+    const struct pfl_credentials_opts credentials = {.files = tls_files(&c->settings, crl_kept),
+                                                     .look = c->ca.look,
+                                                     .renew = c->ca.renew,
+                                                     .renew_at = c->ca.renew_at,
+                                                     .same_keys = c->ca.same_keys};
     struct pfl_driver_opts opts = {.loop = &p->loop,
                                    .name = c->name,
                                    .address = c->address,
@@ -123,7 +135,8 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .crl = c->settings.crl.file,
                                    .crl_kept = crl_kept,
                                    .ca_service = c->ca.service,
-                                   .ca_poll = c->ca.poll};
+                                   .ca_poll = c->ca.poll,
+                                   .credentials = &credentials};
     node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK)
         rc = pfl_driver_new(&opts, &p->driver, err);

@@ -183,7 +183,7 @@ static void own_is_out(struct pfl_revocation *r, const char *why)
     post_revoked(r->d, NULL, why);
 }
 
-static void check_own(struct pfl_revocation *r)
+void pfl_revocation_check_own(struct pfl_revocation *r)
 {
     enum pfl_verify_why kind;
     struct pfl_err why = {0};
@@ -265,7 +265,7 @@ void pfl_revocation_accept(struct pfl_revocation *r, struct pfl_crl_set *set, co
     r->n.accepted++;
     pfl_revocation_flood(r, from, false);
     pfl_revocation_revise(r);
-    check_own(r);
+    pfl_revocation_check_own(r);
     redial(r);
     pfl_revocation_save(r);
     pfl_revocation_arm(r);
@@ -359,7 +359,7 @@ void pfl_revocation_tls_changed(struct pfl_driver *d)
         return;
     pfl_strs_deinit(&r->told); /* it was said of another certificate */
     pfl_revocation_revise(r);
-    check_own(r);
+    pfl_revocation_check_own(r);
     redial(r);
     pfl_revocation_arm(r);
 }

@@ -70,6 +70,8 @@ struct pfl_revocation {
 void pfl_revocation_accept(struct pfl_revocation *r, struct pfl_crl_set *set, const char *from);
 /** Judges all live connections by the context in use. */
 void pfl_revocation_revise(struct pfl_revocation *r);
+/** Is this node's own certificate in use revoked? Ends its part, or takes it up again. */
+void pfl_revocation_check_own(struct pfl_revocation *r);
 /** Sends the CRLs in use to every linked neighbour but `from` (an address, or NULL), or only to those that are owed one. */
 void pfl_revocation_flood(struct pfl_revocation *r, const char *from, bool owed_only);
 void pfl_revocation_maybe_gone(struct pfl_revocation *r);

@@ -73,7 +73,7 @@ enum pfl_rc pfl_tls_crls_accept(const struct pfl_tls *t, struct pfl_bytes crls, 
                                 struct pfl_err *err) PFL_WARN_UNUSED;
 /** A new context (one reference) that shares everything with t but the CRLs; a reference is taken of set. */
 struct pfl_tls *pfl_tls_with_crls(struct pfl_tls *t, struct pfl_crl_set *set);
-/** For a context made anew from files: with the newer ones of old's CRLs (a reference, or a new context). */
+/** For a context made anew from files: with the newer ones of old's CRLs and old's policy (a reference, or a new context). */
 struct pfl_tls *pfl_tls_inherit_crls(struct pfl_tls *fresh, const struct pfl_tls *old);
 /** What peers say of this node's own certificates, by t's roots and CRLs: AUTH with the file's role and the reason. ret_why (may
  *  be NULL) tells a revocation from the rest. now: Unix seconds. */

@@ -101,7 +101,11 @@ struct pfl_tls *pfl_tls_inherit_crls(struct pfl_tls *fresh, const struct pfl_tls
 {
     unsigned n_new = 0;
     PFL_AUTO(pfl_crl_set_freep) struct pfl_crl_set *set = pfl_crl_set_merge(fresh->crls, old->crls, &n_new, NULL);
-    return n_new > 0 ? pfl_tls_with_crls(fresh, set) : pfl_tls_ref(fresh);
+    if (n_new == 0 && fresh->crl_policy == old->crl_policy)
+        return pfl_tls_ref(fresh);
+    struct pfl_tls *t = pfl_tls_with_crls(fresh, set);
+    t->crl_policy = old->crl_policy;
+    return t;
 }
 
 /* ---- own certificates ---- */
