@@ -64,7 +64,8 @@ static enum pfl_rc verify_peer(const struct pfl_tls_session *s, X509 *leaf, STAC
         .ret_why = ret_why,
     };
     enum pfl_rc rc = pfl_verify_x509(s->tls->trust, leaf, untrusted, &opts, err);
-    if (rc != PFL_OK && s->is_server && s->tls->expired_window_s > 0 && *ret_why == PFL_WHY_EXPIRED)
+    if (rc != PFL_OK && s->is_server && s->tls->expired_window_s > 0 &&
+        (*ret_why == PFL_WHY_EXPIRED || *ret_why == PFL_WHY_OTHER)) /* in its very last second it is OpenSSL that says so */
         rc = pfl_tls_forgive_expired(s->tls, leaf, untrusted, err);
     return rc;
 }
