@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cli/ca_args.h"
@@ -157,8 +158,44 @@ static enum pfl_rc activate(const struct pfl_ca_args *args, const struct pfl_ca 
     return rc;
 }
 
+/* What keeps the old root in the bundle, in full: the message has the first names only. */
+struct left {
+    char issuer[65];
+    int64_t now;
+};
+
+static bool take_retiring(void *user, const struct pfl_issuer_info *info)
+{
+    struct left *left = user;
+    if (!pfl_streq(info->state, "retiring"))
+        return true;
+    memcpy(left->issuer, info->fingerprint, strnlen(info->fingerprint, sizeof left->issuer - 1));
+    return false;
+}
+
+static bool print_left(void *user, const struct pfl_cert_row *row)
+{
+    const struct left *left = user;
+    char until[32];
+    if (!pfl_streq(row->issuer_fingerprint, left->issuer) || !pfl_streq(row->status, "valid") || row->not_after <= left->now ||
+        pfl_streq(row->purpose, "root"))
+        return true;
+    pfl_time_text(row->not_after, until);
+    return printf("%s  %s  %s  valid until %s\n", row->serial_hex, pfl_q(row->name), row->purpose, until) >= 0;
+}
+
+static void list_left(const struct pfl_ca *ca)
+{
+    struct left left = {.now = pfl_clock_wall() / PFL_SEC};
+    struct pfl_register *reg = pfl_ca_register(ca);
+    if (pfl_ca_issuers_each(reg, take_retiring, &left, NULL) != PFL_OK || !left.issuer[0] ||
+        pfl_register_each(reg, NULL, print_left, &left, NULL) != PFL_OK)
+        return; /* the refusal itself says enough */
+}
+
 static enum pfl_rc finish(const struct pfl_ca_args *args, const struct pfl_ca *ca, const char *actor, struct pfl_err *err)
 {
+    list_left(ca);
     enum pfl_rc rc = pfl_ca_rollover_finish(ca, args->force, actor, err);
     if (rc == PFL_OK)
         printf("the old root is out of %s/bundle.pem. Its key is no longer needed: p2pfl ca rollover status --ca %s names it\n",

@@ -513,6 +513,8 @@ class Rollover(Base):
         self.ok("revoke", "old", "--ca", ca)  # the old root's list goes on being made
         self.assertFalse(self.verifies("-crl_check", "-CAfile", ca / "bundle.pem", "-CRLfile", ca / "crl.pem", old / "server.crt")[0])
         self.refused(1, r"2 certificates of the old root are still valid \(between\)", "rollover", "finish", "--ca", ca)
+        listed = self.run_ca("rollover", "finish", "--ca", ca).stdout
+        self.assertEqual([line.split()[1:3] for line in listed.splitlines()], [["between", "serverAuth"], ["between", "clientAuth"]])
         self.assertEqual((ca / "bundle.pem").read_text().count("BEGIN"), 2)
         self.ok("rollover", "finish", "--ca", ca, "--force")
         self.assertEqual((ca / "bundle.pem").read_text(), (ca / "ca.crt").read_text())
