@@ -78,9 +78,10 @@ struct pfl_node {
     struct pfl_seen seen;
     struct pfl_outbox outbox;
     struct pfl_history history; /* of the running experiment */
+    pfl_ns members_at;          /* not before it is there anything to do about links and silence; 0: look */
     struct pfl_lost *lost;      /* owned */
     size_t n_lost;
-    pfl_ns torn_until;          /* a neighbour was lost: who falls silent now may only be cut off from us */
+    pfl_ns torn_until; /* a neighbour was lost: who falls silent now may only be cut off from us */
     struct pfl_spread spread;
     struct pfl_offers offers;
     unsigned refused_notes;

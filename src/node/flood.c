@@ -16,11 +16,11 @@ static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, con
         pfl_history_add(&n->history, body, n->now);
     for (size_t i = 0; i < n->peers.n; i++) {
         struct pfl_peer *p = n->peers.items[i];
-        if (pfl_streq(p->addr, except))
+        if (p->link == PFL_LINK_NONE || pfl_streq(p->addr, except))
             continue;
         if (p->link == PFL_LINK_UP)
             pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, expendable);
-        else if (p->link != PFL_LINK_NONE && !expendable) /* dialled, or dialled again: it waits for the link */
+        else if (!expendable) /* dialled, or dialled again: it waits for the link */
             pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
     }
 }

@@ -228,6 +228,7 @@ void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p)
     if (p->link != PFL_LINK_UP)
         return;
     p->link = PFL_LINK_SUSPECT;
+    n->members_at = 0;
     pfl_core_torn(n);
     p->retry_at = n->now + pfl_peer_backoff(p);
     n->dirty = true;
@@ -294,6 +295,7 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
         return NULL;
     if (!p)
         p = pfl_neighbours_get(&n->peers, source);
+    n->members_at = 0;
     p->alive = true;
     p->alive_since = n->now;
     p->last_heard = n->now;

@@ -168,12 +168,32 @@ static void drop_early(struct pfl_node *n)
     n->early_round = NULL;
 }
 
-static void settle(struct pfl_node *n)
+static pfl_ns earlier(pfl_ns a, pfl_ns b)
 {
-    drop_early(n);
+    return a < b ? a : b;
+}
+
+/* With a thousand known nodes it costs too much to look at each of them at each step. Signs of life only put off what is due, so
+ * the last answer to "when?" holds until then, or until something else than a sign of life happened (members_at = 0). */
+static void members_run(struct pfl_node *n)
+{
+    if (n->members_at > n->now)
+        return;
     pfl_core_links_run(n);
     pfl_core_heal_run(n);
     pfl_core_rejoin_run(n);
+    n->members_at = earlier(pfl_core_links_deadline(n), earlier(pfl_core_heal_deadline(n), pfl_core_rejoin_deadline(n)));
+}
+
+static bool is_ordinary(enum pfl_event_kind k)
+{
+    return k == PFL_EV_TICK || k == PFL_EV_MESSAGE || k == PFL_EV_SENT || k == PFL_EV_JOB;
+}
+
+static void settle(struct pfl_node *n)
+{
+    drop_early(n);
+    members_run(n);
     if (pfl_heartbeat_due(&n->heartbeat, n->now))
         pfl_core_beat(n);
     pfl_core_outbox_run(n);
@@ -198,6 +218,8 @@ void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_ac
         pfl_core_reply(n, ev->call, NULL, "the node is shutting down");
     } else {
         pfl_heartbeat_observe(&n->heartbeat, ev->now);
+        if (!is_ordinary(ev->kind))
+            n->members_at = 0;
         dispatch(n, ev);
         if (!n->closing)
             settle(n);
@@ -205,18 +227,12 @@ void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_ac
     n->out = NULL;
 }
 
-static pfl_ns earlier(pfl_ns a, pfl_ns b)
-{
-    return a < b ? a : b;
-}
-
 pfl_ns pfl_node_deadline(const struct pfl_node *n)
 {
     if (n->closing)
         return PFL_NEVER;
-    pfl_ns t = earlier(pfl_heartbeat_deadline(&n->heartbeat), pfl_core_links_deadline(n));
-    t = earlier(t, earlier(pfl_core_outbox_deadline(n), pfl_core_heal_deadline(n)));
-    t = earlier(t, pfl_core_rejoin_deadline(n));
+    pfl_ns t = earlier(pfl_heartbeat_deadline(&n->heartbeat), n->members_at);
+    t = earlier(t, pfl_core_outbox_deadline(n));
     t = earlier(t, pfl_spread_deadline(&n->spread));
     t = earlier(t, earlier(n->wake_at, n->early_until));
     return earlier(t, pfl_core_stage_until(n));

@@ -212,9 +212,11 @@ static void plan_aggregate(struct pfl_node *n, const struct pfl_round *r)
     if (!r->done || n->now - r->done_at > n->set.aggregation_timeout)
         return;
     const struct pfl_round_peer *canonical = pfl_core_canonical(n, r);
+    bool whole = canonical && strcmp(canonical->addr, n->addr) == 0;
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        pfl_ns due = p->alive ? add_due(n, r, p, canonical) : PFL_NEVER;
+        bool ours = p->link == PFL_LINK_UP || whole; /* who is no neighbour gets it from the canonical node alone */
+        pfl_ns due = p->alive && ours ? add_due(n, r, p, canonical) : PFL_NEVER;
         if (due <= n->now)
             pfl_spread_want(&n->spread, PFL_PUSH_ADD, r->round, p->addr, NULL, r->aggregate, 1, n->now);
         else if (due != PFL_NEVER)

@@ -157,11 +157,11 @@ void pfl_core_after_round(struct pfl_node *n)
         pfl_core_stage(n, PFL_STAGE_FINISHING);
 }
 
-/* Who has not announced the common result of the last round. */
-static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, struct pfl_strs *ret)
+/* Who has not announced the common result of the last round; at most so many. */
+static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, size_t most, struct pfl_strs *ret)
 {
     const struct pfl_round_peer *c = pfl_core_canonical(n, r);
-    for (size_t i = 0; i < n->peers.n; i++) {
+    for (size_t i = 0; i < n->peers.n && ret->n < most; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         if (!p->alive || !p->takes_part || p->lapsed)
             continue;
@@ -178,7 +178,7 @@ void pfl_core_missing_ready(const struct pfl_node *n, struct pfl_strs *ret)
     if (n->stage == PFL_STAGE_SYNCING)
         missing_results(n, ret);
     else if (r)
-        not_in_line(n, r, ret);
+        not_in_line(n, r, SIZE_MAX, ret);
 }
 
 bool pfl_core_advance_finish(struct pfl_node *n)
@@ -189,7 +189,7 @@ bool pfl_core_advance_finish(struct pfl_node *n)
         pfl_core_adopt(n, r);
         return true;
     }
-    not_in_line(n, r, &missing);
+    not_in_line(n, r, pfl_core_stage_until(n) > n->now ? 1 : SIZE_MAX, &missing);
     if (missing.n > 0 || pfl_core_off_canon(n, r)) {
         if (pfl_core_stage_until(n) > n->now)
             return false;

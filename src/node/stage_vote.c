@@ -51,17 +51,31 @@ bool pfl_core_has_voted(const struct pfl_node *n, const char *addr)
     return false;
 }
 
+static bool lacks_vote(const struct pfl_round *r, const struct pfl_peer *p)
+{
+    if (!p->alive || !p->takes_part || p->lapsed)
+        return false;
+    const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
+    return !row || !row->voted;
+}
+
 void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
 {
     const struct pfl_round *r = pfl_core_round(n, n->round);
     for (size_t i = 0; r && i < n->peers.n; i++) {
-        const struct pfl_peer *p = n->peers.items[i];
-        if (!p->alive || !p->takes_part || p->lapsed)
-            continue;
-        const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
-        if (!row || !row->voted)
-            pfl_strs_add(ret, p->addr);
+        if (lacks_vote(r, n->peers.items[i]))
+            pfl_strs_add(ret, n->peers.items[i]->addr);
     }
+}
+
+/* Asked at each vote that comes: the first one that is missing is answer enough. */
+static bool some_vote_missing(const struct pfl_node *n, const struct pfl_round *r)
+{
+    for (size_t i = 0; i < n->peers.n; i++) {
+        if (lacks_vote(r, n->peers.items[i]))
+            return true;
+    }
+    return false;
 }
 
 /* Alive, or it has voted itself. Whoever died before its vote counts for nobody: every node waits until it has voted or is gone, so
@@ -137,9 +151,9 @@ bool pfl_core_advance_vote(struct pfl_node *n)
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
     struct pfl_round *r = pfl_core_round(n, n->round);
-    pfl_core_missing_votes(n, &missing);
-    if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
+    if (pfl_core_stage_until(n) > n->now && some_vote_missing(n, r))
         return false;
+    pfl_core_missing_votes(n, &missing);
     note_lapsed(n, &missing);
     count(n, r, &set);
     set_train_set(n, r, &set);
