@@ -3,6 +3,7 @@
 """Keys in hardware, with tokens of SoftHSM2: what is refused and how it is said, a CA whose key is in a token, nodes whose keys are.
 OpenSC's pkcs11-tool and OpenSSL's own PKCS#11 engine are the foreign views."""
 import os
+import pty
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pki_kit
 from node_kit import BIN, Node, node_file, run, wait_until
+from test_ca_cli import wait_for_no_echo
 from token_kit import MODULE, Tokens
 
 SAN = "IP:127.0.0.1,IP:::1,DNS:localhost"
@@ -136,6 +138,39 @@ class CaInToken(TokenTest):
         issue = ("ca", "issue", "a", "--ca", ca, "--san", SAN, "--out", self.dir / "a")
         self.assertIn("terminal", self.p2pfl(*issue, code=1))
         self.p2pfl(*issue, "--passphrase-file", self.tokens.pin_file)
+
+    def on_terminal(self, *argv):
+        """Runs p2pfl on a terminal that is asked for the PIN once: exit code and what it showed."""
+        pid, tty = pty.fork()
+        if pid == 0:
+            os.execv(BIN, [BIN, *map(str, argv)])
+        shown = b""
+        while True:
+            try:
+                piece = os.read(tty, 4096)
+            except OSError:  # Linux's way to say that nobody has the other end any more
+                break
+            if not piece:
+                break
+            asked_before = b"PIN of the token" in shown
+            shown += piece
+            if not asked_before and b"PIN of the token" in shown:
+                argv_and_environ = Path(f"/proc/{pid}/cmdline").read_bytes() + Path(f"/proc/{pid}/environ").read_bytes()
+                self.assertNotIn(self.tokens.pin.encode(), argv_and_environ)
+                wait_for_no_echo(tty)
+                os.write(tty, self.tokens.pin.encode() + b"\n")
+        os.close(tty)
+        self.assertNotIn(self.tokens.pin.encode(), shown)
+        self.assertEqual(shown.count(b"PIN of the token"), 1, shown)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode(errors="replace")
+
+    def test_pin_from_the_terminal__asked_once(self):
+        ca = self.dir / "ca"
+        for argv in (("ca", "init", ca, "--key", self.tokens.uri("hsm", object="root", pin_file=False)),
+                     ("ca", "issue", "a", "--ca", ca, "--san", SAN, "--out", self.dir / "a")):
+            code, shown = self.on_terminal(*argv)
+            self.assertEqual(code, 0, shown)
+        pki_kit.openssl("verify", "-CAfile", ca / "ca.crt", self.dir / "a" / "server.crt")
 
     def test_key_made_beforehand__used(self):
         """A key ceremony makes the key with the vendor's tools; the CA takes it over."""
