@@ -145,7 +145,7 @@ static enum pfl_rc put_crls(const struct pfl_ca *ca, struct pfl_buf *out, struct
     bool more = false;
     enum pfl_rc rc = pfl_sql_query(ca->reg, err, &stmt,
                                    "SELECT c.der FROM crls c JOIN issuers i ON i.fingerprint = c.issuer WHERE i.state <> 'retired'"
-                                   " ORDER BY i.fingerprint <> ?, i.added_at, i.fingerprint",
+                                   " ORDER BY i.fingerprint <> ?, i.rowid",
                                    "t", ca->keys->signer->fingerprint);
     if (rc == PFL_OK)
         rc = pfl_sql_next(ca->reg, stmt, &more, err);

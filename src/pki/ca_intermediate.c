@@ -26,7 +26,6 @@ static void free_crls(STACK_OF(X509_CRL) * crls)
 {
     sk_X509_CRL_pop_free(crls, X509_CRL_free);
 }
-PFL_DEFINE_FREEP(x509_crls, STACK_OF(X509_CRL), free_crls)
 
 /* ---- the request ---- */
 

@@ -82,7 +82,7 @@ static enum pfl_rc read_issuers(struct pfl_ca_keys *keys, struct pfl_register *r
     if (rc == PFL_OK)
         rc = pfl_sql_query(reg, err, &stmt,
                            "SELECT fingerprint, kind, state, key_file, cert FROM issuers WHERE state <> 'retired'"
-                           " ORDER BY added_at, fingerprint",
+                           " ORDER BY rowid",
                            "");
     if (rc == PFL_OK)
         rc = pfl_sql_next(reg, stmt, &more, err);

@@ -263,8 +263,8 @@ enum pfl_rc pfl_ca_issuers_each(struct pfl_register *reg, bool (*fn)(void *user,
 {
     PFL_AUTO(pfl_sql_freep) struct sqlite3_stmt *stmt = NULL;
     bool more = false;
-    enum pfl_rc rc = pfl_sql_query(
-        reg, err, &stmt, "SELECT fingerprint, kind, state, key_file, cert FROM issuers ORDER BY added_at, fingerprint", "");
+    enum pfl_rc rc =
+        pfl_sql_query(reg, err, &stmt, "SELECT fingerprint, kind, state, key_file, cert FROM issuers ORDER BY rowid", "");
     if (rc == PFL_OK)
         rc = pfl_sql_next(reg, stmt, &more, err);
     while (rc == PFL_OK && more) {
