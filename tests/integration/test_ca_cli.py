@@ -65,7 +65,8 @@ class Dispatcher(Base):
         self.refused(2, "show or verify", "cert")
 
     def test_help_everywhere(self):
-        for args in ([], ["ca"], ["ca", "init"], ["ca", "issue"], ["cert"], ["cert", "show"], ["cert", "verify"]):
+        for args in ([], ["ca"], ["ca", "init"], ["ca", "issue"], ["ca", "sign"], ["ca", "list"], ["ca", "show"], ["ca", "revoke"], ["ca", "crl"],
+                     ["ca", "audit"], ["ca", "sign-intermediate"], ["ca", "install"], ["ca", "rollover"], ["cert"], ["cert", "show"], ["cert", "verify"]):
             out = self.ok(*args, "--help")
             self.assertIn("usage: p2pfl", out)
             self.assertIn("exit codes", out)
