@@ -16,7 +16,7 @@
 
 static const char help[] =
     "usage: p2pfl node start -c NODE.YAML\n"
-    "       p2pfl node status|connect|disconnect|learn|stop|crl|shutdown [--state DIR] ...\n"
+    "       p2pfl node status|connect|disconnect|learn|stop|crl|renew|shutdown [--state DIR] ...\n"
     "\n"
     "  start -c FILE               run a node in the foreground until SIGINT or SIGTERM\n"
     "  status [--json]             who it knows, what it does, what it waits for\n"
@@ -26,13 +26,14 @@ static const char help[] =
     "                              start learning in the whole federation\n"
     "  stop                        stop learning in the whole federation\n"
     "  crl [FILE]                  take a certificate revocation list now (default: the one in settings.ssl.crl)\n"
+    "  renew                       renew the certificates now, at the CA service (ca.service in node.yaml)\n"
     "  shutdown                    end the node\n"
     "\n"
     "  --state DIR                 the node's state folder (default: the current folder); its control.sock is used\n"
     "\n"
     "exit codes: 0 done, 1 failed or refused, 2 wrong command line\n";
 
-static const char *const subcommands[] = {"start", "status", "connect", "disconnect", "learn", "stop", "crl", "shutdown"};
+static const char *const subcommands[] = {"start", "status", "connect", "disconnect", "learn", "stop", "crl", "renew", "shutdown"};
 
 struct opts {
     const char *sub, *config, *state, *name, *address;
@@ -207,6 +208,8 @@ int pfl_cmd_node(int argc, char **argv)
         return start(&o);
     if (pfl_streq(o.sub, "status") || pfl_streq(o.sub, "stop") || pfl_streq(o.sub, "shutdown"))
         return ask(&o, json_pack("{s:s}", "cmd", o.sub));
+    if (pfl_streq(o.sub, "renew"))
+        return ask(&o, json_pack("{s:s}", "cmd", "renew"));
     if (pfl_streq(o.sub, "crl"))
         return crl(&o);
     if (pfl_streq(o.sub, "connect") || pfl_streq(o.sub, "disconnect")) {
