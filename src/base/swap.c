@@ -96,7 +96,7 @@ static enum pfl_rc recover_locked(const char *marker, const char *const *paths, 
     pfl_strs_split(&lines, (const char *)text->data, '\n');
     if (lines.n > PFL_SWAP_FILES_MAX)
         return pfl_err_set(err, PFL_MALFORMED, "%s: more than %d files in it", marker, PFL_SWAP_FILES_MAX);
-    char *known[PFL_SWAP_FILES_MAX];
+    char *known[PFL_SWAP_FILES_MAX] = {0};
     size_t n_known = 0;
     for (size_t i = 0; i < lines.n; i++) {
         if (lines.items[i][0])
@@ -117,7 +117,7 @@ enum pfl_rc pfl_swap_recover(const char *marker, const char *const *paths, size_
 
 static enum pfl_rc swap_locked(const char *marker, const struct pfl_swap_file *files, size_t n, struct pfl_err *err)
 {
-    char *paths[PFL_SWAP_FILES_MAX];
+    char *paths[PFL_SWAP_FILES_MAX] = {0};
     for (size_t i = 0; i < n; i++)
         paths[i] = (char *)(uintptr_t)files[i].path;
     enum pfl_rc rc = recover_locked(marker, (const char *const *)paths, n, err);
