@@ -82,6 +82,7 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
 
 static void outbox_remove(struct pfl_outbox *o, size_t i)
 {
+    o->n_waiting -= o->items[i].id == 0;
     free(o->items[i].to);
     pfl_scatter_unref(o->items[i].body);
     memmove(&o->items[i], &o->items[i + 1], (o->n - i - 1) * sizeof(*o->items));
@@ -120,6 +121,7 @@ void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *bo
                                            .attempts = id ? 1 : 0,
                                            .due = due,
                                            .expendable = expendable};
+    o->n_waiting += id == 0;
 }
 
 bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts)
@@ -137,6 +139,7 @@ bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns r
         }
         p->id = 0;
         p->due = retry_at;
+        o->n_waiting++;
         return true;
     }
     return false;

@@ -40,9 +40,17 @@ struct pfl_parcel {
 struct pfl_outbox {
     struct pfl_parcel *items; /* owned, oldest first */
     size_t n, cap;
+    size_t n_waiting; /* of them with id 0 */
     uint64_t dropped; /* gave way or were given up */
 };
 void pfl_outbox_deinit(struct pfl_outbox *o);
+/** A waiting parcel is sent. */
+static inline void pfl_parcel_send(struct pfl_outbox *o, struct pfl_parcel *p, uint64_t id)
+{
+    o->n_waiting -= p->id == 0 && id != 0;
+    p->attempts++;
+    p->id = id;
+}
 /** Takes a reference to body. id 0: waits until due. */
 void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *body, uint64_t id, pfl_ns due, bool expendable);
 /** The SEND ended. Delivered (or expendable, or tried too often): forgotten; else it waits until retry_at.

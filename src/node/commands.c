@@ -113,7 +113,8 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     if (p->voted)
         return PFL_OK; /* the first ballot counts */
     p->voted = true;
-    pfl_strs_copy(&p->ballot, &in->msg->args);
+    if (!r->done) /* afterwards only that it has voted matters */
+        pfl_strs_copy(&p->ballot, &in->msg->args);
     if (n->learning && in->peer) {
         in->peer->takes_part = true;
         in->peer->lapsed = in->peer->lapsed && r->round < n->round;

@@ -90,19 +90,18 @@ static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
 
 void pfl_core_outbox_run(struct pfl_node *n)
 {
-    for (size_t i = 0; i < n->outbox.n; i++) {
+    for (size_t i = 0; n->outbox.n_waiting > 0 && i < n->outbox.n; i++) {
         struct pfl_parcel *p = &n->outbox.items[i];
         if (p->due > n->now || !can_go(n, p))
             continue;
-        p->attempts++;
-        p->id = pfl_core_send(n, p->to, p->body, n->set.call_timeout);
+        pfl_parcel_send(&n->outbox, p, pfl_core_send(n, p->to, p->body, n->set.call_timeout));
     }
 }
 
 pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n)
 {
     pfl_ns t = PFL_NEVER;
-    for (size_t i = 0; i < n->outbox.n; i++) {
+    for (size_t i = 0; n->outbox.n_waiting > 0 && i < n->outbox.n; i++) {
         if (n->outbox.items[i].due < t && can_go(n, &n->outbox.items[i]))
             t = n->outbox.items[i].due;
     }

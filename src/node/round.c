@@ -278,6 +278,12 @@ bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns
     return true;
 }
 
+void pfl_round_drop_ballots(struct pfl_round *r)
+{
+    for (size_t i = 0; i < r->n_peers; i++)
+        pfl_strs_deinit(&r->peers[i]->ballot);
+}
+
 size_t pfl_round_ballots(const struct pfl_round *r)
 {
     size_t n = 0;

@@ -102,6 +102,9 @@ bool pfl_round_drop(struct pfl_round *r, const char *who);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
 size_t pfl_round_ballots(const struct pfl_round *r);
+/** Who has voted stays known, for whom does not: the round is done, its votes are counted. With a thousand nodes they are most of
+ * what a round takes. */
+void pfl_round_drop_ballots(struct pfl_round *r);
 /** Drops contributions of nodes that are no members (any more). */
 void pfl_round_prune(struct pfl_round *r);
 /** Some node that is or was a member (a live one or not) announced this digest. */
