@@ -151,7 +151,7 @@ static enum pfl_rc take(struct pfl_pickle *p, size_t n, struct pfl_bytes *ret)
 
 static enum pfl_rc take_uint(struct pfl_pickle *p, unsigned n, uint64_t *ret)
 {
-    struct pfl_bytes b;
+    struct pfl_bytes b = {0};
     TRY(take(p, n, &b));
     *ret = 0;
     for (unsigned i = n; i-- > 0;)
@@ -162,7 +162,7 @@ static enum pfl_rc take_uint(struct pfl_pickle *p, unsigned n, uint64_t *ret)
 /* Length of n bytes, then so many bytes. */
 static enum pfl_rc take_counted(struct pfl_pickle *p, unsigned n, struct pfl_bytes *ret)
 {
-    uint64_t len;
+    uint64_t len = 0;
     TRY(take_uint(p, n, &len));
     if (len > p->in.len - p->at)
         return malformed(p, "a length goes beyond the end");
@@ -184,7 +184,7 @@ static enum pfl_rc take_line(struct pfl_pickle *p, struct pfl_bytes *ret)
 
 static enum pfl_rc push_bytes(struct pfl_pickle *p, enum pfl_py_kind kind, unsigned length_bytes)
 {
-    struct pfl_bytes b;
+    struct pfl_bytes b = {0};
     TRY(take_counted(p, length_bytes, &b));
     struct pfl_py *v = pfl_pickle_value(p, kind);
     if (v)
@@ -210,14 +210,14 @@ static enum pfl_rc push_bool(struct pfl_pickle *p, bool b)
 
 static enum pfl_rc push_uint(struct pfl_pickle *p, unsigned n)
 {
-    uint64_t u;
+    uint64_t u = 0;
     TRY(take_uint(p, n, &u));
     return push_int(p, n == 4 ? (int64_t)(int32_t)(uint32_t)u : (int64_t)u); /* BININT is signed, the short ones are not */
 }
 
 static enum pfl_rc push_long(struct pfl_pickle *p)
 {
-    struct pfl_bytes b;
+    struct pfl_bytes b = {0};
     TRY(take_counted(p, 1, &b));
     if (b.len > 8)
         return pfl_err_set(p->err, PFL_TOO_BIG, "pickle: an integer of %zu bytes, at most 8 are read", b.len);
@@ -229,7 +229,7 @@ static enum pfl_rc push_long(struct pfl_pickle *p)
 
 static enum pfl_rc push_float(struct pfl_pickle *p)
 {
-    struct pfl_bytes b;
+    struct pfl_bytes b = {0};
     TRY(take(p, 8, &b));
     uint64_t u = 0;
     for (size_t i = 0; i < 8; i++) /* the one big-endian number */
@@ -275,7 +275,7 @@ static enum pfl_rc make_tuple(struct pfl_pickle *p, size_t n)
 
 static enum pfl_rc make_marked_tuple(struct pfl_pickle *p)
 {
-    size_t mark;
+    size_t mark = 0;
     TRY(pop_mark(p, &mark));
     return make_tuple(p, p->n_stack - mark);
 }
@@ -292,7 +292,7 @@ static enum pfl_rc append(struct pfl_pickle *p, enum pfl_py_kind kind, size_t fr
 
 static enum pfl_rc append_marked(struct pfl_pickle *p, enum pfl_py_kind kind)
 {
-    size_t mark;
+    size_t mark = 0;
     TRY(pop_mark(p, &mark));
     return append(p, kind, mark);
 }
@@ -328,14 +328,14 @@ static enum pfl_rc memo_put(struct pfl_pickle *p, uint64_t i)
 
 static enum pfl_rc op_put(struct pfl_pickle *p, unsigned length)
 {
-    uint64_t i;
+    uint64_t i = 0;
     TRY(take_uint(p, length, &i));
     return memo_put(p, i);
 }
 
 static enum pfl_rc op_get(struct pfl_pickle *p, unsigned length)
 {
-    uint64_t i;
+    uint64_t i = 0;
     TRY(take_uint(p, length, &i));
     if (i >= p->cap_memo || !p->memo[i])
         return malformed(p, "a memo slot that nothing was put into");
@@ -353,7 +353,7 @@ static enum pfl_rc op_mark(struct pfl_pickle *p)
 
 static enum pfl_rc op_global(struct pfl_pickle *p)
 {
-    struct pfl_bytes module, name;
+    struct pfl_bytes module = {0}, name = {0};
     TRY(take_line(p, &module));
     TRY(take_line(p, &name));
     return push(p, pfl_pickle_global(p, module, name));
@@ -387,7 +387,7 @@ static enum pfl_rc op_build(struct pfl_pickle *p)
 
 static enum pfl_rc op_proto(struct pfl_pickle *p)
 {
-    uint64_t version;
+    uint64_t version = 0;
     TRY(take_uint(p, 1, &version));
     if (version < 2 || version > 5)
         return pfl_err_set(p->err, PFL_UNSUPPORTED, "pickle: protocol %u; 2 to 5 are read", (unsigned)version);
@@ -396,7 +396,7 @@ static enum pfl_rc op_proto(struct pfl_pickle *p)
 
 static enum pfl_rc op_frame(struct pfl_pickle *p)
 {
-    uint64_t len;
+    uint64_t len = 0;
     TRY(take_uint(p, 8, &len));
     return len <= p->in.len - p->at ? PFL_OK : malformed(p, "a frame goes beyond the end");
 }
@@ -483,7 +483,7 @@ static enum pfl_rc step(struct pfl_pickle *p, uint8_t op)
 static enum pfl_rc run(struct pfl_pickle *p)
 {
     for (;;) {
-        struct pfl_bytes op;
+        struct pfl_bytes op = {0};
         TRY(take(p, 1, &op));
         if (op.data[0] == OP_STOP)
             break;
