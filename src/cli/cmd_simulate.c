@@ -55,6 +55,7 @@ struct simulate {
     long peak_rss_kb;
     double messages, bytes, events_sum, virtual_s;
     json_t *failed;
+    char digest[2 * PFL_DIGEST_LEN + 1]; /* of the last seed's model */
 };
 
 /* ---- one seed ---- */
@@ -158,6 +159,15 @@ static void say_progress(const struct simulate *m)
         fputc('\n', stderr);
 }
 
+/* In order, whichever was through first. */
+static void add_failed(struct simulate *m, uint64_t seed)
+{
+    size_t i = json_array_size(m->failed);
+    while (i > 0 && json_integer_value(json_array_get(m->failed, i - 1)) > (json_int_t)seed)
+        i--;
+    json_array_insert_new(m->failed, i, json_integer((json_int_t)seed));
+}
+
 static void on_row(void *user, const struct pfl_pool_row *row)
 {
     enum { ROWS_SHOWN_MAX = 40 };
@@ -173,8 +183,9 @@ static void on_row(void *user, const struct pfl_pool_row *row)
     m->bytes += r->bytes_per_node_round;
     m->events_sum += (double)r->events;
     m->virtual_s += r->virtual_s;
+    pfl_hex(pfl_bytes_of(r->digest, sizeof(r->digest)), m->digest);
     if (r->failed) {
-        json_array_append_new(m->failed, json_integer((json_int_t)row->seed));
+        add_failed(m, row->seed);
         say_failure(m, row);
     }
     if (m->quiet)
@@ -201,6 +212,8 @@ static void say_end(const struct simulate *m, double wall)
                       "nodes", (int)m->nodes_most, "rounds", (int)m->sim.cfg.rounds, "wall_s", wall, "peak_rss_kb",
                       (json_int_t)m->peak_rss_kb, "messages_per_node_round", m->messages / n, "bytes_per_node_round", m->bytes / n,
                       "apart", (json_int_t)m->excused, "stopped", (json_int_t)m->stopped, "virtual_s", m->virtual_s);
+        if (m->sim.real_learner && m->first == m->last)
+            json_object_set_new(o, "model_sha256", json_string(m->digest));
         json_dumpf(o, stdout, JSON_COMPACT | JSON_REAL_PRECISION(6));
         putchar('\n');
         json_decref(o);
