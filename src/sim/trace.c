@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The trace: one line for each thing that happens, with its virtual time since the learning started and the names of nodes. */
+/* The trace: one line for each thing that happens, with its virtual time since the learning started (or, with a ~ before it, since
+ * the simulation did, while the nodes still meet) and the names of nodes. */
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -54,7 +55,8 @@ void pfl_sim_trace(struct pfl_sim *s, unsigned node, const char *fmt, ...)
     PFL_AUTO(pfl_freep) char *named = pfl_sim_names(s, text);
     double at = (double)(s->now - s->learn_at) / 1e9;
     PFL_AUTO(pfl_freep)
-    char *line = pfl_xasprintf("%11.6f  %-9s %s", at, node == UINT_MAX ? "-" : s->nodes[node].name, named);
+    char *line =
+        pfl_xasprintf("%s%10.6f  %-9s %s", s->learn_at ? " " : "~", at, node == UINT_MAX ? "-" : s->nodes[node].name, named);
     s->o.trace(s->o.user, line);
 }
 

@@ -109,7 +109,7 @@ class Simulate(unittest.TestCase):
     def test_golden_traces(self):
         """What happens in the main scenarios, event by event. Who changes the protocol looks at the difference and, if it is meant, runs
         this test with P2PFL_UPDATE_GOLDEN=1."""
-        for name in ("quiet", "partition", "crash-and-return", "liars"):
+        for name in ("quiet", "partition", "crash-and-return"):
             scenario = ROOT / "examples" / "simulations" / f"{name}.yaml"
             golden = ROOT / "tests" / "fixtures" / "sim" / f"{name}.trace"
             if name == "quiet":
