@@ -237,9 +237,10 @@ static enum pfl_rc check_seal(const struct walk *w, pfl_audit_check_fn check, vo
 }
 
 /* The log says of each certificate "sha256=<of its DER>", and of each revocation "revoke": the register must say the same. */
-static const char CERTIFICATES[] = "SELECT serial, der, status,"
-                                   " (SELECT detail FROM audit a WHERE a.subject = serial AND detail LIKE 'sha256=%' LIMIT 1),"
-                                   " (SELECT count(*) FROM audit a WHERE a.subject = serial AND action = 'revoke') FROM certificates";
+static const char CERTIFICATES[] =
+    "SELECT serial, der, status,"
+    " (SELECT detail FROM audit a WHERE a.subject = serial AND detail LIKE 'sha256=%' LIMIT 1),"
+    " (SELECT count(*) FROM audit a WHERE a.subject = serial AND action = 'revoke') FROM certificates";
 
 static enum pfl_rc check_certificate(struct pfl_register *r, struct sqlite3_stmt *stmt, struct pfl_err *err)
 {
