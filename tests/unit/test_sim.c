@@ -64,10 +64,151 @@ static void test_quiet_network__all_finish_with_one_model(void **state)
     pfl_sim_scenario_deinit(&sc);
 }
 
+/* ---- one seed, one run ---- */
+
+static void hash_line(void *user, const char *line)
+{
+    uint64_t *h = user;
+    for (; *line; line++)
+        *h = (*h ^ (uint8_t)*line) * UINT64_C(0x100000001b3);
+}
+
+static uint64_t hash_of_mixed(uint64_t seed)
+{
+    struct pfl_sim_scenario sc;
+    struct pfl_sim_result r;
+    struct pfl_sim *s = NULL;
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    ring(&sc, 9);
+    sc.seed = seed;
+    pfl_sim_mix(&sc);
+    assert_int_equal(pfl_sim_scenario_check(&sc, NULL), PFL_OK);
+    assert_int_equal(
+        pfl_sim_new(&(struct pfl_sim_opts){.scenario = &sc, .trace = hash_line, .trace_messages = true, .user = &h}, &s, NULL),
+        PFL_OK);
+    pfl_sim_run(s, &r);
+    pfl_sim_free(s);
+    pfl_sim_scenario_deinit(&sc);
+    return h;
+}
+
+static void test_same_seed__same_trace__another_seed__another(void **state)
+{
+    (void)state;
+    assert_true(hash_of_mixed(3) == hash_of_mixed(3));
+    assert_true(hash_of_mixed(3) != hash_of_mixed(4));
+}
+
+/* ---- single faults ---- */
+
+static struct pfl_sim_result run_fault(enum pfl_sim_fault_kind kind, pfl_ns at, pfl_ns until, double factor, enum pfl_sim_lie lie)
+{
+    struct pfl_sim_scenario sc;
+    ring(&sc, 6);
+    sc.trainset_size = 6;
+    sc.settings.vote_timeout = 10 * PFL_SEC;
+    sc.settings.aggregation_timeout = 20 * PFL_SEC;
+    struct pfl_sim_fault *f = pfl_sim_scenario_fault(&sc, kind, at, until);
+    f->node = 2;
+    f->factor = factor;
+    f->lie = lie;
+    f->amount = -1000 * PFL_SEC;
+    f->disk = true;
+    struct pfl_sim_result r = run(&sc);
+    assert_string_equal(r.failure, "");
+    pfl_sim_scenario_deinit(&sc);
+    return r;
+}
+
+static void test_crash__the_others_finish(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_CRASH, PFL_SEC, PFL_NEVER, 1, 0);
+    assert_int_equal(r.finished, 5);
+    assert_true(r.one_model);
+}
+
+static void test_restart__is_up_at_the_end(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_RESTART, PFL_SEC, 4 * PFL_SEC, 1, 0);
+    assert_int_equal(r.finished + r.stopped + r.idle, 6);
+    assert_true(r.finished >= 5 && r.one_model);
+}
+
+static void test_short_pause__nobody_is_left_out(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_PAUSE, PFL_SEC / 2, 2 * PFL_SEC, 1, 0);
+    assert_int_equal(r.finished, 6);
+    assert_int_equal(r.evictions, 0);
+    assert_true(r.one_model && !r.excused);
+}
+
+static void test_clock_jump__nobody_notices(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_CLOCK_JUMP, PFL_SEC / 2, PFL_NEVER, 1, 0);
+    assert_int_equal(r.finished, 6);
+    assert_int_equal(r.evictions, 0);
+}
+
+static void test_failing_learner__the_round_goes_on_without_it(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_FAIL_FIT, 0, PFL_NEVER, 1, 0);
+    assert_int_equal(r.finished, 6);
+    assert_true(r.one_model);
+}
+
+static void test_liars__the_others_finish_with_one_model(void **state)
+{
+    (void)state;
+    for (enum pfl_sim_lie l = 0; l < PFL_SIM_LIES; l++) {
+        struct pfl_sim_result r = run_fault(PFL_SIM_BYZANTINE, 0, PFL_NEVER, 1, l);
+        if (r.finished < 5 || !r.one_model)
+            fail_msg("%s: %u finished", pfl_sim_lie_name(l), r.finished);
+    }
+}
+
+static void test_scenario_check__what_cannot_be__refused(void **state)
+{
+    static const struct {
+        enum pfl_sim_fault_kind kind;
+        unsigned node;
+        pfl_ns at, until;
+        double factor;
+    } rows[] = {
+        {PFL_SIM_CRASH, 6, 0, PFL_NEVER, 1},     {PFL_SIM_PAUSE, 1, 0, PFL_NEVER, 1},       {PFL_SIM_RESTART, 1, 5, 4, 1},
+        {PFL_SIM_SLOW_NODE, 1, 0, PFL_NEVER, 0}, {PFL_SIM_CLOCK_DRIFT, 1, 0, PFL_NEVER, 9}, {PFL_SIM_PARTITION, 1, 0, 5, 1},
+        {PFL_SIM_LINK_CUT, 1, 0, 5, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        struct pfl_sim_scenario sc;
+        struct pfl_err err = {0};
+        ring(&sc, 6);
+        struct pfl_sim_fault *f = pfl_sim_scenario_fault(&sc, rows[i].kind, rows[i].at, rows[i].until);
+        f->node = rows[i].node;
+        f->factor = rows[i].factor;
+        assert_int_equal(pfl_sim_scenario_check(&sc, &err), PFL_INVALID);
+        assert_true(strstr(err.msg, pfl_sim_fault_name(rows[i].kind)) != NULL);
+        pfl_sim_scenario_deinit(&sc);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quiet_network__all_finish_with_one_model),
+        cmocka_unit_test(test_same_seed__same_trace__another_seed__another),
+        cmocka_unit_test(test_crash__the_others_finish),
+        cmocka_unit_test(test_restart__is_up_at_the_end),
+        cmocka_unit_test(test_short_pause__nobody_is_left_out),
+        cmocka_unit_test(test_clock_jump__nobody_notices),
+        cmocka_unit_test(test_failing_learner__the_round_goes_on_without_it),
+        cmocka_unit_test(test_liars__the_others_finish_with_one_model),
+        cmocka_unit_test(test_scenario_check__what_cannot_be__refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
