@@ -19,7 +19,8 @@
 static const unsigned char ALPN_HTTP1[] = {8, 'h', 't', 't', 'p', '/', '1', '.', '1'};
 
 struct pfl_tls_session {
-    struct pfl_tls *tls; /* owned reference */
+    struct pfl_tls *tls;     /* owned reference: by what the peer is judged */
+    struct pfl_tls *made_by; /* owned reference: whose socket functions ssl uses as long as it lives, whoever judges by now */
     SSL *ssl;            /* owned */
     struct pfl_tls_socket socket;
     bool is_server, established, shut;
@@ -100,6 +101,12 @@ enum pfl_rc pfl_tls_session_revise(struct pfl_tls_session *s, struct pfl_tls *t,
     return verify_peer(s, leaf, SSL_get_peer_cert_chain(s->ssl), ret_why, err);
 }
 
+enum pfl_rc pfl_tls_session_recheck(struct pfl_tls_session *s, struct pfl_err *err)
+{
+    enum pfl_verify_why why;
+    return pfl_tls_session_revise(s, s->tls, &why, err);
+}
+
 bool pfl_tls_session_http1(const struct pfl_tls_session *s)
 {
     return s->http1;
@@ -169,6 +176,7 @@ static struct pfl_tls_session *session_new(struct pfl_tls *t, int fd, SSL_CTX *c
 {
     struct pfl_tls_session *s = pfl_xcalloc(1, sizeof *s);
     s->tls = pfl_tls_ref(t);
+    s->made_by = pfl_tls_ref(t);
     s->socket.fd = fd;
     s->is_server = is_server;
     s->ssl = SSL_new(ctx);
@@ -213,6 +221,7 @@ void pfl_tls_session_free(struct pfl_tls_session *s)
     SSL_free(s->ssl);
     pfl_identity_unref(s->peer);
     pfl_tls_unref(s->tls);
+    pfl_tls_unref(s->made_by);
     free(s->host);
     free(s);
 }
