@@ -13,10 +13,22 @@
 #include "rpc/listen.h"
 
 enum { JITTER_PERCENT = 20 };
-/* A connection that ends sooner has not worked out: the second in a row means back-off. */
+/* A connection that ends sooner has not worked out. Some in a row are a server whose files change one after the other; more mean
+ * back-off. */
 static const pfl_ns SHORT_LIFE = PFL_SEC;
+enum { SHORT_LIVES_MAX = 4 };
 
 /* ---- states ---- */
+
+static bool usable(const struct pfl_client_conn *cc)
+{
+    return cc && cc->conn->state == PFL_CONN_OPEN && !cc->conn->closing;
+}
+
+struct pfl_client_conn *pfl_channel_serving(const struct pfl_rpc_channel *ch)
+{
+    return ch->state == PFL_CHANNEL_READY ? ch->current : ch->old;
+}
 
 static void went_down(struct pfl_rpc_channel *ch, enum pfl_rc rc, const char *reason)
 {
@@ -59,7 +71,13 @@ void pfl_channel_attempt_failed(struct pfl_rpc_channel *ch, enum pfl_rc rc, cons
         return;
     }
     back_off(ch);
-    went_down(ch, rc, reason);
+    if (!ch->old) {
+        went_down(ch, rc, reason);
+        return;
+    }
+    pfl_channel_due_at(ch, ch->backoff_until); /* nobody else asks: the calls go over the old one */
+    if (ch->on_not_replaced)
+        ch->on_not_replaced(ch->user, reason);
 }
 
 /* ---- connections ---- */
@@ -71,6 +89,18 @@ static bool on_admit(struct pfl_conn *c, struct pfl_err *err)
     return !ch->check_peer || ch->check_peer(ch->user, &c->peer->pub, err);
 }
 
+static const char REPLACED[] = "this node's certificates were replaced";
+
+/* The connection in use is of another context: it takes calls until its successor is ready, so that none waits and none fails. */
+static void replace(struct pfl_rpc_channel *ch)
+{
+    if (!usable(ch->current))
+        return; /* its end is on its way, and will be told */
+    ch->old = pfl_steal(&ch->current);
+    ch->state = PFL_CHANNEL_IDLE;
+    pfl_channel_want(ch);
+}
+
 static void on_ready(struct pfl_conn *c)
 {
     struct pfl_client_conn *cc = c->owner;
@@ -79,18 +109,23 @@ static void on_ready(struct pfl_conn *c)
         return;
     ch->state = PFL_CHANNEL_READY;
     ch->backoff = 0;
+    if (ch->old)
+        pfl_conn_drain(pfl_steal(&ch->old)->conn, PFL_RPC_DRAIN, PFL_UNAVAILABLE, REPLACED);
     if (ch->on_state)
         ch->on_state(ch->user, true, &c->peer->pub, PFL_OK, "");
-    if (!ch->closing)
-        pfl_client_submit_waiting(ch);
+    if (ch->closing || ch->current != cc)
+        return;
+    pfl_client_submit_waiting(ch);
+    if (cc->generation != ch->generation) /* the context has changed while this one was dialled */
+        replace(ch);
 }
 
 /* The current connection takes no more calls. Short lives are counted so that no server can make us dial in a circle. */
 static void retire(struct pfl_rpc_channel *ch, bool quietly, enum pfl_rc rc, const char *reason)
 {
     bool is_short = pfl_clock_mono() - ch->current->conn->opened_at < SHORT_LIFE;
-    bool again = is_short && ch->short_lived;
-    ch->short_lived = is_short;
+    ch->n_short = is_short ? ch->n_short + 1 : 0;
+    bool again = ch->n_short >= SHORT_LIVES_MAX;
     ch->current = NULL;
     ch->state = PFL_CHANNEL_IDLE;
     if (quietly && !again) {
@@ -118,7 +153,10 @@ static int on_frame(struct pfl_conn *c, const nghttp2_frame *frame)
     if (frame->goaway.error_code == NGHTTP2_ENHANCE_YOUR_CALM)
         ch->ping_period *= 2; /* our PINGs were too many for it */
     pfl_conn_drain(c, PFL_RPC_DRAIN, PFL_UNAVAILABLE, reason);
-    if (ch->current == cc && ch->state == PFL_CHANNEL_READY)
+    if (ch->old == cc) { /* it takes no more calls: they wait for the successor */
+        ch->old = NULL;
+        pfl_channel_want(ch);
+    } else if (ch->current == cc && ch->state == PFL_CHANNEL_READY)
         retire(ch, frame->goaway.error_code == NGHTTP2_NO_ERROR, PFL_UNAVAILABLE, reason);
     return 0;
 }
@@ -142,6 +180,11 @@ static void on_lost(struct pfl_conn *c, enum pfl_rc rc, const char *reason)
     struct pfl_rpc_channel *ch = cc->channel;
     ch->told_revoked = c->tls && pfl_tls_session_told_revoked(c->tls);
     pfl_client_streams_free(cc, rc == PFL_AUTH ? PFL_GRPC_UNAUTHENTICATED : PFL_GRPC_UNAVAILABLE, reason);
+    if (ch->old == cc) {
+        ch->old = NULL;
+        if (ch->state == PFL_CHANNEL_BACKOFF && !ch->closing)
+            went_down(ch, rc, reason);
+    }
     if (ch->current == cc && !ch->closing) {
         if (ch->state == PFL_CHANNEL_READY)
             retire(ch, false, rc, reason);
@@ -201,6 +244,7 @@ static struct pfl_client_conn *client_conn_new(struct pfl_rpc_channel *ch, int f
         .counters = &ch->counters,
     };
     cc->channel = ch;
+    cc->generation = ch->generation;
     cc->conn = pfl_conn_new(&opts);
     if (!cc->conn) {
         free(cc);
@@ -236,8 +280,15 @@ static void on_timer(uv_timer_t *h)
         ch->dial_pending = false;
         pfl_channel_resolve(ch);
     }
+    pfl_ns now = pfl_clock_mono();
+    if (!ch->closing && ch->old && ch->state == PFL_CHANNEL_BACKOFF) {
+        if (now >= ch->backoff_until)
+            pfl_channel_want(ch);
+        else
+            pfl_channel_due_at(ch, ch->backoff_until);
+    }
     if (!ch->closing)
-        pfl_channel_due_at(ch, pfl_client_due(ch, pfl_clock_mono()));
+        pfl_channel_due_at(ch, pfl_client_due(ch, now));
     pfl_client_deliver(ch);
 }
 
@@ -271,6 +322,7 @@ enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *o, struct pfl
     ch->user = o->user;
     ch->check_peer = o->check_peer;
     ch->on_state = o->on_state;
+    ch->on_not_replaced = o->on_not_replaced;
     ch->response_limit = o->response_limit ? o->response_limit : PFL_RPC_RESPONSE_MAX;
     ch->connect_timeout = o->connect_timeout ? o->connect_timeout : PFL_RPC_CONNECT_TIMEOUT;
     ch->backoff_min = o->backoff_min ? o->backoff_min : PFL_RPC_BACKOFF_MIN;
@@ -292,7 +344,8 @@ void pfl_rpc_channel_connect(struct pfl_rpc_channel *ch)
 
 const struct pfl_rpc_peer *pfl_rpc_channel_peer(const struct pfl_rpc_channel *ch)
 {
-    return ch->state == PFL_CHANNEL_READY && ch->current ? &ch->current->conn->peer->pub : NULL;
+    const struct pfl_client_conn *cc = pfl_channel_serving(ch);
+    return cc ? &cc->conn->peer->pub : NULL;
 }
 
 void pfl_rpc_channel_set_tls(struct pfl_rpc_channel *ch, struct pfl_tls *tls)
@@ -301,12 +354,14 @@ void pfl_rpc_channel_set_tls(struct pfl_rpc_channel *ch, struct pfl_tls *tls)
     struct pfl_tls *old = ch->tls;
     ch->tls = pfl_tls_ref(tls);
     pfl_tls_unref(old);
-    if (ch->closing || ch->state != PFL_CHANNEL_READY)
+    ch->generation++;
+    ch->n_short = 0;
+    if (ch->closing)
         return;
-    pfl_conn_drain(ch->current->conn, PFL_RPC_DRAIN, PFL_UNAVAILABLE, "this node's certificates were replaced");
-    ch->current = NULL;
-    ch->state = PFL_CHANNEL_IDLE;
-    pfl_channel_want(ch);
+    if (ch->state == PFL_CHANNEL_READY)
+        replace(ch);
+    else if (ch->old)
+        pfl_channel_want(ch); /* out of back-off: the new context may be the better one */
 }
 
 bool pfl_rpc_channel_revise(struct pfl_rpc_channel *ch, struct pfl_tls *tls, pfl_rpc_dropped dropped, void *user)
@@ -362,7 +417,7 @@ void pfl_rpc_channel_close(struct pfl_rpc_channel *ch, void (*closed)(void *user
     ch->closed = closed;
     ch->closed_user = user;
     ch->state = PFL_CHANNEL_IDLE;
-    ch->current = NULL;
+    ch->current = ch->old = NULL;
     pfl_client_cancel_all(ch);
     for (struct pfl_client_conn *cc = ch->conns; cc; cc = cc->next)
         pfl_conn_close(cc->conn, PFL_CANCELED, "the channel was closed");

@@ -180,9 +180,10 @@ static void submit(struct pfl_rpc_channel *ch, struct pfl_client_call *call)
         pfl_grpc_timeout_format(call->timeout, timeout);
         nva[n++] = pfl_nv("grpc-timeout", timeout);
     }
-    struct pfl_client_stream *st = stream_new(ch->current, call);
+    struct pfl_client_conn *cc = pfl_channel_serving(ch);
+    struct pfl_client_stream *st = stream_new(cc, call);
     const nghttp2_data_provider body = {.source.ptr = &st->base, .read_callback = read_request};
-    st->base.id = nghttp2_submit_request(ch->current->conn->h2, NULL, nva, n, &body, st);
+    st->base.id = nghttp2_submit_request(cc->conn->h2, NULL, nva, n, &body, st);
     if (st->base.id < 0) { /* stream numbers used up, or memory */
         finish(call, PFL_GRPC_UNAVAILABLE, "HTTP/2: %s", nghttp2_strerror(st->base.id));
         stream_free(st);
@@ -199,8 +200,8 @@ void pfl_client_submit_waiting(struct pfl_rpc_channel *ch)
         if (!call->stream)
             submit(ch, call);
     }
-    if (ch->current)
-        pfl_conn_kick(ch->current->conn);
+    if (pfl_channel_serving(ch))
+        pfl_conn_kick(pfl_channel_serving(ch)->conn);
 }
 
 void pfl_client_fail_waiting(struct pfl_rpc_channel *ch, int code, const char *reason)
@@ -323,7 +324,7 @@ static bool try_again(struct pfl_client_call *call)
     call->out = pfl_msg_out_again(call->out);
     pfl_msg_in_deinit(&call->in);
     call->headers = (struct pfl_headers){0};
-    if (ch->state == PFL_CHANNEL_READY)
+    if (pfl_channel_serving(ch))
         submit(ch, call);
     else
         pfl_channel_want(ch);
@@ -408,10 +409,10 @@ void pfl_rpc_channel_call(struct pfl_rpc_channel *ch, const char *path, const st
         finish(call, PFL_GRPC_RESOURCE_EXHAUSTED, "the request is past 4 GiB");
     else if (ch->closing)
         finish(call, PFL_GRPC_CANCELLED, "the channel was closed");
-    else if (ch->state == PFL_CHANNEL_BACKOFF && pfl_clock_mono() < ch->backoff_until)
+    else if (!pfl_channel_serving(ch) && ch->state == PFL_CHANNEL_BACKOFF && pfl_clock_mono() < ch->backoff_until)
         finish(call, ch->last_rc == PFL_AUTH ? PFL_GRPC_UNAUTHENTICATED : PFL_GRPC_UNAVAILABLE, "%s", ch->last_reason);
-    else if (ch->state == PFL_CHANNEL_READY) {
-        struct pfl_conn *conn = ch->current->conn;
+    else if (pfl_channel_serving(ch)) {
+        struct pfl_conn *conn = pfl_channel_serving(ch)->conn;
         pfl_channel_due_at(ch, call->deadline);
         submit(ch, call);
         pfl_conn_kick(conn);

@@ -24,13 +24,17 @@ struct pfl_rpc_channel {
     void *user;
     bool (*check_peer)(void *user, const struct pfl_rpc_peer *peer, struct pfl_err *err);
     void (*on_state)(void *user, bool up, const struct pfl_rpc_peer *peer, enum pfl_rc rc, const char *reason);
+    void (*on_not_replaced)(void *user, const char *reason);
     size_t response_limit;
     pfl_ns connect_timeout, backoff_min, backoff_max, ping_period;
 
     enum pfl_channel_state state;
-    bool closing, dial_pending, resolving, short_lived;
+    bool closing, dial_pending, resolving;
+    unsigned n_short;                /* connections in a row that the server ended soon */
     bool told_revoked;               /* the connection that was lost last ended with that alert */
     struct pfl_client_conn *current; /* dialling or ready; NULL else */
+    struct pfl_client_conn *old;     /* of the context before, takes the calls until its successor is ready; NULL else */
+    unsigned generation;             /* of tls */
     struct pfl_client_conn *conns;   /* all, those that drain or linger too */
     struct sockaddr_storage addrs[PFL_DIAL_ADDRS_MAX];
     size_t n_addrs, next_addr;
@@ -53,6 +57,7 @@ struct pfl_rpc_channel {
 struct pfl_client_conn {
     struct pfl_rpc_channel *channel;
     struct pfl_conn *conn;
+    unsigned generation; /* of the context that it was made with */
     struct pfl_client_conn *prev, *next;
     struct pfl_client_stream *streams;
 };
@@ -64,6 +69,8 @@ void pfl_channel_attempt_failed(struct pfl_rpc_channel *ch, enum pfl_rc rc, cons
 /** Connects to addrs[next_addr]. */
 void pfl_channel_attempt(struct pfl_rpc_channel *ch);
 void pfl_channel_maybe_closed(struct pfl_rpc_channel *ch);
+/** The connection that takes calls now; NULL: they wait. */
+struct pfl_client_conn *pfl_channel_serving(const struct pfl_rpc_channel *ch);
 /** Dials soon unless it does already. */
 void pfl_channel_want(struct pfl_rpc_channel *ch);
 

@@ -317,6 +317,42 @@ static void check_alive(struct pfl_conn *c, pfl_ns now)
     pfl_conn_due_at(c, c->pinged ? c->pinged_at + timeout : (asks ? c->last_alive : now) + c->ping_period + PFL_MS);
 }
 
+/* Its certificate is not what it was when the connection was made. */
+static void say_refused(struct pfl_conn *c, const char *why)
+{
+    c->closing = true; /* this reason stands, whatever sending it leads to */
+    c->lost_rc = PFL_AUTH;
+    snprintf(c->lost_reason, sizeof c->lost_reason, "certificate refused: %.480s", why);
+    if (c->h2)
+        (void)nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
+                                    NGHTTP2_INADEQUATE_SECURITY, (const uint8_t *)why, strlen(why));
+}
+
+/* The wall clock may jump: it is looked at in between, too. */
+void pfl_conn_watch_expiry(struct pfl_conn *c)
+{
+    if (!c->tls || !c->peer->pub.identity)
+        return;
+    int64_t left_s = c->peer->pub.identity->not_after + 1 - pfl_clock_wall() / PFL_SEC;
+    bool soon = left_s > 0 && left_s < PFL_RPC_EXPIRY_LOOK / PFL_SEC;
+    pfl_conn_due_at(c, pfl_clock_mono() + (soon ? left_s * PFL_SEC : PFL_RPC_EXPIRY_LOOK));
+}
+
+/* A certificate that has expired ends its connection too. */
+static void check_expiry(struct pfl_conn *c)
+{
+    struct pfl_err why = {0};
+    bool expired = c->tls && c->peer->pub.identity && c->peer->pub.identity->not_after < pfl_clock_wall() / PFL_SEC;
+    if (!expired || pfl_tls_session_recheck(c->tls, &why) == PFL_OK) { /* a CA service takes expired ones, for a while */
+        pfl_conn_watch_expiry(c);
+        return;
+    }
+    c->expired = true;
+    say_refused(c, why.msg);
+    pfl_conn_write(c);
+    pfl_conn_refuse(c, PFL_AUTH, "%s", c->lost_reason);
+}
+
 static void check_drain(struct pfl_conn *c, pfl_ns now)
 {
     if (now >= c->goaway_at) {
@@ -366,6 +402,8 @@ static void run_due(struct pfl_conn *c, pfl_ns now)
         check_alive(c, now);
     if (c->state == PFL_CONN_OPEN && c->draining && !c->closing)
         check_drain(c, now);
+    if (c->state == PFL_CONN_OPEN && !c->closing)
+        check_expiry(c);
     if (pfl_conn_over(c) || c->closing) {
         if (now >= c->linger_deadline) {
             c->ending = true;
@@ -485,14 +523,8 @@ bool pfl_conn_revise(struct pfl_conn *c, struct pfl_tls *tls, enum pfl_verify_wh
 {
     if (pfl_conn_over(c) || !c->tls || pfl_tls_session_revise(c->tls, tls, ret_why, ret_reason) == PFL_OK)
         return false;
-    c->closing = true; /* this reason stands, whatever sending it leads to */
-    c->lost_rc = PFL_AUTH;
-    snprintf(c->lost_reason, sizeof c->lost_reason, "certificate refused: %.480s", ret_reason->msg);
-    if (c->state >= PFL_CONN_SETTLING) {
-        (void)nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
-                                    NGHTTP2_INADEQUATE_SECURITY, (const uint8_t *)ret_reason->msg, strlen(ret_reason->msg));
-        pfl_conn_kick(c);
-    }
+    say_refused(c, ret_reason->msg);
+    pfl_conn_kick(c);
     pfl_conn_refuse(c, PFL_AUTH, "%s", c->lost_reason);
     return true;
 }

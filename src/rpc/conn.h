@@ -80,6 +80,7 @@ struct pfl_conn {
     bool pinged;       /* a PING of ours is not answered yet */
     bool draining;     /* no new streams; closes when the last has ended */
     bool closing;      /* GOAWAY is on its way out, the end follows; the reason stands already */
+    bool expired;      /* closed for that */
     bool ending, lost; /* over: `lost` is to be called; was called */
     int fd;
     int n_handles; /* not closed yet */
@@ -140,6 +141,9 @@ void pfl_conn_stream_ended(struct pfl_conn *c);
 void pfl_conn_earn(struct pfl_conn *c, double tokens);
 
 bool pfl_conn_over(const struct pfl_conn *c); /* LINGER or DEAD: nothing is read or written any more */
+
+/** The timer looks when the peer's certificate ends. For h2.c. */
+void pfl_conn_watch_expiry(struct pfl_conn *c);
 
 /* ---- conn_io.c: bytes in and out; for conn.c ---- */
 void pfl_conn_read(struct pfl_conn *c);

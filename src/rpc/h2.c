@@ -73,6 +73,7 @@ static void on_settings(struct pfl_conn *c)
     c->setup_deadline = PFL_NEVER;
     c->opened_at = pfl_clock_mono();
     pfl_conn_due_at(c, c->opened_at + c->ping_period);
+    pfl_conn_watch_expiry(c);
     c->ops->ready(c);
 }
 

@@ -141,6 +141,8 @@ struct pfl_rpc_channel_opts {
     bool (*check_peer)(void *user, const struct pfl_rpc_peer *peer, struct pfl_err *err);
     /** up true: ready; false: lost or could not be made, with the reason in words (certificate reasons included). */
     void (*on_state)(void *user, bool up, const struct pfl_rpc_peer *peer, enum pfl_rc rc, const char *reason);
+    /** The connection that set_tls wants is not to be had: calls go over the old one, another attempt follows. May be NULL. */
+    void (*on_not_replaced)(void *user, const char *reason);
     size_t response_limit;                            /* 0: 4 MiB */
     pfl_ns connect_timeout, backoff_min, backoff_max; /* 0: 10 s, 200 ms, 10 s; jitter 20 % */
 };
@@ -148,6 +150,8 @@ enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *opts, struct 
                                 struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_rpc_channel_connect(struct pfl_rpc_channel *c); /* dial now, also out of back-off; else the first call dials */
 const struct pfl_rpc_peer *pfl_rpc_channel_peer(const struct pfl_rpc_channel *c); /* NULL while not connected */
+/** For new connections. One that stands takes the calls until its successor is ready (on_state says up a second time then) and is
+ *  drained behind that. Where no successor is to be had (the peer takes the old certificate and not the new one), it goes on. */
 void pfl_rpc_channel_set_tls(struct pfl_rpc_channel *c, struct pfl_tls *tls);
 /** As pfl_rpc_server_revise, for the one peer of a channel. on_state says so too (false, AUTH), later. True where the open
  * connection was closed. */

@@ -43,7 +43,7 @@ static void on_lost(struct pfl_conn *c, enum pfl_rc rc, const char *reason)
     const struct pfl_rpc_peer *peer = &c->peer->pub;
     const char *text = peer->identity ? pfl_identity_text(peer->identity) : peer->remote;
     pfl_server_streams_free(sc);
-    if (!sc->open && !s->closing)
+    if ((!sc->open || c->expired) && !s->closing)
         refused(s, text, peer->remote, reason);
     else if (!s->closing)
         pfl_log(rc == PFL_UNAVAILABLE ? PFL_LOG_DEBUG : PFL_LOG_INFO, "%s: connection of %s (%s) is over: %s", s->address, text,

@@ -21,7 +21,7 @@ static const unsigned char ALPN_HTTP1[] = {8, 'h', 't', 't', 'p', '/', '1', '.',
 struct pfl_tls_session {
     struct pfl_tls *tls;     /* owned reference: by what the peer is judged */
     struct pfl_tls *made_by; /* owned reference: whose socket functions ssl uses as long as it lives, whoever judges by now */
-    SSL *ssl;            /* owned */
+    SSL *ssl;                /* owned */
     struct pfl_tls_socket socket;
     bool is_server, established, shut;
     bool http1;                /* agreed on, instead of HTTP/2 */

@@ -45,6 +45,8 @@ bool pfl_tls_session_told_revoked(const struct pfl_tls_session *s);
  *  come already: AUTH with the reason where it would be refused today. ret_why may be NULL. */
 enum pfl_rc pfl_tls_session_revise(struct pfl_tls_session *s, struct pfl_tls *t, enum pfl_verify_why *ret_why,
                                    struct pfl_err *err) PFL_WARN_UNUSED;
+/** Looks at the peer's certificate once more, by the present context and today's date: AUTH where it would be refused. */
+enum pfl_rc pfl_tls_session_recheck(struct pfl_tls_session *s, struct pfl_err *err) PFL_WARN_UNUSED;
 /** The peer began with a plain HTTP/1 request: it can read a plain answer. */
 bool pfl_tls_session_saw_http1(const struct pfl_tls_session *s);
 /** The peer's identity: verified after the handshake; before it, of a refused peer, what its certificate claims (for messages

@@ -242,6 +242,13 @@ static void on_state(void *user, bool up, const struct pfl_rpc_peer *peer, enum 
     snprintf(k->down_reason, sizeof k->down_reason, "%s", reason);
 }
 
+static void on_not_replaced(void *user, const char *reason)
+{
+    struct kit *k = user;
+    (void)reason;
+    k->n_not_replaced++;
+}
+
 struct pfl_rpc_channel *kit_channel(struct kit *k, const char *target, struct pfl_tls *tls)
 {
     const struct pfl_rpc_channel_opts opts = {.loop = &k->loop,
@@ -250,6 +257,7 @@ struct pfl_rpc_channel *kit_channel(struct kit *k, const char *target, struct pf
                                               .user = k,
                                               .check_peer = check_peer,
                                               .on_state = on_state,
+                                              .on_not_replaced = on_not_replaced,
                                               .response_limit = 256 << 20,
                                               .backoff_min = 300 * PFL_MS,
                                               .connect_timeout = 5 * PFL_SEC};

@@ -28,6 +28,7 @@ struct kit {
     unsigned n_up, n_down;
     enum pfl_rc down_rc;
     char down_reason[PFL_ERR_MAX];
+    unsigned n_not_replaced;
     /* what check_peer answers */
     const char *refuse_peer;
     /* calls */

@@ -352,6 +352,138 @@ static void test_server_set_tls__no_call_is_lost(void **state)
     kit_close_channel(k, ch);
 }
 
+static struct pfl_rpc_channel *serve_and_link(struct kit *k)
+{
+    struct pfl_rpc_channel *ch = serve_and_dial(k);
+    pfl_rpc_channel_connect(ch);
+    kit_until(k, &k->n_up, 1);
+    return ch;
+}
+
+static void test_server_set_tls__many_times_in_a_row__no_call_fails(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_link(k);
+    struct pfl_tls *others[] = {kit_tls(k, NULL, NULL, false), kit_tls(k, NULL, NULL, false)};
+    for (unsigned i = 0; i < 6; i++) { /* both sides, as pairs of files that change one after the other do */
+        unsigned up = k->n_up;
+        pfl_rpc_server_set_tls(k->server, others[i % 2]);
+        pfl_rpc_channel_set_tls(ch, others[(i + 1) % 2]);
+        kit_call(k, ch, "/t.T/empty", "", 0, 5 * PFL_SEC);
+        assert_int_equal(k->status.code, PFL_GRPC_OK);
+        kit_until(k, &k->n_up, up + 1);
+        kit_call(k, ch, "/t.T/empty", "", 0, 5 * PFL_SEC);
+        assert_int_equal(k->status.code, PFL_GRPC_OK);
+    }
+    assert_int_equal(k->n_down, 0);
+    kit_close_channel(k, ch);
+    pfl_tls_unref(others[0]);
+    pfl_tls_unref(others[1]);
+}
+
+static void test_channel_set_tls__call_in_flight__ends_on_the_old_connection(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_link(k);
+    struct pfl_tls *other = kit_tls(k, NULL, NULL, false);
+    pfl_rpc_channel_call(ch, "/t.T/hold", NULL, 0, kit_done, k);
+    kit_until(k, &k->n_handled, 1);
+    pfl_rpc_channel_set_tls(ch, other);
+    assert_non_null(pfl_rpc_channel_peer(ch)); /* never without a connection */
+    kit_until(k, &k->n_up, 2);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_true(pfl_rpc_call_alive(k->held));
+    pfl_rpc_call_reply(k->held, NULL);
+    k->held = NULL;
+    kit_until(k, &k->n_done, 2);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->n_down, 0);
+    kit_close_channel(k, ch);
+    pfl_tls_unref(other);
+}
+
+static void test_channel_set_tls__peer_refuses_the_new_certificate__the_old_connection_goes_on(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_link(k);
+    const struct kit_cert foreign = {.issuer = &k->other_ca};
+    struct pfl_tls *refused = kit_tls(k, &foreign, NULL, false), *good = kit_tls(k, NULL, NULL, false);
+    unsigned before = k->n_refused;
+    pfl_rpc_channel_set_tls(ch, refused);
+    kit_until(k, &k->n_refused, before + 2); /* tried again by itself */
+    kit_until(k, &k->n_not_replaced, 1);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    assert_int_equal(k->n_down, 0);
+    assert_int_equal(k->n_up, 1);
+    pfl_rpc_channel_set_tls(ch, good);
+    kit_until(k, &k->n_up, 2);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    kit_close_channel(k, ch);
+    pfl_tls_unref(refused);
+    pfl_tls_unref(good);
+}
+
+static void test_channel_set_tls__old_connection_lost_while_the_new_is_refused__down(void **state)
+{
+    struct kit *k = *state;
+    struct pfl_rpc_channel *ch = serve_and_link(k);
+    const struct kit_cert foreign = {.issuer = &k->other_ca};
+    struct pfl_tls *refused = kit_tls(k, &foreign, NULL, false);
+    pfl_rpc_channel_set_tls(ch, refused);
+    kit_until(k, &k->n_not_replaced, 1);
+    kit_close_server(k, 0);
+    kit_until(k, &k->n_down, 1);
+    assert_null(pfl_rpc_channel_peer(ch));
+    kit_close_channel(k, ch);
+    pfl_tls_unref(refused);
+}
+
+static void test_channel_set_tls__while_dialling__the_new_context_is_used(void **state)
+{
+    struct kit *k = *state;
+    kit_serve(k, "127.0.0.1:0", k->tls);
+    struct pfl_rpc_channel *ch = kit_channel(k, pfl_rpc_server_address(k->server), k->tls);
+    struct pfl_tls *other = kit_tls(k, NULL, NULL, false);
+    pfl_rpc_channel_connect(ch);
+    uv_run(&k->loop, UV_RUN_NOWAIT);
+    pfl_rpc_channel_set_tls(ch, other);
+    kit_until(k, &k->n_up, 2); /* with the first context, replaced at once */
+    assert_int_equal(k->n_down, 0);
+    kit_close_channel(k, ch);
+    pfl_tls_unref(other);
+}
+
+static void test_expiry__of_either_side__ends_the_live_connection(void **state)
+{
+    struct kit *k = *state;
+    int64_t now = pfl_clock_wall() / PFL_SEC;
+    const struct kit_cert brief = {.from = now - 60, .until = now + 2};
+    for (unsigned server_side = 0; server_side < 2; server_side++) {
+        struct kit_cert short_lived = brief;
+        short_lived.until = pfl_clock_wall() / PFL_SEC + 2;
+        struct pfl_tls *ends = kit_tls(k, &short_lived, NULL, false);
+        unsigned down = k->n_down, refusals = k->n_refused;
+        kit_serve(k, "127.0.0.1:0", server_side ? ends : k->tls);
+        struct pfl_rpc_channel *ch = kit_channel(k, pfl_rpc_server_address(k->server), server_side ? k->tls : ends);
+        kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+        assert_int_equal(k->status.code, PFL_GRPC_OK);
+        kit_until(k, &k->n_down, down + 1);
+        assert_true(pfl_clock_wall() / PFL_SEC > short_lived.until);
+        if (server_side)
+            assert_non_null(strstr(k->down_reason, "expired"));
+        else {
+            assert_int_equal(k->n_refused, refusals + 1);
+            assert_non_null(strstr(k->refused_reason, "expired"));
+        }
+        kit_close_channel(k, ch);
+        kit_close_server(k, 0);
+        pfl_tls_unref(ends);
+    }
+}
+
 static void test_channel_close__call_in_flight__cancelled(void **state)
 {
     struct kit *k = *state;
@@ -558,6 +690,12 @@ int main(int argc, char **argv)
         T(test_server_drop__calls_end_and_the_channel_dials_again),
         T(test_server_close__call_in_flight__gets_its_answer_within_grace),
         T(test_server_set_tls__no_call_is_lost),
+        T(test_server_set_tls__many_times_in_a_row__no_call_fails),
+        T(test_channel_set_tls__call_in_flight__ends_on_the_old_connection),
+        T(test_channel_set_tls__peer_refuses_the_new_certificate__the_old_connection_goes_on),
+        T(test_channel_set_tls__old_connection_lost_while_the_new_is_refused__down),
+        T(test_channel_set_tls__while_dialling__the_new_context_is_used),
+        T(test_expiry__of_either_side__ends_the_live_connection),
         T(test_channel_close__call_in_flight__cancelled),
         T(test_channel_close__while_dialling__closes),
         T(test_addresses__each_form__serves),
