@@ -7,6 +7,7 @@ if("cli" IN_LIST present AND "runtime" IN_LIST present)
   pfl_link(p2pfl "cli;runtime")
   set_target_properties(p2pfl PROPERTIES POSITION_INDEPENDENT_CODE ON)
   # What a failed simulation names, so that it can be replayed: the commit, as it is at each build.
+  execute_process(COMMAND ${CMAKE_COMMAND} -DSRC=${PROJECT_SOURCE_DIR} -DOUT=${gen}/p2pfl/commit.h -P ${PROJECT_SOURCE_DIR}/cmake/commit.cmake)
   add_custom_target(pfl_commit BYPRODUCTS ${gen}/p2pfl/commit.h
     COMMAND ${CMAKE_COMMAND} -DSRC=${PROJECT_SOURCE_DIR} -DOUT=${gen}/p2pfl/commit.h -P ${PROJECT_SOURCE_DIR}/cmake/commit.cmake VERBATIM)
   add_dependencies(pfl_cli pfl_commit)
