@@ -398,7 +398,8 @@ enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config
         put_item(&b, c->connect.items[i]);
     put_settings(&b, &c->settings);
     const struct pfl_ca_config *ca = &c->ca;
-    if (ca->service || !ca->renew || ca->same_keys || ca->renew_at != 0.67 || ca->look != 10 * PFL_SEC) {
+    bool other = !ca->renew || ca->same_keys || ca->renew_at != 0.67 || ca->look != 10 * PFL_SEC;
+    if (ca->poll > 0 && (ca->service || other)) { /* all zero: a configuration that was put together without defaults */
         pfl_buf_append_str(&b, "ca:\n");
         put_str(&b, "  ", "service", c->ca.service);
         pfl_buf_printf(&b, "  poll: %" PRId64 ".%09" PRId64 "\n", c->ca.poll / PFL_SEC, c->ca.poll % PFL_SEC);

@@ -85,8 +85,8 @@ static void test_setup__unknown_names__refused(void **state)
     set(&e->c.model, "resnet");
     expect_refused(e, PFL_INVALID, "resnet");
     set(&e->c.model, "mlp");
-    set(&e->c.partition, "dirichlet");
-    expect_refused(e, PFL_INVALID, "dirichlet");
+    set(&e->c.partition, "sideways");
+    expect_refused(e, PFL_INVALID, "sideways");
     set(&e->c.partition, "iid");
     set(&e->c.dataset, "cifar10");
     expect_refused(e, PFL_INVALID, "cifar10");
