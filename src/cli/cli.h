@@ -19,6 +19,7 @@ int pfl_cmd_run(int argc, char **argv);
 int pfl_cmd_node(int argc, char **argv);
 int pfl_cmd_ca(int argc, char **argv);
 int pfl_cmd_cert(int argc, char **argv);
+int pfl_cmd_cert_renew(int argc, char **argv); /* of `p2pfl cert`; argv[0] is "renew" */
 int pfl_cmd_join(int argc, char **argv);
 int pfl_cmd_csr(int argc, char **argv);
 /* Of `p2pfl ca`; argv[0] is the subcommand. */

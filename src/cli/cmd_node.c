@@ -103,7 +103,7 @@ static int parse(int argc, char **argv, struct opts *o)
     return 0;
 }
 
-static const char *text_of(json_t *o, const char *key)
+static const char *text_of(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "-";
@@ -128,6 +128,21 @@ static void print_crls(json_t *s)
         printf("a CRL has LAPSED (crl_policy is %s)\n", text_of(s, "crl_policy"));
 }
 
+static void print_certificate(const json_t *c)
+{
+    if (!c)
+        return;
+    double left = json_real_value(json_object_get(c, "left_s"));
+    printf("certificate: %s %s", left > 0 ? "valid until" : "EXPIRED at", text_of(c, "valid_until"));
+    if (json_is_string(json_object_get(c, "renews_at")))
+        printf(", renews at %s", text_of(c, "renews_at"));
+    if (json_is_string(json_object_get(c, "last_failure")))
+        printf(", last failure: %s", text_of(c, "last_failure"));
+    putchar('\n');
+    if (json_is_string(json_object_get(c, "files_refused")))
+        printf("certificate files were changed and are NOT used: %s\n", text_of(c, "files_refused"));
+}
+
 static void print_status(json_t *s)
 {
     json_int_t round = json_integer_value(json_object_get(s, "round"));
@@ -142,6 +157,7 @@ static void print_status(json_t *s)
         printf("waiting for %s, %.1f s at most\n", text_of(s, "waiting_for"), json_real_value(until));
     else if (json_is_string(json_object_get(s, "waiting_for")))
         printf("waiting for %s\n", text_of(s, "waiting_for"));
+    print_certificate(json_object_get(s, "certificate"));
     print_crls(s);
     json_t *peer;
     size_t i;

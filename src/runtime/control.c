@@ -200,10 +200,10 @@ static void cmd_learn(struct client *cl, json_t *req)
         run_command(cl, PFL_EV_CMD_LEARN, NULL, &args);
 }
 
-static void cmd_renew(struct client *cl)
+static void cmd_renew(struct client *cl, json_t *req)
 {
     cl->waiting++;
-    pfl_credentials_renew(cl->c->d, on_command_done, cl);
+    pfl_credentials_renew(cl->c->d, json_is_true(json_object_get(req, "force")), on_command_done, cl);
 }
 
 /* "path" of a CRL file, or none: the one in settings.ssl.crl */
@@ -244,7 +244,7 @@ static void handle(struct client *cl, json_t *req)
     else if (pfl_streq(cmd, "crl"))
         cmd_crl(cl, req);
     else if (pfl_streq(cmd, "renew"))
-        cmd_renew(cl);
+        cmd_renew(cl, req);
     else if (pfl_streq(cmd, "subscribe"))
         cmd_subscribe(cl);
     else if (pfl_streq(cmd, "shutdown")) {

@@ -52,7 +52,7 @@ struct pfl_credentials {
     enum pfl_rc load_rc;
     struct pfl_err load_err;
     struct stamp seen[N_FILES], trying[N_FILES]; /* in use; being loaded */
-    pfl_ns look_at, retry;
+    pfl_ns look_at, retry, revise_at;
     char said[PFL_ERR_MAX]; /* the last failure that was told */
 
     struct pfl_renewal *renewal; /* under way */
@@ -75,12 +75,9 @@ void pfl_driver_set_tls(struct pfl_driver *d, struct pfl_tls *fresh)
 {
     struct pfl_tls *old = d->tls;
     PFL_ASSERT(old);
-    d->tls = pfl_tls_inherit_crls(fresh, old);
+    d->tls = pfl_revocation_prepare(d, fresh);
     pfl_tls_unref(old);
-    if (d->revocation) {
-        pfl_revocation_revise(d->revocation); /* whom the new trust refuses is closed, not drained */
-        pfl_revocation_check_own(d->revocation);
-    }
+    pfl_revocation_tls_changed(d); /* whom the new trust refuses is closed, not drained */
     pfl_rpc_server_set_tls(d->server, d->tls);
     for (struct pfl_link *l = d->links; l; l = l->next)
         pfl_rpc_channel_set_tls(l->channel, d->tls);
@@ -337,12 +334,23 @@ static void begin_renewal(struct pfl_credentials *c)
         c->renewal = pfl_renewal_begin(&opts, on_renewed, c);
 }
 
-void pfl_credentials_renew(struct pfl_driver *d, void (*done)(void *user, const char *error), void *user)
+static const char *why_not_renewed(const struct pfl_credentials *c, bool force)
+{
+    if (!c || c->stopping)
+        return "this node has no certificates to renew";
+    if (!c->service)
+        return "no CA service is configured (ca.service in node.yaml)";
+    if (!c->renew && !force)
+        return "renewal is off (ca.renew: false), somebody else writes these files: p2pfl cert renew --force does it all the same";
+    return NULL;
+}
+
+void pfl_credentials_renew(struct pfl_driver *d, bool force, void (*done)(void *user, const char *error), void *user)
 {
     struct pfl_credentials *c = d->credentials;
-    if (!c || !c->service || c->stopping) {
-        done(user, c && !c->stopping ? "no CA service is configured (ca.service in node.yaml)"
-                                     : "this node has no certificates to renew");
+    const char *why_not = why_not_renewed(c, force);
+    if (why_not) {
+        done(user, why_not);
         return;
     }
     struct waiter *w = pfl_xcalloc(1, sizeof(*w));
@@ -364,11 +372,13 @@ static void warn_of_end(struct pfl_credentials *c, const struct pfl_renew_plan *
     c->warned = stage;
     pfl_clock_format((pfl_ns)p->not_after * PFL_SEC, until);
     const char *todo = !c->service   ? "replace the files, or name a CA service"
-                       : !c->renew   ? "renewal is off (ca.renew): p2pfl cert renew"
+                       : !c->renew   ? "renewal is off (ca.renew: false): replace the files"
                        : c->failures ? c->failure
                                      : "it is being renewed";
     if (stage == 3)
-        pfl_error("%s: this node's certificate EXPIRED at %s, peers refuse it: %s", c->d->name, until, todo);
+        pfl_error(
+            "%s: this node's certificate EXPIRED at %s, peers refuse it: %s. Where the CA renews it no more: p2pfl join again",
+            c->d->name, until, todo);
     else if (stage == 2)
         pfl_error("%s: this node's certificate expires at %s: %s", c->d->name, until, todo);
     else
@@ -392,8 +402,10 @@ static void on_timer(uv_timer_t *t)
     warn_of_end(c, &plan);
     if (c->renew && c->service && wall() >= pfl_renew_due(&plan))
         begin_renewal(c);
-    if (c->d->revocation)
-        pfl_revocation_revise(c->d->revocation); /* peers whose certificates have expired meanwhile */
+    if (c->d->revocation && now >= c->revise_at) {
+        c->revise_at = now + PFL_CREDENTIALS_REVISE;
+        pfl_revocation_revise(c->d->revocation);
+    }
     arm(c);
 }
 

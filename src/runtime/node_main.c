@@ -60,8 +60,7 @@ static void on_connected(void *user, const char *error)
         pfl_warn("%s: connect: %s", p->config.name, error);
 }
 
-/* crl_kept: see struct pfl_driver_opts. */
-static struct pfl_tls_files tls_files(const struct pfl_settings *settings, const char *crl_kept)
+struct pfl_tls_files pfl_node_tls_files(const struct pfl_settings *settings, const char *crl_kept)
 {
     const struct pfl_ssl_config *s = &settings->ssl;
     return (struct pfl_tls_files){.ca_crt = s->ca_crt,
@@ -79,7 +78,7 @@ static struct pfl_tls_files tls_files(const struct pfl_settings *settings, const
 
 static enum pfl_rc load_tls(const struct pfl_settings *settings, const char *crl_kept, struct pfl_tls **ret, struct pfl_err *err)
 {
-    const struct pfl_tls_files files = tls_files(settings, crl_kept);
+    const struct pfl_tls_files files = pfl_node_tls_files(settings, crl_kept);
     if (!settings->ssl.use_ssl)
         return PFL_OK;
     enum pfl_rc rc = pfl_renewal_recover(&files, err);
@@ -120,7 +119,7 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
         rc = make_aggregator(&c->learner, &p->aggregator, err);
     if (rc == PFL_OK)
         rc = pfl_learner_setup(&c->learner, &c->settings, c->name, &learner, err);
-    const struct pfl_credentials_opts credentials = {.files = tls_files(&c->settings, crl_kept),
+    const struct pfl_credentials_opts credentials = {.files = pfl_node_tls_files(&c->settings, crl_kept),
                                                      .look = c->ca.look,
                                                      .renew = c->ca.renew,
                                                      .renew_at = c->ca.renew_at,

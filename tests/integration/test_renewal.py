@@ -254,6 +254,72 @@ class Service(RenewalTest):
         self.assertTrue(self.certificate(node)["last_failure"])
         self.end()
 
+    def test_who_does_not_renew_is_let_go_when_the_certificate_ends(self):
+        life = 8 * SLOW
+        ca = self.serve("--lifetime", f"{life}s")
+        a = self.join(ca, "n1")
+        b = self.join(ca, "n2", "  renew: false\n")
+        a.do("connect", b.address)
+        wait_until("a has closed b's connection", lambda: [e for e in a.events("refused") if "expired" in e["reason"]], 10 * life)
+        wait_until("b says so itself", lambda: "EXPIRED" in b.log(), 60)
+        self.assertRegex(b.log(), "expires at .*renewal is off")
+        self.assertIn("certificate: EXPIRED at", run("node", "status", "--state", b.state).stdout)
+        self.end()
+        ca.stop()
+
+    def test_cert_renew_with_a_running_node_and_without(self):
+        ca = self.serve()
+        node = self.join(ca, "n1", "  renew: false\n")
+        yaml, certs = node.folder / "node.yaml", node.folder / "certs"
+        first = (certs / "server.crt").read_bytes()
+        done = run("cert", "renew", yaml)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("ca.renew is false", done.stderr)
+        for target in (["--control", node.state], ["--control", node.state / "control.sock"]):
+            done = run("cert", "renew", *target)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("renewal is off", done.stderr)
+        self.assertEqual((certs / "server.crt").read_bytes(), first)
+        done = run("cert", "renew", yaml, "--force")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("by the running node", done.stdout)
+        self.assertEqual(self.certificate(node)["renewed"], 1)
+        done = run("cert", "renew", "--control", node.state / "control.sock", "--force")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(self.certificate(node)["renewed"], 2)
+        self.end()
+        keys = (certs / "server.key").read_bytes()
+        done = run("cert", "renew", node.folder, "--force")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("no node runs", done.stdout)
+        self.assertNotEqual((certs / "server.key").read_bytes(), keys)
+        self.assertEqual((certs / "server.key").stat().st_mode & 0o777, 0o600)
+        shown = run("cert", "show", node.folder)
+        self.assertEqual(shown.returncode, 0, shown.stderr)
+        for text in ("server certificate", "client certificate", "trusted roots", "spiffe://p2pfl/node/n1"):
+            self.assertIn(text, shown.stdout)
+        for pair in ("server", "client"):
+            verified = subprocess.run(["openssl", "verify", "-CAfile", certs / "ca.crt", certs / f"{pair}.crt"], capture_output=True,
+                                      text=True)
+            self.assertEqual(verified.returncode, 0, verified.stderr)
+        ca.stop()
+        done = run("cert", "renew", yaml, "--force")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot connect", done.stderr)
+
+    def test_the_same_keys_where_that_is_configured(self):
+        ca = self.serve()
+        node = self.join(ca, "n1", "  key: same\n")
+        certs = node.folder / "certs"
+        before = {f: (certs / f).read_bytes() for f in ("server.key", "client.key", "server.crt", "client.crt")}
+        node.do("renew")
+        for file in ("server.key", "client.key"):
+            self.assertEqual((certs / file).read_bytes(), before[file])
+        for file in ("server.crt", "client.crt"):
+            self.assertNotEqual((certs / file).read_bytes(), before[file])
+        self.end()
+        ca.stop()
+
     def test_revoked_is_not_renewed(self):
         ca = self.serve()
         node = self.join(ca, "n1", "  poll: 3600\n")
@@ -276,6 +342,8 @@ class Service(RenewalTest):
         for node in (a, b):
             node.do("renew")
         self.assertEqual((a.folder / "certs" / "ca.crt").read_text().count("BEGIN CERTIFICATE"), 2)
+        left_over = self.dir / "left-over"
+        shutil.copytree(b.folder / "certs", left_over)
         step("activate")
         a.do("renew")  # a under the new root, b under the old one
         a.do("disconnect", b.address)
@@ -291,6 +359,11 @@ class Service(RenewalTest):
         self.assertEqual(now.count("BEGIN CERTIFICATE"), 1)
         self.assertNotIn(now, old)
         wait_until("still linked", lambda: a.peer(b) and a.peer(b)["direct"])
+        caller = Caller(left_over, a.address)
+        wait_until("a certificate of the old root is refused", lambda: caller.failed, 60)
+        caller.stop()
+        self.assertEqual(caller.calls, 0)
+        wait_until("and a says so", lambda: [e for e in a.events("refused") if "federation's CA" in e["reason"]], 60)
         self.end()
         ca.stop()
 
