@@ -381,7 +381,7 @@ bool pfl_identity_same(const struct pfl_identity *a, const struct pfl_identity *
 {
     if (a->spiffe_id && b->spiffe_id)
         return strcmp(a->spiffe_id, b->spiffe_id) == 0;
-    return !a->spiffe_id && !b->spiffe_id && strcmp(a->issuer, b->issuer) == 0 && same_sans(&a->sans, &b->sans);
+    return !a->spiffe_id && !b->spiffe_id && same_sans(&a->sans, &b->sans);
 }
 
 const char *pfl_identity_text(const struct pfl_identity *id)

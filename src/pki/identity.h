@@ -59,10 +59,10 @@ PFL_DEFINE_FREEP(identity, struct pfl_identity, pfl_identity_unref)
  *  at least two more labels (RFC 6125). "localhost" is a DNS name as any other. */
 bool pfl_identity_covers_host(const struct pfl_identity *id, const char *host);
 
-/** Are these two certificates the same party's? Both have a SPIFFE ID: the IDs are equal. Neither has: the issuers are equal
- *  and so are the sets of subject alternative names (which is all that a certificate made by hand vouches for: two nodes whose
- *  certificates carry the same names cannot be told apart by them). One has and the other has not: false. The certificates
- *  themselves may differ: a node's server and client certificate are the same party's. */
+/** Are these two certificates, both verified, the same party's? Both have a SPIFFE ID: the IDs are equal. Neither has: the sets of
+ *  subject alternative names are equal (which is all that a certificate made by hand vouches for: two nodes whose certificates
+ *  carry the same names cannot be told apart by them). One has and the other has not: false. The certificates themselves may
+ *  differ: a node's server and client certificate are the same party's, and so is what it is renewed to, under a new root too. */
 bool pfl_identity_same(const struct pfl_identity *a, const struct pfl_identity *b);
 
 /** For logs and reports: the SPIFFE ID, else the subject's common name and the first subject alternative name. Borrowed for the
