@@ -170,6 +170,19 @@ static void on_state(void *user, bool up, const struct pfl_rpc_peer *peer, enum 
         pfl_revocation_told(l->d, l);
 }
 
+/* The neighbour takes this node's old certificate and not its new one, or cannot be dialled anew: said once for each reason. */
+static void on_not_replaced(void *user, const char *reason)
+{
+    struct pfl_link *l = user;
+    char text[sizeof(l->reason)];
+    snprintf(text, sizeof(text), "%s: %s", l->addr, reason);
+    if (l->leaving || pfl_streq(l->reason, text))
+        return;
+    snprintf(l->reason, sizeof(l->reason), "%s", text);
+    pfl_warn("%s: no connection with the new certificates to %s, the old one stays in use", l->d->name, text);
+    pfl_events_emit(l->d->events, "not_reconnected", json_pack("{s:s, s:s}", "address", l->addr, "reason", pfl_q(reason)));
+}
+
 static struct pfl_link *link_get(struct pfl_driver *d, const char *addr, struct pfl_err *err)
 {
     struct pfl_link *l = pfl_link_find(d, addr);
@@ -178,8 +191,13 @@ static struct pfl_link *link_get(struct pfl_driver *d, const char *addr, struct 
     l = pfl_xcalloc(1, sizeof(*l));
     l->d = d;
     l->addr = pfl_xstrdup(addr);
-    const struct pfl_rpc_channel_opts opts = {
-        .loop = d->loop, .target = l->addr, .tls = d->tls, .user = l, .check_peer = check_peer, .on_state = on_state};
+    const struct pfl_rpc_channel_opts opts = {.loop = d->loop,
+                                              .target = l->addr,
+                                              .tls = d->tls,
+                                              .user = l,
+                                              .check_peer = check_peer,
+                                              .on_state = on_state,
+                                              .on_not_replaced = on_not_replaced};
     if (pfl_rpc_channel_new(&opts, &l->channel, err) != PFL_OK) {
         free(l->addr);
         free(l);
