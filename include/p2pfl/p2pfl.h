@@ -62,7 +62,8 @@ struct p2pfl_config {
 struct p2pfl_node;
 
 /** Starts a node: reads the certificates, listens, runs. Returns NULL with a text in error (P2PFL_ERROR_MAX bytes) where that
- * fails; nothing is left behind then. */
+ * fails; nothing is left behind then. Certificate files that change later come into use by themselves (event "certificate"); as
+ * long as they do not fit together, the ones from before stay in use (event "certificate_refused"). */
 struct p2pfl_node *p2pfl_node_start(const struct p2pfl_config *config, const struct p2pfl_learner *learner, char *error);
 /** The address with its real port. Valid as long as the node. */
 const char *p2pfl_node_address(const struct p2pfl_node *node);

@@ -49,6 +49,7 @@ struct p2pfl_node {
     struct pfl_driver *driver;
     bool ending;
     struct pfl_driver_opts opts;
+    struct pfl_credentials_opts credentials; /* paths are borrowed until the node has started */
     struct pfl_tls *tls;
     void (*on_event)(void *user, const char *json);
     void *user;
@@ -323,16 +324,21 @@ static void node_free(struct p2pfl_node *n)
     free(n);
 }
 
+static struct pfl_tls_files tls_files(const struct p2pfl_config *c)
+{
+    return (struct pfl_tls_files){.ca_crt = c->ca_crt,
+                                  .server_crt = c->server_crt,
+                                  .server_key = c->server_key,
+                                  .client_crt = c->client_crt,
+                                  .client_key = c->client_key,
+                                  .key_passphrase_file = c->key_passphrase_file};
+}
+
 static enum pfl_rc load_tls(const struct p2pfl_config *c, struct pfl_tls **ret, struct pfl_err *err)
 {
     if (c->insecure_plaintext)
         return PFL_OK;
-    const struct pfl_tls_files f = {.ca_crt = c->ca_crt,
-                                    .server_crt = c->server_crt,
-                                    .server_key = c->server_key,
-                                    .client_crt = c->client_crt,
-                                    .client_key = c->client_key,
-                                    .key_passphrase_file = c->key_passphrase_file};
+    const struct pfl_tls_files f = tls_files(c);
     if (!f.ca_crt || !f.server_crt || !f.server_key || !f.client_crt || !f.client_key)
         return pfl_err_set(err, PFL_INVALID, "ca_crt, server_crt, server_key, client_crt and client_key are all needed");
     return pfl_tls_new(&f, ret, err);
@@ -343,6 +349,7 @@ static struct p2pfl_node *node_new(const struct p2pfl_config *c, struct pfl_tls 
     struct p2pfl_node *n = pfl_xcalloc(1, sizeof(*n));
     n->tail = &n->head;
     n->tls = tls;
+    n->credentials = (struct pfl_credentials_opts){.files = tls_files(c)};
     n->on_event = c->on_event;
     n->user = c->user;
     n->name = pfl_xstrdup(c->name ? c->name : "node");
@@ -356,6 +363,7 @@ static struct p2pfl_node *node_new(const struct p2pfl_config *c, struct pfl_tls 
                                        .tls = tls,
                                        .learner = learner,
                                        .state_dir = n->state_dir,
+                                       .credentials = tls ? &n->credentials : NULL,
                                        .on_event = on_event,
                                        .user = n};
     pfl_node_settings_default(&n->opts.settings);

@@ -207,8 +207,10 @@ static void test_node_config_load__revocation_and_the_ca_service__kept(void **st
 {
     (void)state;
     struct pfl_err err = {0};
-    put_file("address: 127.0.0.1:1\nca: {service: \"ca.example:7443\", poll: 2.5}\nsettings: {ssl: {ca_crt: a, server_crt: b, "
-             "server_key: c, client_crt: d, client_key: e, crl: crl.pem, crl_policy: require}}\n");
+    put_file(
+        "address: 127.0.0.1:1\nca: {service: \"ca.example:7443\", poll: 2.5, renew: false, renew_at: 0.5, key: same, look: 1.5}\n"
+        "settings: {ssl: {ca_crt: a, server_crt: b, server_key: c, client_crt: d, client_key: e, crl: crl.pem, crl_policy: "
+        "require}}\n");
     PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config c = load(path), again = {0};
     PFL_AUTO(pfl_freep) char *crl = pfl_fs_join(dir, "crl.pem");
     assert_int_equal(pfl_node_config_write(path, &c, &err), PFL_OK);
@@ -218,12 +220,14 @@ static void test_node_config_load__revocation_and_the_ca_service__kept(void **st
         assert_string_equal(both[i]->settings.crl.file, crl);
         assert_int_equal(both[i]->settings.crl.policy, PFL_CRL_REQUIRE);
         assert_string_equal(both[i]->ca.service, "ca.example:7443");
-        assert_true(both[i]->ca.poll == 2500 * PFL_MS);
+        assert_true(both[i]->ca.poll == 2500 * PFL_MS && both[i]->ca.look == 1500 * PFL_MS);
+        assert_true(!both[i]->ca.renew && both[i]->ca.same_keys && both[i]->ca.renew_at == 0.5);
     }
     put_file(NODE);
     PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config plain = load(path);
     assert_true(!plain.settings.crl.file && plain.settings.crl.policy == PFL_CRL_PREFER && !plain.ca.service);
-    assert_true(plain.ca.poll == 60 * PFL_SEC);
+    assert_true(plain.ca.poll == 60 * PFL_SEC && plain.ca.look == 10 * PFL_SEC);
+    assert_true(plain.ca.renew && !plain.ca.same_keys && plain.ca.renew_at == 0.67);
 }
 
 static void test_node_config_load__revocation_misspelt__refused_with_line(void **state)
@@ -238,6 +242,10 @@ static void test_node_config_load__revocation_misspelt__refused_with_line(void *
         {"ca: {service: ca.example}\n", "must be HOST:PORT"},
         {"ca: {poll: 0}\n", "poll"},
         {"ca: {servise: x}\n", "service"},
+        {"ca: {renew: sometimes}\n", "renew"},
+        {"ca: {renew_at: 1.0}\n", "renew_at"},
+        {"ca: {key: new}\n", "key"},
+        {"ca: {look: 0}\n", "look"},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(ROWS); i++) {
         struct pfl_err err = {0};
