@@ -58,7 +58,7 @@ test: setup
 	@echo "== tests under ThreadSanitizer"
 	cd build/tsan && $(FIXED_LAYOUT) $(CTEST) -L unit -j $(JOBS)
 	@echo "== tests of the release build"
-	cd build/release && $(CTEST) -L integration -j 1
+	cd build/release && $(CTEST) -L integration -LE once -j 1
 	@echo "== all tests under AddressSanitizer and UndefinedBehaviorSanitizer"
 	cd build/dev && $(CTEST) -j $(JOBS)
 

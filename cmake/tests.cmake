@@ -112,7 +112,12 @@ file(GLOB scripts CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/integration/test
 foreach(file ${scripts})
   get_filename_component(name ${file} NAME_WE)
   pfl_test_comment(${file} timeout 180 timeout)
+  pfl_test_comment(${file} once "" once)
+  set(labels integration)
+  if(once) # `# once: dev`: what it shows does not depend on the build, the sanitizers' one runs it
+    list(APPEND labels once)
+  endif()
   add_test(NAME ${name} COMMAND /usr/bin/python3 ${file})
-  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} LABELS integration
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} LABELS "${labels}"
     ENVIRONMENT "P2PFL_BIN=${PROJECT_BINARY_DIR}/p2pfl;P2PFL_BUILD=${PROJECT_BINARY_DIR};P2PFL_SRC=${PROJECT_SOURCE_DIR}")
 endforeach()

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 180
 """Each aggregator beside the same rule written with NumPy from its paper, on random and on awkward inputs."""
 import os

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 """p2pfl ca and p2pfl cert, judged by OpenSSL's command line, and OpenSSL's certificates judged by p2pfl."""
 import json
 import os

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 900
 """A CA that dies at every step of what it does, two CAs at once, a full disk, a read-only folder: the register and the files agree
 after each, and the next act works."""

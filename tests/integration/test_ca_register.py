@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 300
 """The register, requests, revocation lists, an intermediate and a new root: judged by OpenSSL's and SQLite's command lines."""
 import datetime

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 300
 """Enrolment through `p2pfl ca serve`: who is refused and why, then who gets in; a foreign gRPC client; openssl as the judge."""
 import json

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 240
 """EST (RFC 7030) with clients that are not ours: curl over HTTP/2 and HTTP/1.1, strongSwan's pki, and raw bytes."""
 import base64

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 180
 """P2PFL's payloads: what its nodes were seen to send is read to what it says; what we write is read by Python's own pickle and
 NumPy; what would run something runs nothing."""

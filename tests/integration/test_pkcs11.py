@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# once: dev
 # timeout: 300
 """Keys in hardware, with tokens of SoftHSM2: what is refused and how it is said, a CA whose key is in a token, nodes whose keys are.
 OpenSC's pkcs11-tool and OpenSSL's own PKCS#11 engine are the foreign views."""
