@@ -217,18 +217,58 @@ static enum pfl_rc write_key(const char *dir, const char *name, const EVP_PKEY *
     return pfl_key_save_new(path, key, NULL, err);
 }
 
-static enum pfl_rc write_certs(const char *dir, const char *name, const struct pfl_buf *ders, size_t n, struct pfl_err *err)
+static enum pfl_rc put_certs(const char *name, const struct pfl_buf *ders, size_t n, struct pfl_buf *out, struct pfl_err *err)
 {
-    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(dir, name);
-    PFL_AUTO(pfl_buf_deinit) struct pfl_buf pem = {0};
     for (size_t i = 0; i < n; i++) {
         PFL_AUTO(pfl_x509_freep) X509 *cert = NULL;
         if (pfl_cert_of_der(pfl_buf_view(&ders[i]), &cert, err) != PFL_OK)
             return pfl_err_wrap(err, "%s", name);
         PFL_AUTO(pfl_freep) char *one = pfl_cert_pem(cert);
-        pfl_buf_append_str(&pem, one);
+        pfl_buf_append_str(out, one);
     }
-    return pfl_fs_write_new(path, pfl_buf_view(&pem), 0644, err);
+    return PFL_OK;
+}
+
+static enum pfl_rc write_certs(const char *dir, const char *name, const struct pfl_buf *ders, size_t n, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(dir, name);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf pem = {0};
+    enum pfl_rc rc = put_certs(name, ders, n, &pem, err);
+    return rc == PFL_OK ? pfl_fs_write_new(path, pfl_buf_view(&pem), 0644, err) : rc;
+}
+
+static const char ROOTS_BEGIN[] =
+    "# The CA's roots. A renewal replaces what stands between this line and the next of its kind; others may stand around.\n";
+static const char ROOTS_END[] = "# End of the CA's roots.\n";
+
+enum pfl_rc pfl_node_roots_pem(struct pfl_bytes present, const struct pfl_buf *roots, size_t n, struct pfl_buf *out,
+                               struct pfl_err *err)
+{
+    const uint8_t *begin = NULL, *end = NULL, *stop = present.data + present.len;
+    if (present.len > 0)
+        begin = memmem(present.data, present.len, ROOTS_BEGIN, strlen(ROOTS_BEGIN));
+    if (begin)
+        end = memmem(begin, (size_t)(stop - begin), ROOTS_END, strlen(ROOTS_END));
+    if (end) {
+        end += strlen(ROOTS_END);
+        (void)pfl_buf_append(out, present.data, (size_t)(begin - present.data));
+    }
+    pfl_buf_append_str(out, ROOTS_BEGIN);
+    enum pfl_rc rc = put_certs("ca.crt", roots, n, out, err);
+    if (rc != PFL_OK)
+        return rc;
+    pfl_buf_append_str(out, ROOTS_END);
+    if (end)
+        (void)pfl_buf_append(out, end, (size_t)(stop - end));
+    return out->failed ? pfl_err_set(err, PFL_TOO_BIG, "ca.crt: too many roots") : PFL_OK;
+}
+
+static enum pfl_rc write_roots(const char *dir, const struct pfl_node_certs *c, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(dir, "ca.crt");
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf pem = {0};
+    enum pfl_rc rc = pfl_node_roots_pem((struct pfl_bytes){0}, c->roots, c->n_roots, &pem, err);
+    return rc == PFL_OK ? pfl_fs_write_new(path, pfl_buf_view(&pem), 0644, err) : rc;
 }
 
 static enum pfl_rc write_crls(const char *dir, const struct pfl_node_certs *c, struct pfl_err *err)
@@ -242,7 +282,7 @@ static enum pfl_rc write_crls(const char *dir, const struct pfl_node_certs *c, s
 enum pfl_rc pfl_node_files_write(const char *dir, const struct pfl_node_keys *keys, const struct pfl_node_certs *c,
                                  struct pfl_err *err)
 {
-    enum pfl_rc rc = write_certs(dir, "ca.crt", c->roots, c->n_roots, err);
+    enum pfl_rc rc = write_roots(dir, c, err);
     if (rc == PFL_OK)
         rc = write_certs(dir, "server.crt", c->server_chain, c->n_server_chain, err);
     if (rc == PFL_OK)

@@ -38,6 +38,10 @@ struct pfl_node_certs {                                               /* everyth
  *  not those that were granted, a CRL is not signed by the CA or revokes the node already. */
 enum pfl_rc pfl_node_certs_check(const struct pfl_node_keys *keys, const struct pfl_node_certs *certs,
                                  struct pfl_err *err) PFL_WARN_UNUSED;
+/** The text of a ca.crt: the roots between two comment lines. Where `present` (a ca.crt's text; may be empty) has those lines, what
+ *  stands between them is replaced and the rest is kept: roots that are not the CA's to give and take. MALFORMED, TOO_BIG. */
+enum pfl_rc pfl_node_roots_pem(struct pfl_bytes present, const struct pfl_buf *roots, size_t n, struct pfl_buf *out,
+                               struct pfl_err *err) PFL_WARN_UNUSED;
 /** Into dir, which exists: ca.crt server.crt server.key client.crt client.key crl.pem, each new, keys 0600. EXISTS, IO. */
 enum pfl_rc pfl_node_files_write(const char *dir, const struct pfl_node_keys *keys, const struct pfl_node_certs *certs,
                                  struct pfl_err *err) PFL_WARN_UNUSED;

@@ -6,9 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "pki/cert.h"
 #include "pki/csr.h"
 #include "pki/key.h"
+
+enum { CA_FILE_MAX = 1 << 20 };
 
 /* ---- keys ---- */
 
@@ -109,6 +112,16 @@ static enum pfl_rc put_certs(const struct pfl_buf *ders, size_t n, const char *w
     return PFL_OK;
 }
 
+static enum pfl_rc put_roots(const char *path, const struct pfl_node_certs *certs, struct pfl_buf *out, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *present = NULL;
+    if (certs->n_roots == 0)
+        return pfl_err_set(err, PFL_MALFORMED, "the CA's answer has no root");
+    enum pfl_rc rc = pfl_fs_read(path, CA_FILE_MAX, &present, err);
+    return rc == PFL_OK ? pfl_node_roots_pem(pfl_bytes_of(present->data, present->len), certs->roots, certs->n_roots, out, err)
+                        : rc;
+}
+
 static enum pfl_rc put_key(const struct pfl_node_pairs *p, const char *path, const EVP_PKEY *key, bool same, struct pfl_buf *out,
                            struct pfl_err *err)
 {
@@ -128,7 +141,7 @@ enum pfl_rc pfl_node_renew_contents(const struct pfl_node_pairs *p, const struct
     if (rc == PFL_OK)
         rc = put_certs(certs->client_chain, certs->n_client_chain, "client certificate", &ret->client_crt, err);
     if (rc == PFL_OK)
-        rc = put_certs(certs->roots, certs->n_roots, "root", &ret->ca_crt, err);
+        rc = put_roots(p->ca_crt, certs, &ret->ca_crt, err);
     if (rc == PFL_OK)
         rc = put_key(p, p->server_key, keys->server, same_keys, &ret->server_key, err);
     if (rc == PFL_OK)

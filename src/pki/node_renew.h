@@ -6,7 +6,8 @@
 
 #include "pki/node_files.h"
 
-struct pfl_node_pairs {                                            /* borrowed */
+struct pfl_node_pairs { /* borrowed */
+    const char *ca_crt;
     const char *server_crt, *server_key, *client_crt, *client_key; /* as in settings.ssl */
     const char *passphrase_file, *pin_file;                        /* may be NULL */
 };
@@ -21,7 +22,8 @@ struct pfl_node_contents {
     struct pfl_buf ca_crt, server_crt, server_key, client_crt, client_key; /* PEM */
 };
 void pfl_node_contents_deinit(struct pfl_node_contents *c); /* for PFL_AUTO too */
-/** keys: those of the requests; chains and roots: DER. Keys are encrypted where the present file is. Nothing is verified here. */
+/** keys: those of the requests; chains and roots: DER. Keys are encrypted where the present file is; roots in ca.crt that are not
+ * from the CA stay (see pfl_node_roots_pem). Nothing is verified here. */
 enum pfl_rc pfl_node_renew_contents(const struct pfl_node_pairs *p, const struct pfl_node_keys *keys, bool same_keys,
                                     const struct pfl_node_certs *certs, struct pfl_node_contents *ret,
                                     struct pfl_err *err) PFL_WARN_UNUSED;

@@ -99,7 +99,11 @@ static void use(struct pfl_credentials *c, struct pfl_tls *fresh, const char *ho
 {
     struct pfl_driver *d = c->d;
     char until[32];
+    PFL_AUTO(pfl_tls_freep) struct pfl_tls *before = pfl_tls_ref(d->tls);
+    const struct pfl_trust *was = pfl_tls_trust(before);
     pfl_driver_set_tls(d, fresh);
+    if (!pfl_trust_same(was, pfl_tls_trust(d->tls)))
+        pfl_warn("%s: trusted from now on: %s (before: %s)", d->name, pfl_trust_text(pfl_tls_trust(d->tls)), pfl_trust_text(was));
     struct pfl_renew_plan plan = plan_of(c);
     pfl_clock_format((pfl_ns)plan.not_after * PFL_SEC, until);
     c->warned = 0;

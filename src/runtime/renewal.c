@@ -253,7 +253,7 @@ struct pfl_renewal *pfl_renewal_begin(const struct pfl_renewal_opts *opts, pfl_r
     r->loop = opts->loop;
     r->work.data = r;
     r->files = f;
-    r->pairs = (struct pfl_node_pairs){f->server_crt, f->server_key,          f->client_crt,
+    r->pairs = (struct pfl_node_pairs){f->ca_crt,     f->server_crt,          f->server_key,  f->client_crt,
                                        f->client_key, f->key_passphrase_file, f->key_pin_file};
     r->tls = pfl_tls_ref(opts->tls);
     r->service = pfl_xstrdup(opts->service);
