@@ -267,6 +267,28 @@ class Service(RenewalTest):
         self.end()
         ca.stop()
 
+    def test_expired_while_asleep(self):
+        """Renewed within the CA's window; where there is none, the log says what is left to do."""
+        life = 5 * SLOW
+        for window in (["--renew-window", "1h"], []):
+            with self.subTest(window=window):
+                shutil.rmtree(self.dir / "service", ignore_errors=True)
+                ca = self.serve("--lifetime", f"{life}s", *window)
+                node = self.join(ca, "n1")
+                self.end()
+                wait_until("the certificate has expired", lambda: run("cert", "verify", "--ca", node.folder / "certs" / "ca.crt",
+                                                                      node.folder / "certs" / "server.crt").returncode == 1, 60 * SLOW)
+                node = Node(node.folder)
+                self.nodes.append(node)
+                if window:
+                    wait_until("renewed", lambda: self.certificate(node)["renewed"] >= 1 and self.certificate(node)["left_s"] > 0, 60)
+                else:
+                    wait_until("the log says what to do", lambda: "p2pfl join again" in node.log(), 60)
+                    self.assertIn("expired", node.wait_event("renewal_failed")["reason"])
+                    self.assertEqual(self.certificate(node)["renewed"], 0)
+                self.end()
+                ca.stop()
+
     def test_cert_renew_with_a_running_node_and_without(self):
         ca = self.serve()
         node = self.join(ca, "n1", "  renew: false\n")
