@@ -28,7 +28,7 @@ bool pfl_beats_add(struct pfl_beats_writer *w, const char *addr, uint64_t count,
     if (strchr(addr, '\n'))
         return true;
     int len = fits >= 0 ? snprintf(line, sizeof(line), "%" PRIu64 " %" PRId32 " %s", count, fits, addr)
-                        : snprintf(line, sizeof(line), "%" PRIu64 " - %s", count, addr);
+                        : snprintf(line, sizeof(line), "%" PRIu64 " %c %s", count, fits == PFL_BEAT_GONE ? 'x' : '-', addr);
     size_t n = (size_t)len;
     PFL_ASSERT(len > 0 && n < sizeof(line));
     if (w->total + n + 1 > MESSAGE_MAX)
@@ -72,13 +72,14 @@ static bool parse(const char *line, const char *end, struct pfl_beat *ret)
     const char *b = a ? memchr(a + 1, ' ', (size_t)(end - a - 1)) : NULL;
     if (!b || !number(line, a, PFL_BEAT_COUNT_MAX, &ret->count) || ret->count == 0)
         return false;
-    bool fits = !(b - a == 2 && a[1] == '-');
+    bool gone = b - a == 2 && a[1] == 'x';
+    bool fits = !gone && !(b - a == 2 && a[1] == '-');
     if (fits && !number(a + 1, b, INT32_MAX, &round))
         return false;
     size_t len = (size_t)(end - b - 1);
     if (len == 0 || len >= sizeof(ret->addr))
         return false;
-    ret->fits = fits ? (int32_t)round : -1;
+    ret->fits = gone ? PFL_BEAT_GONE : fits ? (int32_t)round : PFL_BEAT_IDLE;
     memcpy(ret->addr, b + 1, len);
     ret->addr[len] = '\0';
     return true;

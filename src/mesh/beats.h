@@ -5,7 +5,7 @@
  * (van Renesse, Minsky, Hayden: A Gossip-Style Failure Detection Service, 1998).
  *
  * On the wire (command beats, direct): arguments of lines "count round address", separated by newlines. The round is the one that
- * this node's learner trains in at present, or "-". */
+ * this node's learner trains in at present, "-", or "x": its neighbours do not hear it any more, and this was its last count. */
 #ifndef PFL_MESH_BEATS_H
 #define PFL_MESH_BEATS_H
 
@@ -18,8 +18,9 @@
 struct pfl_beat {
     char addr[PFL_ADDR_MAX];
     uint64_t count; /* from 1 */
-    int32_t fits;   /* the round that it trains in; -1: it does not train */
+    int32_t fits;   /* the round that it trains in; PFL_BEAT_IDLE, PFL_BEAT_GONE */
 };
+enum { PFL_BEAT_IDLE = -1, PFL_BEAT_GONE = -2 };
 
 /** Fills arguments. Zero-initialised; what is packed so far is in args after pfl_beats_end. */
 struct pfl_beats_writer {

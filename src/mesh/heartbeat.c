@@ -2,7 +2,7 @@
 /* Timers of the beat, nothing more: who is flooded to and who is removed is the node's business. */
 #include "mesh/heartbeat.h"
 
-static const pfl_ns extra_beat_gap = 200 * PFL_MS;
+static const pfl_ns extra_beat_gap_max = 200 * PFL_MS;
 static const pfl_ns oversleep_slack = 500 * PFL_MS;
 
 void pfl_heartbeat_init(struct pfl_heartbeat *h, pfl_ns period, pfl_ns timeout)
@@ -26,7 +26,8 @@ void pfl_heartbeat_soon(struct pfl_heartbeat *h, pfl_ns now)
 {
     if (h->soon != PFL_NEVER)
         return;
-    h->soon = h->beaten && h->last + extra_beat_gap > now ? h->last + extra_beat_gap : now;
+    pfl_ns gap = h->period / 4 < extra_beat_gap_max ? h->period / 4 : extra_beat_gap_max;
+    h->soon = h->beaten && h->last + gap > now ? h->last + gap : now;
 }
 
 pfl_ns pfl_heartbeat_deadline(const struct pfl_heartbeat *h)

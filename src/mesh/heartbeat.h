@@ -20,7 +20,7 @@ struct pfl_heartbeat {
 void pfl_heartbeat_init(struct pfl_heartbeat *h, pfl_ns period, pfl_ns timeout);
 /** At each step. A gap far over the period means that this process did not run (suspended, starved). */
 void pfl_heartbeat_observe(struct pfl_heartbeat *h, pfl_ns now);
-/** A newcomer should learn of us: one beat soon, at most one in 200 ms. */
+/** A newcomer should learn of us: one beat soon, at most one in 200 ms, or in a quarter of the period. */
 void pfl_heartbeat_soon(struct pfl_heartbeat *h, pfl_ns now);
 bool pfl_heartbeat_due(const struct pfl_heartbeat *h, pfl_ns now);
 void pfl_heartbeat_sent(struct pfl_heartbeat *h, pfl_ns now);

@@ -66,6 +66,10 @@ void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p)
     PFL_ASSERT(i < t->n && t->items[i] == p);
     memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(struct pfl_peer *));
     t->n--;
+    for (i = 0; i < t->n; i++) {
+        if (t->items[i]->count_by == p)
+            t->items[i]->count_by = NULL;
+    }
     peer_free(p);
 }
 

@@ -29,14 +29,25 @@ struct pfl_peer {
     enum pfl_link_state link;
     bool alive;    /* counts as a node of the network: linked or heard of, not evicted */
     bool ours;     /* sent a Hello: speaks what our nodes add */
+    bool beats;    /* its Hello says that it takes digests of beats; the others get each beat by itself */
     bool opening;  /* an OPEN is under way */
     bool asked;    /* that OPEN asks for the link by a handshake of ours */
     bool accepted; /* its own handshake was granted while ours was under way */
     pfl_ns last_heard, alive_since;
+    pfl_ns last_direct;       /* a call or an answer of its own, not by way of others */
     pfl_ns last_beat;         /* which comes by way of others; a call of its own does not show that gossip reaches us */
     pfl_ns retry_at, backoff; /* SUSPECT and not opening: when to dial again */
     pfl_ns granted_at;        /* when a handshake of its was granted last; 0: never */
     unsigned failures;        /* sends that failed in a row */
+    /* Its beats, see mesh/beats.h. Digests of this node are numbered. */
+    uint64_t count;             /* the newest of its; 0: it sent none that is counted */
+    uint64_t count_digest;      /* the digest of this node that is the first to tell it */
+    struct pfl_peer *count_by;  /* the neighbour that told it, which need not be told; borrowed */
+    uint64_t told, told_surely; /* a neighbour: the first digest that it has not been given, and that surely arrived */
+    uint64_t digest_id;         /* the SEND of the last digest to it */
+    /* It is silent since asked_since: neighbours were asked whether they hear it, their answers count until asked_until. */
+    pfl_ns asked_since, asked_until;
+    unsigned questions, unheard; /* how many have not answered, and have said no */
     struct pfl_peer_call calls[PFL_PEER_CALLS_MAX];
     size_t n_calls;
     /* What the experiment knows of it; reset when one starts. */

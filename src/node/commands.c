@@ -194,6 +194,8 @@ static const struct command *find_command(const char *name)
         {"metrics", PFL_MSG_GOSSIP, 0, 64, false, cmd_metrics},
         {"models_aggregated", PFL_MSG_GOSSIP, 0, PFL_TRAINSET_MAX, false, cmd_models_aggregated},
         {"models_ready", PFL_MSG_GOSSIP, 0, 0, false, cmd_models_ready},
+        {"beats", PFL_MSG_DIRECT, 0, any, false, pfl_core_cmd_beats},
+        {"hear", PFL_MSG_DIRECT, 2, 2, false, pfl_core_cmd_hear},
         {"PRE_SEND_MODEL", PFL_MSG_DIRECT, 1, PFL_TRAINSET_MAX + 1, false, pfl_core_cmd_pre_send},
         {"init_model", PFL_MSG_WEIGHTS, 0, 0, false, pfl_core_cmd_init_model},
         {"partial_model", PFL_MSG_WEIGHTS, 0, 0, false, pfl_core_cmd_partial_model},
@@ -239,6 +241,10 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_reply(n, ev->call, NULL, NULL); /* our own echo, or known already */
         return;
     }
+    if (rc == PFL_OK && pfl_core_beat_counted(n, m)) {
+        pfl_core_reply(n, ev->call, NULL, NULL);
+        return;
+    }
     struct pfl_incoming in = {.ev = ev, .msg = m};
     const char *barred = rc == PFL_OK ? pfl_core_barred_message(n, m) : NULL;
     if (barred) { /* not even passed on */
@@ -250,6 +256,8 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         if (gossip)
             (void)pfl_seen_add(&n->seen, m->hash);
         in.peer = hear(n, c, m->source);
+        if (in.peer && !gossip)
+            in.peer->last_direct = n->now;
         rc = c->run(n, &in, &err);
     }
     if (rc != PFL_OK && rc != PFL_STATE)

@@ -50,6 +50,22 @@ struct pfl_lost {
     pfl_ns at; /* the next */
 };
 
+/** A node that fell silent, and the newest count of its beats: an older one that is still passed on does not bring it back. */
+enum { PFL_GRAVES_MAX = 1024 };
+struct pfl_grave {
+    char *addr; /* owned */
+    uint64_t count;
+    uint64_t digest; /* the digest of this node that is the first to tell of it; 0: none does */
+    pfl_ns until;
+};
+
+/** A neighbour was asked whether it hears `about`. */
+enum { PFL_ASKED_MAX = 256 };
+struct pfl_asked {
+    uint64_t id;
+    char *about; /* owned */
+};
+
 /** A node that was evicted during the experiment, and why. */
 struct pfl_gone {
     char *addr, *why; /* owned */
@@ -78,8 +94,14 @@ struct pfl_node {
     struct pfl_seen seen;
     struct pfl_outbox outbox;
     struct pfl_history history; /* of the running experiment */
-    pfl_ns members_at;          /* not before it is there anything to do about links and silence; 0: look */
-    struct pfl_lost *lost;      /* owned */
+    uint64_t count;             /* own beats; 0: none yet */
+    uint64_t digests;           /* the number of the next one */
+    struct pfl_grave *graves;   /* owned, oldest first */
+    size_t n_graves;
+    struct pfl_asked *asked; /* owned */
+    size_t n_asked;
+    pfl_ns members_at;     /* not before it is there anything to do about links and silence; 0: look */
+    struct pfl_lost *lost; /* owned */
     size_t n_lost;
     pfl_ns torn_until; /* a neighbour was lost: who falls silent now may only be cut off from us */
     struct pfl_spread spread;
@@ -118,6 +140,8 @@ struct pfl_node {
     struct pfl_metrics metrics;
 };
 
+struct pfl_incoming;
+
 /* ---- actions.c ---- */
 struct pfl_action *pfl_core_act(struct pfl_node *n, enum pfl_action_kind kind, const char *addr); /* addr copied, may be NULL */
 /** Answers call unless it is 0. */
@@ -147,7 +171,6 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg);
 void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args);
 /** Passes a received gossip message on. */
 void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg);
-void pfl_core_beat(struct pfl_node *n);
 /** Gives a new neighbour what was flooded lately. */
 void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p);
 /** Sends what waits for its turn. */
@@ -155,6 +178,25 @@ void pfl_core_outbox_run(struct pfl_node *n);
 pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n);
 /** A SEND ended that was gossip; false where it was not. */
 bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev);
+
+/* ---- beats.c: signs of life ---- */
+/** Tells each neighbour that we are there, and of whom else there was a new sign of life. */
+void pfl_core_beat(struct pfl_node *n);
+/** A plain beat that says nothing new, or that of a node whose beats come in digests, too: it is not flooded on. */
+bool pfl_core_beat_counted(struct pfl_node *n, const struct pfl_msg *m);
+enum pfl_rc pfl_core_cmd_beats(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+/** A digest arrived or was lost. */
+void pfl_core_digest_sent(struct pfl_node *n, struct pfl_peer *p, uint64_t id, bool arrived);
+/** It is evicted for its silence. tell: others should know at once. */
+void pfl_core_bury(struct pfl_node *n, const struct pfl_peer *p, bool tell);
+void pfl_core_beats_deinit(struct pfl_node *n);
+
+/* ---- ask.c: is it gone, or only cut off from us? ---- */
+/** p is silent. True: neighbours are asked about it, their answers are still to come. */
+bool pfl_core_ask_around(struct pfl_node *n, struct pfl_peer *p);
+bool pfl_core_asked_sent(struct pfl_node *n, const struct pfl_event *ev);
+enum pfl_rc pfl_core_cmd_hear(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+void pfl_core_asked_deinit(struct pfl_node *n);
 
 /* ---- links.c, heal.c: membership ---- */
 void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev);
@@ -187,6 +229,10 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
 void pfl_core_links_run(struct pfl_node *n);
 pfl_ns pfl_core_links_deadline(const struct pfl_node *n);
 
+/** It is silent: it is not counted as alive any more, but dialled again now and then. tell: others should know at once. */
+void pfl_core_evict(struct pfl_node *n, struct pfl_peer *p, const char *why, bool tell);
+/** When silence evicts it. */
+pfl_ns pfl_core_silence_ends(const struct pfl_node *n, const struct pfl_peer *p);
 /** Ends a link for good, also one that is still dialled, with its note. */
 void pfl_core_close_link(struct pfl_node *n, const char *addr, const char *why);
 void pfl_core_forget_peer(struct pfl_node *n, struct pfl_peer *p, const char *why);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Gossip out: own messages, forwarded ones, beats. A message that a neighbour could not be given is tried again until the
+/* Gossip out: own messages, forwarded ones. A message that a neighbour could not be given is tried again until the
  * neighbour is evicted: P2PFL drops it, and a vote that is lost on one link makes two nodes train in different train sets. */
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "node/core.h"
@@ -38,7 +37,7 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
         pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "%s is not sent: %s", m->cmd, err.msg);
         return;
     }
-    give_to_neighbours(n, body, NULL, pfl_streq(m->cmd, "beat"));
+    give_to_neighbours(n, body, NULL, false);
 }
 
 void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args)
@@ -61,16 +60,6 @@ void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
         return;
     }
     give_to_neighbours(n, body, msg->source, pfl_streq(msg->cmd, "beat"));
-}
-
-void pfl_core_beat(struct pfl_node *n)
-{
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs args = {0};
-    char seconds[48];
-    snprintf(seconds, sizeof(seconds), "%lld.%06lld", (long long)(n->wall / PFL_SEC), (long long)(n->wall % PFL_SEC / 1000));
-    pfl_strs_add(&args, seconds);
-    pfl_core_gossip(n, "beat", -1, &args);
-    pfl_heartbeat_sent(&n->heartbeat, n->now);
 }
 
 void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
@@ -118,9 +107,10 @@ bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev)
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, to);
     if (!p)
         return true;
+    pfl_core_digest_sent(n, p, ev->id, ev->rc == PFL_OK);
     if (!outage) {
         p->failures = 0;
-        p->last_heard = n->now; /* it answered */
+        p->last_heard = p->last_direct = n->now; /* it answered */
         return true;
     }
     if (++p->failures >= failures_to_suspect)

@@ -6,11 +6,13 @@
 
 #include "node/core.h"
 
-/* Silence that a beat on its way does not explain. */
+/* Silence that a beat on its way does not explain. In digests a beat may wait for a period at each node on its way. */
 static pfl_ns silent_at(const struct pfl_node *n, const struct pfl_peer *p)
 {
-    pfl_ns last = p->link == PFL_LINK_NONE ? p->last_beat : p->last_heard;
-    return last + n->set.heartbeat_period + n->set.heartbeat_period / 2;
+    pfl_ns half = n->set.heartbeat_period / 2;
+    if (p->link != PFL_LINK_NONE)
+        return p->last_heard + 3 * half;
+    return p->last_beat + (p->count ? 4 : 3) * half;
 }
 
 void pfl_core_torn(struct pfl_node *n)

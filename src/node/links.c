@@ -97,6 +97,12 @@ static const char *hello_wrong(const struct pfl_node *n, const struct pfl_hello 
     return NULL;
 }
 
+static void take_hello(struct pfl_peer *p, const struct pfl_hello *h)
+{
+    p->ours = true;
+    p->beats = pfl_strs_has(&h->features, "beats");
+}
+
 /* ---- the operator's commands ---- */
 
 void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev)
@@ -155,7 +161,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
     if (!p)
         p = pfl_neighbours_get(&n->peers, ev->addr);
     pfl_core_unbar(n, ev->addr);
-    p->ours = true;
+    take_hello(p, ev->hello);
     if (p->opening && p->asked) {
         grant(n, p, ev->call);
         p->accepted = true;
@@ -204,11 +210,13 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     pfl_core_unbar(n, p->addr);
     n->revoked = false; /* a neighbour takes its certificate again */
     p->link = PFL_LINK_UP;
-    p->ours = true;
+    if (p->asked)
+        take_hello(p, ev->hello);
     p->opening = false;
     p->failures = 0;
     p->backoff = 0;
-    p->last_heard = n->now;
+    p->told = p->told_surely = 0; /* it may have been started anew */
+    p->last_heard = p->last_direct = n->now;
     if (!p->alive) {
         p->alive_since = n->now;
         p->takes_part = pfl_core_has_voted(n, p->addr);
@@ -307,19 +315,46 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
     return p;
 }
 
+static bool is_direct(const struct pfl_peer *p)
+{
+    return p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT;
+}
+
+/* What comes by way of others may be late or lost at each of them, and if they lose it, they say so: see beats.c. */
+pfl_ns pfl_core_silence_ends(const struct pfl_node *n, const struct pfl_peer *p)
+{
+    bool relayed = p->link == PFL_LINK_NONE && p->count > 0;
+    return pfl_heartbeat_expiry(&n->heartbeat, p->last_heard) + (relayed ? n->set.heartbeat_timeout : 0);
+}
+
+void pfl_core_evict(struct pfl_node *n, struct pfl_peer *p, const char *why, bool tell)
+{
+    pfl_core_bury(n, p, tell);
+    if (is_direct(p))
+        pfl_core_torn(n);
+    pfl_core_lost(n, p->addr, is_direct(p));
+    if (p->link != PFL_LINK_DIALLING) /* a known node may have a channel, too: for models */
+        pfl_core_close_link(n, p->addr, why);
+    drop_peer(n, p, why);
+}
+
+static char *silence_text(const struct pfl_node *n, const struct pfl_peer *p)
+{
+    double silent = (double)(n->now - p->last_heard) / (double)PFL_SEC;
+    if (p->unheard == 0 || p->asked_since != p->last_heard)
+        return pfl_xasprintf("no sign of life for %.1f s", silent);
+    return pfl_xasprintf("no sign of life for %.1f s; %u other neighbour%s not hear it either", silent, p->unheard,
+                         p->unheard == 1 ? " does" : "s do");
+}
+
 void pfl_core_links_run(struct pfl_node *n)
 {
     for (size_t i = n->peers.n; i > 0; i--) {
         struct pfl_peer *p = n->peers.items[i - 1];
-        if (p->alive && pfl_heartbeat_expiry(&n->heartbeat, p->last_heard) <= n->now) {
-            PFL_AUTO(pfl_freep)
-            char *why = pfl_xasprintf("no sign of life for %.1f s", (double)(n->now - p->last_heard) / (double)PFL_SEC);
-            if (p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT)
-                pfl_core_torn(n);
-            pfl_core_lost(n, p->addr, p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT);
-            if (p->link != PFL_LINK_DIALLING) /* a known node may have a channel, too: for models */
-                pfl_core_close_link(n, p->addr, why);
-            drop_peer(n, p, why);
+        bool silent = p->alive && pfl_core_silence_ends(n, p) <= n->now;
+        if (silent && !pfl_core_ask_around(n, p)) {
+            PFL_AUTO(pfl_freep) char *why = silence_text(n, p);
+            pfl_core_evict(n, p, why, is_direct(p));
             continue;
         }
         bool redial = p->link == PFL_LINK_SUSPECT || (p->link == PFL_LINK_DIALLING && !p->opening);
@@ -333,7 +368,8 @@ pfl_ns pfl_core_links_deadline(const struct pfl_node *n)
     pfl_ns t = PFL_NEVER;
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        pfl_ns expiry = pfl_heartbeat_expiry(&n->heartbeat, p->last_heard);
+        pfl_ns expiry = pfl_core_silence_ends(n, p);
+        expiry = p->asked_until > expiry ? p->asked_until : expiry;
         if (p->alive && expiry < t)
             t = expiry;
         bool redial = p->link == PFL_LINK_SUSPECT || p->link == PFL_LINK_DIALLING;

@@ -29,6 +29,17 @@ void pfl_node_settings_default(struct pfl_node_settings *s)
     };
 }
 
+const struct pfl_hello *pfl_node_hello(void)
+{
+    static char safetensors[] = "safetensors", beats[] = "beats";
+    static char *codecs[] = {safetensors}, *features[] = {beats};
+    static const struct pfl_hello hello = {.present = true,
+                                           .version = 1,
+                                           .codecs = {codecs, PFL_ARRAY_LEN(codecs), PFL_ARRAY_LEN(codecs)},
+                                           .features = {features, PFL_ARRAY_LEN(features), PFL_ARRAY_LEN(features)}};
+    return &hello;
+}
+
 struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const struct pfl_node_settings *s)
 {
     PFL_ASSERT(s->aggregator && s->heartbeat_period > 0 && s->retry_period > 0);
@@ -41,6 +52,7 @@ struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const
     n->round = -1;
     n->wake_at = PFL_NEVER;
     n->early_until = PFL_NEVER;
+    n->digests = 1;
     pfl_rng_seed_named(&n->rng, s->seed ^ s->entropy, addr);
     unsigned seen = s->seen_max > seen_min ? s->seen_max : seen_min;
     pfl_seen_init(&n->seen, seen, pfl_rng_u64(&n->rng));
@@ -54,6 +66,8 @@ void pfl_node_free(struct pfl_node *n)
         return;
     pfl_neighbours_deinit(&n->peers);
     pfl_core_lost_deinit(n);
+    pfl_core_beats_deinit(n);
+    pfl_core_asked_deinit(n);
     pfl_seen_deinit(&n->seen);
     pfl_outbox_deinit(&n->outbox);
     pfl_history_clear(&n->history);
@@ -102,7 +116,7 @@ bool pfl_core_is_outage(enum pfl_rc rc)
 
 static void on_sent(struct pfl_node *n, const struct pfl_event *ev)
 {
-    if (!pfl_core_flood_sent(n, ev))
+    if (!pfl_core_flood_sent(n, ev) && !pfl_core_asked_sent(n, ev))
         (void)pfl_core_push_sent(n, ev); /* else: of something that was given up meanwhile */
 }
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "learning/aggregator.h"
 #include "learning/learner.h"
+#include "node/durable.h"
 #include "wire/msg.h"
 #include "wire/payload.h"
 
@@ -29,8 +30,11 @@ struct pfl_node_settings {
         entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
     const char *federation; /* copied; goes into our Hello */
     const struct pfl_aggregator *aggregator;
+    bool durable; /* tells by DURABLE actions what is to be kept */
 };
 void pfl_node_settings_default(struct pfl_node_settings *s);
+/** What this core says of itself in a Hello: version, codecs, features. Static; the driver adds what it can do itself to a copy. */
+const struct pfl_hello *pfl_node_hello(void);
 
 /* ---- events ---- */
 enum pfl_event_kind {
@@ -55,6 +59,7 @@ enum pfl_event_kind {
     PFL_EV_CMD_STOP,       /* call */
     PFL_EV_REVOKED,  /* addr, text: the certificate of who holds this address was revoked, and text says how. addr NULL: this node's
                       * own  was: it ends its experiment and dials nobody by itself until a link comes up again */
+    PFL_EV_RESTORE,  /* durable: what the node kept; once, before everything else, instead of MODEL where it holds a model */
     PFL_EV_SHUTDOWN, /* say goodbye: disconnect to every neighbour, then nothing more */
 };
 struct pfl_learn_args {
@@ -76,19 +81,22 @@ struct pfl_event {
     struct pfl_metrics metrics;
     uint64_t n_samples;
     struct pfl_learn_args learn;
+    const struct pfl_durable *durable;
 };
 
 /* ---- actions ---- */
 enum pfl_action_kind {
     PFL_ACT_OPEN,     /* addr, handshake (we ask for the link) or not (answering: the identity must be that of the caller `call`) */
     PFL_ACT_CLOSE,    /* addr, text: forget the channel and what is bound to the address */
-    PFL_ACT_SEND,     /* addr, id, body, timeout: rpc send; opens a channel without a handshake where there is none */
+    PFL_ACT_SEND,     /* addr, id, body, timeout, after: rpc send; opens a channel without a handshake where there is none. Not before
+                       * the state `after` is on disk (see durable.h) */
     PFL_ACT_GOODBYE,  /* addr: rpc disconnect, then close */
     PFL_ACT_REPLY,    /* call, text or error (each may be NULL); hello: put ours in (handshake) */
     PFL_ACT_FIT,      /* id, payload, epochs, seed */
     PFL_ACT_EVALUATE, /* id, payload */
     PFL_ACT_AGGREGATE, /* id, contributions in order: n_in, in (models with references held by the action) */
     PFL_ACT_CANCEL,    /* jobs that run: interrupt them; their events are ignored */
+    PFL_ACT_DURABLE,   /* durable: to be kept, at most one in a step, behind the sends that wait for it */
     PFL_ACT_NOTE,      /* note: what happened, for log, event stream and report */
 };
 
@@ -99,6 +107,7 @@ enum pfl_action_kind {
     X(KNOWN, "known")                         /* addr: heard of, not a direct neighbour */                                         \
     X(KNOWN_LOST, "known_lost")               /* addr, text */                                                                     \
     X(LEARNING_STARTED, "learning_started")   /* addr = who started it, text = experiment, learn */                                \
+    X(RESUMED, "resumed")                     /* round, text = experiment: after a crash or a restart */                           \
     X(ROUND_STARTED, "round_started")         /* round */                                                                          \
     X(STAGE, "stage")                         /* round, text */                                                                    \
     X(TRAIN_SET, "train_set")                 /* round, list */                                                                    \
@@ -139,7 +148,9 @@ struct pfl_action {
     uint64_t call, id;
     struct pfl_scatter *body;
     pfl_ns timeout;
-    char *text, *error; /* owned */
+    uint64_t after;
+    struct pfl_durable *durable; /* owned */
+    char *text, *error;          /* owned */
     struct pfl_payload *payload;
     unsigned epochs;
     uint64_t seed;

@@ -318,7 +318,7 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
         return false;
     struct pfl_peer *peer = pfl_neighbours_find(&n->peers, p->to);
     if (peer && !pfl_core_is_outage(ev->rc))
-        peer->last_heard = n->now;
+        peer->last_heard = peer->last_direct = n->now;
     n->dirty = true;
     if (p->state == PFL_PUSH_ASK && p->wanted && ev->rc == PFL_OK && pfl_streq(ev->text, "true")) {
         p->id = send_model(n, p);

@@ -133,7 +133,8 @@ void pfl_inbound_reply(struct pfl_driver *d, struct pfl_pending *p, const struct
     }
     struct pfl_hello hello = {.present = true, .version = 1};
     if (a->hello) {
-        pfl_strs_add(&hello.codecs, "safetensors");
+        pfl_strs_copy(&hello.codecs, &pfl_node_hello()->codecs);
+        pfl_strs_copy(&hello.features, &pfl_node_hello()->features);
         pfl_strs_add(&hello.features, "crl");
         hello.federation = d->federation ? pfl_xstrdup(d->federation) : NULL;
     }

@@ -67,7 +67,8 @@ static bool check_peer(void *user, const struct pfl_rpc_peer *peer, struct pfl_e
 static void my_hello(const struct pfl_driver *d, struct pfl_hello *h)
 {
     *h = (struct pfl_hello){.present = true, .version = 1};
-    pfl_strs_add(&h->codecs, "safetensors");
+    pfl_strs_copy(&h->codecs, &pfl_node_hello()->codecs);
+    pfl_strs_copy(&h->features, &pfl_node_hello()->features);
     pfl_strs_add(&h->features, "crl");
     h->federation = d->federation ? pfl_xstrdup(d->federation) : NULL;
 }

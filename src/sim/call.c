@@ -370,7 +370,6 @@ static void arrive_nowhere(struct pfl_sim *s, struct pfl_sim_call *c)
 
 void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it)
 {
-    static const struct pfl_hello hello = {.present = true, .version = 1};
     struct pfl_sim_call *c = call_of(s, it->call);
     struct pfl_err err = {0};
     if (!c)
@@ -382,7 +381,7 @@ void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it)
     struct pfl_event ev = {.kind = it->ev, .msg = it->msg, .payload = it->payload, .call = it->call};
     if (it->ev != PFL_EV_MESSAGE)
         ev.addr = s->nodes[it->from].addr;
-    ev.hello = it->hello ? &hello : NULL;
+    ev.hello = it->hello ? pfl_node_hello() : NULL;
     if (it->msg && it->msg->kind == PFL_MSG_WEIGHTS && !it->payload) {
         ev.payload = it->payload = pfl_sim_decode(s, it->msg, &err);
         ev.rc = err.rc;

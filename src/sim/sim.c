@@ -81,7 +81,6 @@ bool pfl_sim_paused(const struct pfl_sim *s, unsigned i)
 
 static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
 {
-    static const struct pfl_hello hello = {.present = true, .version = 1};
     struct pfl_sim_node *x = &s->nodes[it->node];
     if (it->incarnation != x->incarnation || !x->core)
         return;
@@ -96,7 +95,7 @@ static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
                            .text = it->said ? it->said : it->text};
     if (it->ev == PFL_EV_LINK_UP || it->ev == PFL_EV_LINK_DOWN)
         ev.addr = it->from == UINT_MAX ? it->text : s->nodes[it->from].addr;
-    ev.hello = it->hello ? &hello : NULL;
+    ev.hello = it->hello ? pfl_node_hello() : NULL;
     if (it->ev == PFL_EV_JOB) {
         x->jobs -= x->jobs > 0;
         if (it->is_job && it->job_epoch != x->job_epoch) { /* it was canceled */

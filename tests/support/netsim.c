@@ -36,6 +36,7 @@ struct item {
     uint64_t job_epoch;
     bool is_job;
     unsigned from;
+    bool stale; /* for a node that was started anew since */
 };
 
 struct node {
@@ -72,6 +73,7 @@ struct netsim {
         unsigned n;
     } sent[16];
     char *answer, *injected;
+    uint64_t starts;
 };
 
 static void step(struct netsim *s, unsigned i, struct pfl_event *ev);
@@ -284,6 +286,7 @@ static void call_end(struct netsim *s, uint64_t token, pfl_ns delay, enum pfl_rc
     } else if (c->kind == CALL_HANDSHAKE) {
         struct item *it = post(s, c->from, delay, rc == PFL_OK ? PFL_EV_LINK_UP : PFL_EV_LINK_DOWN, s->nodes[c->to].addr, text);
         it->hello = hello;
+        it->from = c->to;
         it->ev.rc = rc;
         s->chan[c->from][c->to] = rc == PFL_OK;
     }
@@ -563,9 +566,15 @@ static void step(struct netsim *s, unsigned i, struct pfl_event *ev)
         schedule_tick(s, i);
 }
 
+/* Between plain nodes and others no extension is known. */
+static const struct pfl_hello *hello_of(const struct netsim *s, unsigned a, unsigned b)
+{
+    static const struct pfl_hello plain = {.present = true, .version = 1};
+    return s->o.plain[a] || s->o.plain[b] ? &plain : pfl_node_hello();
+}
+
 static void arrive(struct netsim *s, struct item *it)
 {
-    struct pfl_hello hello = {.present = true, .version = 1};
     if (!reachable(s, it->from, it->to)) {
         call_end(s, it->call, outage_delay(s, s->o.set.call_timeout), PFL_UNAVAILABLE, "connection reset", false);
         return;
@@ -574,13 +583,12 @@ static void arrive(struct netsim *s, struct item *it)
         it->ev.payload = decode_payload(s, it->ev.msg);
     it->ev.addr = it->addr;
     it->ev.call = it->call;
-    it->ev.hello = it->hello ? &hello : NULL;
+    it->ev.hello = it->hello ? hello_of(s, it->from, it->to) : NULL;
     step(s, it->to, &it->ev);
 }
 
 static void run_item(struct netsim *s, struct item *it)
 {
-    struct pfl_hello hello = {.present = true, .version = 1};
     struct node *x = &s->nodes[it->to];
     switch (it->kind) {
     case ITEM_ARRIVE:
@@ -611,7 +619,7 @@ static void run_item(struct netsim *s, struct item *it)
     }
     it->ev.addr = it->addr;
     it->ev.text = it->text;
-    it->ev.hello = it->hello ? &hello : NULL;
+    it->ev.hello = it->hello ? hello_of(s, it->from, it->to) : NULL;
     if (it->call)
         it->ev.call = it->call;
     step(s, it->to, &it->ev);
@@ -627,7 +635,8 @@ static bool run_one(struct netsim *s, pfl_ns until)
     }
     struct item *it = pop(s);
     s->now = it->at;
-    run_item(s, it);
+    if (!it->stale || it->kind == ITEM_KILL)
+        run_item(s, it);
     item_free(it);
     return true;
 }
@@ -898,6 +907,34 @@ unsigned netsim_sent(const struct netsim *s, const char *cmd)
 
 /* ---- life ---- */
 
+static void start_node(struct netsim *s, unsigned i)
+{
+    struct node *x = &s->nodes[i];
+    x->round = -1;
+    x->core = pfl_node_new(x->addr, s->layout, &s->o.set);
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = netsim_payload(s, (float)(i + 1));
+    struct pfl_event ev = {.kind = PFL_EV_MODEL, .payload = p};
+    step(s, i, &ev);
+}
+
+void netsim_restart(struct netsim *s, unsigned i)
+{
+    struct node *x = &s->nodes[i];
+    check(s, x->dead, "node %u is started anew while it runs", i);
+    pfl_node_free(x->core);
+    for (uint64_t k = 0; k < s->n_calls; k++) { /* what it called and was called for is nobody's matter any more */
+        struct call *c = &s->calls[k];
+        c->done = c->done || c->from == i;
+        c->replied = c->replied || c->to == i;
+    }
+    for (size_t k = 0; k < s->n_heap; k++)
+        s->heap[k]->stale = s->heap[k]->stale || s->heap[k]->to == i;
+    x->dead = x->down = x->in_experiment = x->ended = false;
+    x->tick_at = 0;
+    s->o.set.entropy = ++s->starts;
+    start_node(s, i);
+}
+
 struct netsim *netsim_new(const struct netsim_opts *opts)
 {
     const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {PARAMS}};
@@ -922,11 +959,7 @@ struct netsim *netsim_new(const struct netsim_opts *opts)
     for (unsigned i = 0; i < s->o.n; i++) {
         struct node *x = &s->nodes[i];
         snprintf(x->addr, sizeof(x->addr), "10.0.0.%u:6666", i + 1);
-        x->round = -1;
-        x->core = pfl_node_new(x->addr, s->layout, &s->o.set);
-        PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = netsim_payload(s, (float)(i + 1));
-        struct pfl_event ev = {.kind = PFL_EV_MODEL, .payload = p};
-        step(s, i, &ev);
+        start_node(s, i);
     }
     return s;
 }

@@ -18,6 +18,7 @@ struct netsim_opts {
     pfl_ns fit_of[NETSIM_NODES_MAX]; /* of one node; 0: from the range */
     double drop;                     /* share of calls that fail: half of them unheard, half heard but the answer is lost */
     bool silent_death;               /* a killed node's peers see time-outs, not resets */
+    bool plain[NETSIM_NODES_MAX];    /* this node and its neighbours know none of our extensions of each other */
     bool skew_check;                 /* nobody is more than one round ahead of another (not where votes may time out) */
     struct pfl_node_settings set;    /* zero: defaults */
 };
@@ -44,6 +45,8 @@ void netsim_revoke(struct netsim *s, unsigned i, unsigned victim);
 
 void netsim_kill(struct netsim *s, unsigned i);
 void netsim_kill_at(struct netsim *s, unsigned i, pfl_ns at);
+/** A killed node is started anew, with nothing of what it knew; the test links it again. */
+void netsim_restart(struct netsim *s, unsigned i);
 void netsim_cut(struct netsim *s, unsigned a, unsigned b); /* both ways */
 void netsim_mend(struct netsim *s, unsigned a, unsigned b);
 /** The n-th fit from now on of node i fails. */

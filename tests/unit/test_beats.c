@@ -36,7 +36,8 @@ static void lines__that_are_none__are_refused(void **state)
                                "-1 - a:1",
                                "+1 - a:1",
                                "1  a:1",
-                               "1 x a:1",
+                               "1 xx a:1",
+                               "1 X a:1",
                                "1 -1 a:1",
                                "x - a:1",
                                "9007199254740992 - a:1",
@@ -67,7 +68,9 @@ static void a_line__is_read(void **state)
     struct pfl_beat b;
     assert_int_equal(read_one("17 - 10.0.0.1:6666", &b), PFL_OK);
     assert_string_equal(b.addr, "10.0.0.1:6666");
-    assert_true(b.count == 17 && b.fits == -1);
+    assert_true(b.count == 17 && b.fits == PFL_BEAT_IDLE);
+    assert_int_equal(read_one("17 x 10.0.0.1:6666", &b), PFL_OK);
+    assert_true(b.count == 17 && b.fits == PFL_BEAT_GONE);
     assert_int_equal(read_one("9007199254740991 2147483647 unix:///a b 5", &b), PFL_OK);
     assert_string_equal(b.addr, "unix:///a b 5");
     assert_true(b.count == PFL_BEAT_COUNT_MAX && b.fits == INT32_MAX);
@@ -83,7 +86,7 @@ static void what_is_packed__is_read_back(void **state)
     char addr[64];
     for (unsigned i = 0; i < N; i++) {
         snprintf(addr, sizeof(addr), "node-%u.example:%u", i, 1 + i);
-        assert_true(pfl_beats_add(&w, addr, i + 1, i % 3 ? -1 : (int32_t)i));
+        assert_true(pfl_beats_add(&w, addr, i + 1, i % 3 ? -(int32_t)(i % 3) : (int32_t)i));
     }
     assert_true(pfl_beats_add(&w, "unix:///new\nline", 1, -1)); /* left out */
     pfl_beats_end(&w);
@@ -95,7 +98,7 @@ static void what_is_packed__is_read_back(void **state)
         assert_int_equal(pfl_beats_next(&r, &b, &err), PFL_OK);
         snprintf(addr, sizeof(addr), "node-%u.example:%u", i, 1 + i);
         assert_string_equal(b.addr, addr);
-        assert_true(b.count == i + 1 && b.fits == (i % 3 ? -1 : (int32_t)i));
+        assert_true(b.count == i + 1 && b.fits == (i % 3 ? -(int32_t)(i % 3) : (int32_t)i));
     }
     assert_int_equal(pfl_beats_next(&r, &b, &err), PFL_NOT_FOUND);
     pfl_beats_deinit(&w);
