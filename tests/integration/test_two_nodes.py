@@ -63,7 +63,7 @@ class Quickstart(NodeTest):
         self.assertEqual(len(digests), 1)
         wait_until("idle", lambda: not two.status()["learning"])
         words = two.do("status")
-        self.assertRegex(words, rf"^node2 at {two.address} \(mutual TLS\)\nnot learning; 2 rounds done\n1 other nodes known\n"
+        self.assertRegex(words, rf"^node2 at {two.address} \(mutual TLS\)\nnot learning; 2 rounds done\ncertificate: valid until \S+\n1 other nodes known\n"
                                 rf"  {one.address} +linked +heard of \d+\.\d s ago  spiffe://p2pfl/node/node1\n$")
         files = [(n.folder / "models" / "final.safetensors").read_bytes() for n in nodes]
         self.assertEqual(files[0], files[1])
