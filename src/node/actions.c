@@ -41,6 +41,7 @@ void pfl_actions_clear(struct pfl_actions *a)
         for (size_t k = 0; k < x->n_in; k++)
             pfl_model_unref(x->in[k].model);
         free(x->in);
+        pfl_durable_free(x->durable);
         note_free(x->note);
     }
     a->n = 0;
@@ -120,6 +121,7 @@ uint64_t pfl_core_send(struct pfl_node *n, const char *addr, struct pfl_scatter 
     x->id = ++n->next_id;
     x->body = pfl_scatter_ref(body);
     x->timeout = timeout;
+    x->after = n->vital ? 0 : n->durable_seq;
     return x->id;
 }
 

@@ -29,9 +29,11 @@ static void ask(struct pfl_node *n, const struct pfl_peer *q, struct pfl_peer *a
     pfl_strs_add(&m->args, count);
     if (pfl_msg_encode(m, NULL, &body, &err) != PFL_OK)
         return;
+    n->vital = true;
     n->asked = pfl_xrealloc(n->asked, (n->n_asked + 1) * sizeof(*n->asked));
     n->asked[n->n_asked++] =
         (struct pfl_asked){.id = pfl_core_send(n, q->addr, body, n->set.heartbeat_period), .about = pfl_xstrdup(about->addr)};
+    n->vital = false;
     about->questions++;
 }
 

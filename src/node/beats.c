@@ -233,10 +233,12 @@ void pfl_core_beat(struct pfl_node *n)
     if (n->count == 0) /* beyond what it counted before it was started anew, unless the clock was set back: see overtake() */
         n->count = (uint64_t)(n->wall / PFL_SEC) + pfl_rng_below(&n->rng, 1000);
     n->count++;
+    n->vital = true;
     for (size_t i = 0; i < n->peers.n; i++) {
         if (n->peers.items[i]->link == PFL_LINK_UP)
             beat_to(n, n->peers.items[i]);
     }
+    n->vital = false;
     n->digests++;
     pfl_heartbeat_sent(&n->heartbeat, n->now);
 }

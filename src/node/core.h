@@ -42,6 +42,8 @@ enum pfl_stage {
 enum pfl_job_kind { PFL_JOB_NONE, PFL_JOB_EVALUATE, PFL_JOB_FIT, PFL_JOB_AGGREGATE, PFL_JOB_EVALUATE_LAST };
 
 enum { PFL_LOST_MAX = 256 };
+enum pfl_keep { PFL_KEEP_NOTHING, PFL_KEEP_SOON, PFL_KEEP_FIRST /* before what is sent */ };
+
 /** A node that was lost to silence, and is dialled again now and then. */
 struct pfl_lost {
     char *addr; /* owned */
@@ -138,9 +140,31 @@ struct pfl_node {
     uint64_t partial_samples;
     int32_t partial_round;
     struct pfl_metrics metrics;
+
+    /* what is to be kept, see durable.c */
+    enum pfl_keep keep;
+    uint64_t durable_seq; /* of the state that the next DURABLE action carries, or the last one carried */
+    bool vital;           /* what is sent now does not wait for the disk */
+    int32_t contributed;  /* the round that `contribution` is for; NULL: this node withdrew in it */
+    struct pfl_payload *contribution;
+    uint64_t contribution_samples;
 };
 
 struct pfl_incoming;
+
+/* ---- durable.c ---- */
+/** Own words of the round change: what is sent from here on in this step waits until they are on disk. */
+void pfl_core_keep(struct pfl_node *n);
+/** Worth keeping, but nothing waits for it. */
+void pfl_core_keep_soon(struct pfl_node *n);
+/** The own contribution to the running round; NULL: withdrawn. */
+void pfl_core_keep_contribution(struct pfl_node *n, struct pfl_payload *p, uint64_t n_samples);
+void pfl_core_forget_contribution(struct pfl_node *n);
+/** The end of a step: the DURABLE action, where one is due. */
+void pfl_core_keep_run(struct pfl_node *n);
+void pfl_core_on_restore(struct pfl_node *n, const struct pfl_event *ev);
+/** A member whose fit was done before it was started again: true, and it stands where it stood. */
+bool pfl_core_take_up(struct pfl_node *n, struct pfl_round *r);
 
 /* ---- actions.c ---- */
 struct pfl_action *pfl_core_act(struct pfl_node *n, enum pfl_action_kind kind, const char *addr); /* addr copied, may be NULL */
@@ -303,6 +327,9 @@ bool pfl_core_advance_train(struct pfl_node *n);
 void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *ret);
 void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who,
                          struct pfl_payload *payload, uint64_t n_samples);
+/** The own contribution, made now or before a restart. */
+void pfl_core_contribute_own(struct pfl_node *n, struct pfl_round *r, struct pfl_payload *payload, uint64_t n_samples);
+void pfl_core_withdraw(struct pfl_node *n, struct pfl_round *r, const char *why);
 void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_aggregated(struct pfl_node *n, const struct pfl_event *ev);

@@ -225,6 +225,7 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     if (anew)
         pfl_core_note(n, PFL_NOTE_NEIGHBOUR, p->addr);
     answer_waiting(n, p, NULL);
+    pfl_core_keep_soon(n);
     pfl_core_beat(n);
     if (anew)
         pfl_core_replay(n, p);

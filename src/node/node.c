@@ -52,6 +52,7 @@ struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const
     n->round = -1;
     n->wake_at = PFL_NEVER;
     n->early_until = PFL_NEVER;
+    n->contributed = -1;
     n->digests = 1;
     pfl_rng_seed_named(&n->rng, s->seed ^ s->entropy, addr);
     unsigned seen = s->seen_max > seen_min ? s->seen_max : seen_min;
@@ -68,6 +69,7 @@ void pfl_node_free(struct pfl_node *n)
     pfl_core_lost_deinit(n);
     pfl_core_beats_deinit(n);
     pfl_core_asked_deinit(n);
+    pfl_core_forget_contribution(n);
     pfl_seen_deinit(&n->seen);
     pfl_outbox_deinit(&n->outbox);
     pfl_history_clear(&n->history);
@@ -164,6 +166,9 @@ static void dispatch(struct pfl_node *n, const struct pfl_event *ev)
     case PFL_EV_REVOKED:
         pfl_core_on_revoked(n, ev);
         break;
+    case PFL_EV_RESTORE:
+        pfl_core_on_restore(n, ev);
+        break;
     case PFL_EV_SHUTDOWN:
         pfl_core_shutdown(n);
         break;
@@ -237,6 +242,7 @@ void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_ac
         dispatch(n, ev);
         if (!n->closing)
             settle(n);
+        pfl_core_keep_run(n);
     }
     n->out = NULL;
 }

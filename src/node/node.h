@@ -86,14 +86,14 @@ struct pfl_event {
 
 /* ---- actions ---- */
 enum pfl_action_kind {
-    PFL_ACT_OPEN,     /* addr, handshake (we ask for the link) or not (answering: the identity must be that of the caller `call`) */
-    PFL_ACT_CLOSE,    /* addr, text: forget the channel and what is bound to the address */
-    PFL_ACT_SEND,     /* addr, id, body, timeout, after: rpc send; opens a channel without a handshake where there is none. Not before
-                       * the state `after` is on disk (see durable.h) */
-    PFL_ACT_GOODBYE,  /* addr: rpc disconnect, then close */
-    PFL_ACT_REPLY,    /* call, text or error (each may be NULL); hello: put ours in (handshake) */
-    PFL_ACT_FIT,      /* id, payload, epochs, seed */
-    PFL_ACT_EVALUATE, /* id, payload */
+    PFL_ACT_OPEN,  /* addr, handshake (we ask for the link) or not (answering: the identity must be that of the caller `call`) */
+    PFL_ACT_CLOSE, /* addr, text: forget the channel and what is bound to the address */
+    PFL_ACT_SEND,  /* addr, id, body, timeout, after: rpc send; opens a channel without a handshake where there is none. Not before
+                    * the state `after` is on disk (see durable.h) */
+    PFL_ACT_GOODBYE,   /* addr: rpc disconnect, then close */
+    PFL_ACT_REPLY,     /* call, text or error (each may be NULL); hello: put ours in (handshake) */
+    PFL_ACT_FIT,       /* id, payload, epochs, seed */
+    PFL_ACT_EVALUATE,  /* id, payload */
     PFL_ACT_AGGREGATE, /* id, contributions in order: n_in, in (models with references held by the action) */
     PFL_ACT_CANCEL,    /* jobs that run: interrupt them; their events are ignored */
     PFL_ACT_DURABLE,   /* durable: to be kept, at most one in a step, behind the sends that wait for it */

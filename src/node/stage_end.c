@@ -218,6 +218,7 @@ void pfl_core_finished(struct pfl_node *n, const struct pfl_event *ev)
     n->learning = false;
     n->over = true;
     n->round = -1;
+    pfl_core_keep(n);
     for (size_t i = 0; i < n->peers.n; i++)
         n->peers.items[i]->initialized = false;
     pfl_core_stage(n, PFL_STAGE_IDLE);

@@ -24,6 +24,8 @@ void pfl_core_enter_train(struct pfl_node *n)
         pfl_core_stage(n, PFL_STAGE_WAITING);
         return;
     }
+    if (pfl_core_take_up(n, pfl_core_round(n, n->round)))
+        return;
     pfl_core_stage(n, PFL_STAGE_EVALUATING);
     start_job(n, PFL_ACT_EVALUATE, PFL_JOB_EVALUATE)->payload = pfl_payload_ref(n->model);
 }
@@ -86,7 +88,7 @@ void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *fr
 }
 
 /* An empty list says that nothing will come from here; the round goes on without. */
-static void withdraw(struct pfl_node *n, struct pfl_round *r, const char *why)
+void pfl_core_withdraw(struct pfl_node *n, struct pfl_round *r, const char *why)
 {
     pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "training failed: %s; this node contributes nothing to round %d", why, r->round);
     pfl_round_get(r, n->addr)->withdrawn = true;
@@ -95,23 +97,30 @@ static void withdraw(struct pfl_node *n, struct pfl_round *r, const char *why)
         announce_holdings(n, r);
 }
 
-void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
+void pfl_core_contribute_own(struct pfl_node *n, struct pfl_round *r, struct pfl_payload *payload, uint64_t n_samples)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs me = {0};
+    pfl_strs_add(&me, n->addr);
+    if (pfl_book_check(&r->book, &r->members, &me, (int64_t)n_samples, NULL) == PFL_BOOK_FITS)
+        pfl_core_contribute(n, r, n->addr, &me, payload, n_samples);
+}
+
+void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
+{
     struct pfl_round *r = pfl_core_round(n, n->round);
     n->fit_ended = true;
     n->progress_at = n->now;
     if (ev->rc != PFL_OK || !ev->payload || ev->n_samples == 0) {
-        withdraw(n, r, ev->rc != PFL_OK && ev->text ? ev->text : "no model or no samples came of it");
+        pfl_core_keep_contribution(n, NULL, 0);
+        pfl_core_withdraw(n, r, ev->rc != PFL_OK && ev->text ? ev->text : "no model or no samples came of it");
         return;
     }
     uint64_t n_samples = ev->n_samples < INT32_MAX ? ev->n_samples : INT32_MAX; /* what num_samples on the wire can say */
     struct pfl_note *note = pfl_core_note(n, PFL_NOTE_FIT, NULL);
     note->metrics = ev->metrics;
     note->n_samples = n_samples;
-    pfl_strs_add(&me, n->addr);
-    if (pfl_book_check(&r->book, &r->members, &me, (int64_t)n_samples, NULL) == PFL_BOOK_FITS)
-        pfl_core_contribute(n, r, n->addr, &me, ev->payload, n_samples);
+    pfl_core_keep_contribution(n, ev->payload, n_samples);
+    pfl_core_contribute_own(n, r, ev->payload, n_samples);
 }
 
 /* Is a contribution that this node lacks still to be expected? */

@@ -21,6 +21,8 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     n->progress_at = n->now;
     n->fit_ended = false;
     let_go(n, round - 2);
+    if (n->contributed != round)
+        pfl_core_forget_contribution(n);
     struct pfl_round *r = pfl_core_round_get(n, round);
     pfl_core_note(n, PFL_NOTE_ROUND_STARTED, NULL);
     pfl_core_stage(n, PFL_STAGE_VOTING);
@@ -32,11 +34,14 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     }
     pfl_strs_sort(&candidates);
     struct pfl_round_peer *me = pfl_round_get(r, n->addr);
-    me->voted = true;
-    struct pfl_rng rng; /* of its own: what was gossiped before does not change a seeded run's votes */
-    PFL_AUTO(pfl_freep) char *stream = pfl_xasprintf("vote %d %s", round, n->addr);
-    pfl_rng_seed_named(&rng, n->set.seed, stream);
-    pfl_vote_make(&rng, &candidates, n->trainset_size, &me->ballot);
+    if (!me->voted) {       /* else: before it was started again */
+        struct pfl_rng rng; /* of its own: what was gossiped before does not change a seeded run's votes */
+        PFL_AUTO(pfl_freep) char *stream = pfl_xasprintf("vote %d %s", round, n->addr);
+        pfl_rng_seed_named(&rng, n->set.seed, stream);
+        pfl_vote_make(&rng, &candidates, n->trainset_size, &me->ballot);
+        me->voted = true;
+    }
+    pfl_core_keep(n);
     pfl_core_gossip(n, "vote_train_set", round, &me->ballot);
 }
 

@@ -186,6 +186,7 @@ static void forget_experiment(struct pfl_node *n)
     pfl_payload_unref(n->initial);
     n->initial = NULL;
     n->initialized = false;
+    pfl_core_forget_contribution(n);
     pfl_history_clear(&n->history);
 }
 
@@ -304,6 +305,7 @@ void pfl_core_stop(struct pfl_node *n, const char *fmt, ...)
     n->over = false;
     n->round = -1;
     forget_experiment(n);
+    pfl_core_keep(n);
     for (size_t i = 0; i < n->peers.n; i++)
         n->peers.items[i]->initialized = false;
     pfl_core_stage(n, PFL_STAGE_IDLE);
@@ -351,6 +353,7 @@ void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_pay
     pfl_round_drop_ballots(r);
     n->rounds_done = (unsigned)r->round + 1;
     n->progress_at = n->now;
+    pfl_core_keep(n);
     pfl_core_announce_ready(n, r);
     pfl_note_set_digest(pfl_core_note(n, PFL_NOTE_ROUND_FINISHED, NULL), r->aggregate);
     pfl_core_after_round(n);
@@ -368,6 +371,7 @@ void pfl_core_adopt(struct pfl_node *n, struct pfl_round *r)
         return;
     }
     set_aggregate(n, r, p);
+    pfl_core_keep(n);
     pfl_core_announce_ready(n, r);
 }
 

@@ -136,6 +136,8 @@ static void carry_out(struct pfl_driver *d, const struct pfl_action *a)
     case PFL_ACT_CANCEL:
         pfl_job_cancel(d);
         break;
+    case PFL_ACT_DURABLE: /* not asked for */
+        break;
     case PFL_ACT_NOTE:
         pfl_driver_note(d, a->note);
         break;

@@ -205,6 +205,8 @@ static void carry_out(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     case PFL_ACT_CANCEL:
         s->nodes[i].job_epoch++;
         break;
+    case PFL_ACT_DURABLE: /* not asked for */
+        break;
     case PFL_ACT_NOTE:
         on_note(s, i, a->note);
         break;
