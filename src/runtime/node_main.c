@@ -23,12 +23,17 @@ struct program {
     bool ending;
 };
 
+static void unwatch_signals(struct program *p)
+{
+    uv_close((uv_handle_t *)&p->sigint, NULL);
+    uv_close((uv_handle_t *)&p->sigterm, NULL);
+}
+
 static void on_closed(void *user)
 {
     struct program *p = user;
     p->driver = NULL;
-    uv_close((uv_handle_t *)&p->sigint, NULL);
-    uv_close((uv_handle_t *)&p->sigterm, NULL);
+    unwatch_signals(p);
 }
 
 static void end(struct program *p)
@@ -106,6 +111,16 @@ static void node_settings(const struct pfl_node_config *c, const struct pfl_aggr
     s->aggregator = aggregator;
 }
 
+static void watch_signals(struct program *p)
+{
+    uv_signal_init(&p->loop, &p->sigint);
+    uv_signal_init(&p->loop, &p->sigterm);
+    p->sigint.data = p->sigterm.data = p;
+    uv_signal_start(&p->sigint, on_signal, SIGINT);
+    uv_signal_start(&p->sigterm, on_signal, SIGTERM);
+    signal(SIGPIPE, SIG_IGN);
+}
+
 static enum pfl_rc start(struct program *p, struct pfl_err *err)
 {
     const struct pfl_node_config *c = &p->config;
@@ -137,22 +152,16 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .ca_poll = c->ca.poll,
                                    .credentials = &credentials};
     node_settings(c, &p->aggregator, &opts.settings);
-    if (rc == PFL_OK)
+    if (rc == PFL_OK) {
+        watch_signals(p); /* before anybody can know that the node is there; they are heard when the loop runs */
         rc = pfl_driver_new(&opts, &p->driver, err);
+        if (rc != PFL_OK)
+            unwatch_signals(p);
+    }
     if (rc != PFL_OK && learner.ops)
         learner.ops->free(learner.self);
     pfl_tls_unref(tls);
     return rc;
-}
-
-static void watch_signals(struct program *p)
-{
-    uv_signal_init(&p->loop, &p->sigint);
-    uv_signal_init(&p->loop, &p->sigterm);
-    p->sigint.data = p->sigterm.data = p;
-    uv_signal_start(&p->sigint, on_signal, SIGINT);
-    uv_signal_start(&p->sigterm, on_signal, SIGTERM);
-    signal(SIGPIPE, SIG_IGN);
 }
 
 enum pfl_rc pfl_node_main(const char *config_path, struct pfl_err *err)
@@ -169,7 +178,6 @@ enum pfl_rc pfl_node_main(const char *config_path, struct pfl_err *err)
     uv_loop_init(&p.loop);
     rc = start(&p, err);
     if (rc == PFL_OK) {
-        watch_signals(&p);
         pfl_driver_on_shutdown_request(p.driver, on_shutdown_request, &p);
         for (size_t i = 0; i < p.config.connect.n; i++)
             pfl_driver_command(p.driver, PFL_EV_CMD_CONNECT, p.config.connect.items[i], NULL, on_connected, &p);
