@@ -33,8 +33,8 @@ bool pfl_csr_asks_ca(const struct pfl_csr *csr);                    /* basicCons
 const char *pfl_csr_key_fingerprint(const struct pfl_csr *csr);     /* SHA-256 of the SubjectPublicKeyInfo, lower-case hex */
 struct evp_pkey_st *pfl_csr_key(const struct pfl_csr *csr);         /* the public key */
 
-/** Makes one: CN ("": none), SANs ("IP:…", "DNS:…", may be NULL) and, if not NULL, the purpose ("serverAuth" or "clientAuth"; "ca": an
- *  intermediate CA), signed by key. DER, appended to out. */
+/** Makes one: CN ("": none), SANs ("IP:…", "DNS:…", may be NULL) and, if not NULL, the purpose ("serverAuth" or "clientAuth"; "ca":
+ * an intermediate CA), signed by key. DER, appended to out. */
 enum pfl_rc pfl_csr_make(const char *common_name, const struct pfl_strs *sans, const char *purpose, struct evp_pkey_st *key,
                          struct pfl_buf *out, struct pfl_err *err) PFL_WARN_UNUSED;
 /** DER as PEM text, owned by the caller. */
