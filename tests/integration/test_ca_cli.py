@@ -63,7 +63,7 @@ class Dispatcher(Base):
         self.refused(2, "did you mean 'issue'", "ca", "isue")
         self.refused(2, "did you mean 'verify'", "cert", "verfy")
         self.refused(2, "init or issue", "ca")
-        self.refused(2, "show or verify", "cert")
+        self.refused(2, "show, verify or renew", "cert")
 
     def test_help_everywhere(self):
         for args in ([], ["ca"], ["ca", "init"], ["ca", "issue"], ["ca", "sign"], ["ca", "list"], ["ca", "show"], ["ca", "revoke"], ["ca", "crl"],
