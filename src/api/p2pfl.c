@@ -363,6 +363,7 @@ static struct p2pfl_node *node_new(const struct p2pfl_config *c, struct pfl_tls 
                                        .tls = tls,
                                        .learner = learner,
                                        .state_dir = n->state_dir,
+                                       .journal = true,
                                        .credentials = tls ? &n->credentials : NULL,
                                        .on_event = on_event,
                                        .user = n};

@@ -207,7 +207,9 @@ static enum pfl_rc read_ca(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, s
 
 static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
 {
-    static const char *const keys[] = {"name", "address", "federation", "state_dir", "connect", "settings", "ca", "learner"};
+    static const char *const keys[] = {"name",    "address",  "federation", "state_dir", "journal",
+                                       "connect", "settings", "ca",         "learner"};
+    bool journal = true;
     struct pfl_yaml *root = doc->root, *settings = NULL, *ca = NULL, *learner = NULL;
     TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, root, "name", &c->name, err));
@@ -216,6 +218,8 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_con
     TRY(pfl_yaml_str(doc, root, "federation", &c->federation, err));
     TRY(check_id(doc, "federation", c->federation, err));
     TRY(pfl_yaml_str(doc, root, "state_dir", &c->state_dir, err));
+    TRY(pfl_yaml_bool(doc, root, "journal", &journal, err));
+    c->no_journal = !journal;
     if (!c->address)
         return pfl_err_set(err, PFL_INVALID, "%s: 'address' is missing (host:port, [v6]:port, or unix:///path)", doc->file);
     struct pfl_addr a;
@@ -393,6 +397,7 @@ enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config
     put_str(&b, "", "address", c->address);
     put_str(&b, "", "federation", c->federation);
     put_str(&b, "", "state_dir", c->state_dir);
+    pfl_buf_append_str(&b, c->no_journal ? "journal: false\n" : "");
     pfl_buf_append_str(&b, c->connect.n ? "connect:\n" : "");
     for (size_t i = 0; i < c->connect.n; i++)
         put_item(&b, c->connect.items[i]);

@@ -19,6 +19,7 @@ struct pfl_node_config {
     char *name, *address;         /* owned; address: listened on and announced */
     char *federation;             /* owned; default "p2pfl" */
     char *state_dir;              /* owned, resolved; default: the file's folder */
+    bool no_journal;              /* journal: false; what the node must know after a crash is not kept */
     struct pfl_strs connect;      /* addresses to link with at the start */
     struct pfl_settings settings; /* ssl paths resolved */
     struct pfl_ca_config ca;

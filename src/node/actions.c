@@ -79,6 +79,7 @@ void pfl_core_reply(struct pfl_node *n, uint64_t call, const char *text, const c
 struct pfl_note *pfl_core_note(struct pfl_node *n, enum pfl_note_kind kind, const char *addr)
 {
     struct pfl_action *x = pfl_core_act(n, PFL_ACT_NOTE, NULL);
+    x->after = n->durable_seq;
     x->note = pfl_xcalloc(1, sizeof(*x->note));
     x->note->kind = kind;
     x->note->round = n->learning ? n->round : -1;

@@ -13,6 +13,7 @@
 #include "base/rng.h"
 #include "runtime/driver_impl.h"
 #include "runtime/credentials.h"
+#include "runtime/keeper.h"
 #include "runtime/revocation.h"
 
 struct pfl_queued {
@@ -108,19 +109,23 @@ static void do_reply(struct pfl_driver *d, const struct pfl_action *a)
     pending_remove(d, p);
 }
 
-static void carry_out(struct pfl_driver *d, const struct pfl_action *a)
+void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a)
 {
+    if ((a->kind == PFL_ACT_SEND || a->kind == PFL_ACT_NOTE) && pfl_keeper_holds(d->keeper, a))
+        return;
     switch (a->kind) {
     case PFL_ACT_OPEN:
         pfl_link_open(d, a->addr, a->handshake, a->call);
         break;
     case PFL_ACT_CLOSE:
+        pfl_keeper_forget(d->keeper, a->addr);
         pfl_link_close(d, a->addr);
         break;
     case PFL_ACT_SEND:
         pfl_link_send(d, a->addr, a->id, a->body, a->timeout);
         break;
     case PFL_ACT_GOODBYE:
+        pfl_keeper_forget(d->keeper, a->addr);
         pfl_link_goodbye(d, a->addr);
         break;
     case PFL_ACT_REPLY:
@@ -136,7 +141,8 @@ static void carry_out(struct pfl_driver *d, const struct pfl_action *a)
     case PFL_ACT_CANCEL:
         pfl_job_cancel(d);
         break;
-    case PFL_ACT_DURABLE: /* not asked for */
+    case PFL_ACT_DURABLE:
+        pfl_keeper_take(d->keeper, pfl_steal(&a->durable));
         break;
     case PFL_ACT_NOTE:
         pfl_driver_note(d, a->note);
@@ -181,12 +187,13 @@ void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev)
             d->queue_tail = &d->queue_head;
         pfl_node_step(d->node, &q->ev, &out);
         for (size_t i = 0; i < out.n; i++)
-            carry_out(d, &out.items[i]);
+            pfl_driver_carry_out(d, &out.items[i]);
         pfl_actions_clear(&out);
         queued_free(q);
     }
     pfl_actions_deinit(&out);
     d->draining = false;
+    pfl_keeper_look(d->keeper);
     arm_timer(d);
 }
 
@@ -242,9 +249,35 @@ static enum pfl_rc open_state(struct pfl_driver *d, struct pfl_err *err)
     return PFL_OK;
 }
 
+/* What was kept comes first: nobody can reach the node before it knows again what it said. */
+static enum pfl_rc open_journal(struct pfl_driver *d, const struct pfl_driver_opts *opts, struct pfl_durable **ret_kept,
+                                struct pfl_err *err)
+{
+    struct pfl_journal *journal = NULL;
+    if (!opts->journal || !d->state_dir)
+        return PFL_OK;
+    enum pfl_rc rc = pfl_journal_open(d->state_dir, d->learner.ops->layout(d->learner.self), &journal, ret_kept, err);
+    if (rc == PFL_OK)
+        d->keeper = pfl_keeper_new(d, journal);
+    return rc;
+}
+
+/* The initial model, or what was there before the node was started again. */
+static void begin(struct pfl_driver *d, const struct pfl_durable *kept)
+{
+    if (kept) {
+        struct pfl_event ev = pfl_driver_event(PFL_EV_RESTORE);
+        ev.durable = kept;
+        pfl_driver_post(d, &ev);
+    }
+    if (!pfl_node_model(d->node))
+        pfl_job_init_model(d);
+}
+
 static void free_now(struct pfl_driver *d)
 {
     pfl_node_free(d->node);
+    pfl_keeper_free(d->keeper);
     pfl_events_close(d->events);
     pfl_tls_unref(d->tls);
     if (d->learner.ops)
@@ -271,7 +304,10 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     d->on_event_user = opts->user;
     d->learner = opts->learner; /* given back on error: see below */
 
+    PFL_AUTO(pfl_durable_freep) struct pfl_durable *kept = NULL;
     enum pfl_rc rc = open_state(d, err);
+    if (rc == PFL_OK)
+        rc = open_journal(d, opts, &kept, err);
     if (rc == PFL_OK)
         rc = pfl_inbound_start(d, opts->address, err);
     if (rc != PFL_OK) {
@@ -282,6 +318,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     struct pfl_node_settings s = opts->settings;
     s.federation = d->federation;
     s.entropy = pfl_rng_entropy();
+    s.durable = d->keeper != NULL;
     d->address = pfl_xstrdup(pfl_rpc_server_address(d->server));
     d->node = pfl_node_new(d->address, d->learner.ops->layout(d->learner.self), &s);
     uv_timer_init(d->loop, &d->timer);
@@ -303,7 +340,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     pfl_info("%s listens on %s (%s)", d->name, d->address, tls);
     if (!d->tls)
         pfl_warn("%s: use_ssl is false: everything is sent in PLAINTEXT and nobody's identity is checked", d->name);
-    pfl_job_init_model(d);
+    begin(d, kept);
     *ret = d;
     return PFL_OK;
 }

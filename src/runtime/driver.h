@@ -30,6 +30,7 @@ struct pfl_driver_opts {
     struct pfl_node_settings settings;
     struct pfl_learner learner; /* taken on success */
     const char *state_dir;      /* events.jsonl, models/, control.sock (0600); NULL: nothing is written, no control socket */
+    bool journal;               /* keeps in state_dir what must survive a crash, and takes it up again (runtime/journal.h) */
     /** Where CRLs live (see runtime/revocation.h); each may be NULL. crl: the operator's file, rewritten when a newer one is
      * accepted; crl_kept: the driver's own copy, by which an older one is known after a restart; ca_service: HOST:PORT that is
      * asked every ca_poll (0: 60 s). Copied. The policy and the CRLs to begin with are the context's. */

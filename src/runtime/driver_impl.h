@@ -9,6 +9,7 @@
 struct pfl_control;
 struct pfl_revocation;
 struct pfl_credentials;
+struct pfl_keeper;
 
 /** A channel to one address, and who must be at its end. */
 struct pfl_link {
@@ -54,6 +55,7 @@ struct pfl_driver {
     struct pfl_control *control;
     struct pfl_revocation *revocation;   /* NULL: plaintext, or gone */
     struct pfl_credentials *credentials; /* the same, or not watched */
+    struct pfl_keeper *keeper;           /* NULL: nothing is kept */
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;
@@ -82,6 +84,7 @@ struct pfl_driver {
 /* driver.c */
 struct pfl_event pfl_driver_event(enum pfl_event_kind kind);            /* with the times filled in */
 void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev); /* copies; steps now or after the running step */
+void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a);
 void pfl_driver_maybe_closed(struct pfl_driver *d);
 uint64_t pfl_pending_add(struct pfl_driver *d, struct pfl_rpc_call *call, void (*done)(void *, const char *), void *user);
 struct pfl_pending *pfl_pending_find(struct pfl_driver *d, uint64_t token);

@@ -119,6 +119,7 @@ static void watch_signals(struct program *p)
     uv_signal_start(&p->sigint, on_signal, SIGINT);
     uv_signal_start(&p->sigterm, on_signal, SIGTERM);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is an error like a full disk, see journal.h */
 }
 
 static enum pfl_rc start(struct program *p, struct pfl_err *err)
@@ -146,6 +147,7 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .tls = tls,
                                    .learner = learner,
                                    .state_dir = c->state_dir,
+                                   .journal = !c->no_journal,
                                    .crl = c->settings.crl.file,
                                    .crl_kept = crl_kept,
                                    .ca_service = c->ca.service,

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "runtime/driver_impl.h"
 #include "runtime/credentials.h"
+#include "runtime/keeper.h"
 #include "runtime/revocation.h"
 
 static json_t *list_json(const struct pfl_strs *l)
@@ -254,6 +255,7 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     json_object_set_new(o, "tls", json_string(d->tls ? "mutual TLS" : "none: PLAINTEXT"));
     json_object_set_new(o, "rss_kb", json_integer(resident_kb()));
     json_object_set_new(o, "counters", pfl_driver_counters_json(d));
+    json_object_set_new(o, "durability", pfl_keeper_status(d->keeper));
     pfl_revocation_status(d, o);
     pfl_credentials_status(d, o);
     pfl_snapshot_deinit(&s);
