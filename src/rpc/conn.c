@@ -433,6 +433,8 @@ static void on_turn(uv_idle_t *h)
     due(h->data);
 }
 
+const uint8_t PFL_H2_DRAIN_PING[8] = {'d', 'r', 'a', 'i', 'n', 'i', 'n', 'g'};
+
 /* ---- for the owner ---- */
 
 static void set_socket_options(int fd)
@@ -543,10 +545,21 @@ void pfl_conn_drain(struct pfl_conn *c, pfl_ns grace, enum pfl_rc rc, const char
     c->goaway_at = now; /* a client asks nothing of the server's streams */
     c->lost_rc = rc;
     snprintf(c->lost_reason, sizeof c->lost_reason, "%s", reason);
-    if (c->is_server && grace > 0 && nghttp2_submit_shutdown_notice(c->h2) == 0)
+    bool notice = c->is_server && grace > 0 && nghttp2_submit_shutdown_notice(c->h2) == 0;
+    if (notice)
         c->goaway_at = now + (grace < PFL_RPC_GOAWAY_NOTICE ? grace : PFL_RPC_GOAWAY_NOTICE);
     pfl_conn_due_at(c, c->goaway_at == now ? 0 : c->goaway_at);
     pfl_conn_kick(c);
+    if (notice && nghttp2_submit_ping(c->h2, NGHTTP2_FLAG_NONE, PFL_H2_DRAIN_PING) == 0) /* behind the notice: it overtakes */
+        pfl_conn_kick(c);
+}
+
+void pfl_conn_notice_heard(struct pfl_conn *c)
+{
+    if (!c->draining || c->goaway_at == PFL_NEVER)
+        return;
+    c->goaway_at = pfl_clock_mono();
+    pfl_conn_due_at(c, 0);
 }
 
 void pfl_conn_stream_ended(struct pfl_conn *c)

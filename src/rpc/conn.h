@@ -142,6 +142,9 @@ void pfl_conn_earn(struct pfl_conn *c, double tokens);
 
 bool pfl_conn_over(const struct pfl_conn *c); /* LINGER or DEAD: nothing is read or written any more */
 
+/** What a server's PING says behind the GOAWAY that asks for no new calls; the answer means that the peer has read it. For h2.c. */
+extern const uint8_t PFL_H2_DRAIN_PING[8];
+void pfl_conn_notice_heard(struct pfl_conn *c);
 /** The timer looks when the peer's certificate ends. For h2.c. */
 void pfl_conn_watch_expiry(struct pfl_conn *c);
 

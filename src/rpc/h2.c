@@ -86,8 +86,11 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *user)
     }
     if (frame->hd.type == NGHTTP2_SETTINGS && !(frame->hd.flags & NGHTTP2_FLAG_ACK))
         on_settings(c);
-    if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK))
+    if (frame->hd.type == NGHTTP2_PING && (frame->hd.flags & NGHTTP2_FLAG_ACK)) {
         c->pinged = false;
+        if (memcmp(frame->ping.opaque_data, PFL_H2_DRAIN_PING, sizeof PFL_H2_DRAIN_PING) == 0)
+            pfl_conn_notice_heard(c);
+    }
     if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code == NGHTTP2_NO_ERROR)
         c->peer_goaway = true;
     return c->ops->frame(c, frame);

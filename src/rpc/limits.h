@@ -79,8 +79,8 @@ enum {
 #define PFL_RPC_LINGER      (500 * PFL_MS)
 #define PFL_RPC_BACKOFF_MIN (200 * PFL_MS)
 #define PFL_RPC_BACKOFF_MAX (10 * PFL_SEC)
-/* Time between the GOAWAY that asks for no new calls and the one that refuses them: a round trip. */
-#define PFL_RPC_GOAWAY_NOTICE (100 * PFL_MS)
+/* Time between the GOAWAY that asks for no new calls and the one that refuses them: until the peer answers a PING, at most this. */
+#define PFL_RPC_GOAWAY_NOTICE PFL_SEC
 /* How often the wall clock is compared with the end of the peer's certificate, beside at that time itself. */
 #define PFL_RPC_EXPIRY_LOOK (60 * PFL_SEC)
 /* Calls of a connection that is being replaced have this long to end. */

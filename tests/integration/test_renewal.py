@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# timeout: 400
+# timeout: 600
 """Certificates change while nodes train: no call fails, no round is disturbed. By files that somebody else replaces, and by the CA
 service. PFL_RENEWAL_SECONDS makes the rotations longer than the default."""
 import os
