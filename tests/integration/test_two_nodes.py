@@ -143,9 +143,10 @@ class TwoNodes(NodeTest):
         a.do("learn", "--rounds", "1", "--trainset-size", "2")
         for n in (a, b):
             n.wait_event("learning_finished")
-        self.assertEqual(sorted(p.name for p in a.state.iterdir()), ["control.sock", "events.jsonl", "models"])
+        self.assertEqual(sorted(p.name for p in a.state.iterdir()), ["control.sock", "events.jsonl", "models", "node.db", "node.db-wal"])
         mode = {p.name: stat.S_IMODE(p.lstat().st_mode) for p in [a.state, *a.state.iterdir()]}
-        self.assertEqual(mode, {"state": 0o700, "control.sock": 0o600, "events.jsonl": 0o600, "models": 0o700})
+        self.assertEqual(mode, {"state": 0o700, "control.sock": 0o600, "events.jsonl": 0o600, "models": 0o700, "node.db": 0o600,
+                                "node.db-wal": 0o600})
         kinds = [e["event"] for e in a.events()]
         for kind in ("started", "neighbour", "learning_started", "train_set", "fit", "aggregated", "round_finished", "learning_finished"):
             self.assertIn(kind, kinds)
@@ -156,7 +157,7 @@ class TwoNodes(NodeTest):
         a = self.start("node1")
         again = run("node", "start", "-c", a.folder / "node.yaml")
         self.assertEqual(again.returncode, 1)
-        self.assertIn("a running node answers there", again.stderr)
+        self.assertIn("is the node running already", again.stderr)
         self.assertEqual(a.status()["name"], "node1")
         a.kill()
         self.assertTrue((a.state / "control.sock").exists())

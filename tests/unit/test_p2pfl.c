@@ -164,8 +164,8 @@ static void test_start__port_taken_or_control_socket_impossible__nothing_left(vo
     snprintf(deep, sizeof(deep), "%s/%0150d", base, 0);
     c = (struct p2pfl_config){.address = "127.0.0.1:0", .insecure_plaintext = true, .state_dir = deep};
     refused(&c, &l, "shorter path");
-    static const char *const made[] = {"/events.jsonl", "/models", ""};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const made[] = {"/events.jsonl", "/node.db", "/models", ""};
+    for (size_t i = 0; i < 4; i++) {
         char path[320];
         snprintf(path, sizeof(path), "%s%s", deep, made[i]);
         assert_int_equal(remove(path), 0);
