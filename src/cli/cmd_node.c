@@ -128,6 +128,12 @@ static void print_crls(json_t *s)
         printf("a CRL has LAPSED (crl_policy is %s)\n", text_of(s, "crl_policy"));
 }
 
+static void print_durability(const json_t *o)
+{
+    if (pfl_streq(json_string_value(json_object_get(o, "state")), "lost"))
+        printf("NOT ON DISK: what this node must know after a restart: %s\n", text_of(o, "reason"));
+}
+
 static void print_certificate(const json_t *c)
 {
     if (!c)
@@ -157,6 +163,7 @@ static void print_status(json_t *s)
         printf("waiting for %s, %.1f s at most\n", text_of(s, "waiting_for"), json_real_value(until));
     else if (json_is_string(json_object_get(s, "waiting_for")))
         printf("waiting for %s\n", text_of(s, "waiting_for"));
+    print_durability(json_object_get(s, "durability"));
     print_certificate(json_object_get(s, "certificate"));
     print_crls(s);
     json_t *peer;
