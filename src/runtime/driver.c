@@ -258,7 +258,7 @@ static enum pfl_rc open_journal(struct pfl_driver *d, const struct pfl_driver_op
         return PFL_OK;
     enum pfl_rc rc = pfl_journal_open(d->state_dir, d->learner.ops->layout(d->learner.self), &journal, ret_kept, err);
     if (rc == PFL_OK)
-        d->keeper = pfl_keeper_new(d, journal);
+        d->keeper = pfl_keeper_new(d, journal, *ret_kept ? (*ret_kept)->seq : 0);
     return rc;
 }
 

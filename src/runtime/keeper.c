@@ -29,11 +29,12 @@ struct pfl_keeper {
     struct pfl_err err;
 };
 
-struct pfl_keeper *pfl_keeper_new(struct pfl_driver *d, struct pfl_journal *journal)
+struct pfl_keeper *pfl_keeper_new(struct pfl_driver *d, struct pfl_journal *journal, uint64_t seq)
 {
     struct pfl_keeper *k = pfl_xcalloc(1, sizeof(*k));
     k->d = d;
     k->journal = journal;
+    k->done = seq;
     k->tail = &k->head;
     return k;
 }

@@ -11,8 +11,8 @@
 #include "runtime/driver_impl.h"
 #include "runtime/journal.h"
 
-/** Takes the journal. */
-struct pfl_keeper *pfl_keeper_new(struct pfl_driver *d, struct pfl_journal *journal);
+/** Takes the journal. seq: of the state that is in it, 0 where there is none. */
+struct pfl_keeper *pfl_keeper_new(struct pfl_driver *d, struct pfl_journal *journal, uint64_t seq);
 void pfl_keeper_free(struct pfl_keeper *k); /* nothing runs any more; accepts NULL */
 /** Takes what a DURABLE action carries. */
 void pfl_keeper_take(struct pfl_keeper *k, struct pfl_durable *state);
