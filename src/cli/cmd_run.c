@@ -13,11 +13,13 @@
 
 static const char help[] =
     "usage: p2pfl run EXAMPLE|FILE.YAML [options]\n"
+    "       p2pfl run --resume DIR [--json] [--quiet] [--keep-going]\n"
     "\n"
     "Starts one process per node on this machine, links them over mutual TLS as the topology says, lets them learn together and\n"
     "leaves a folder with log, metrics, final model and report.html. 'p2pfl examples' lists the examples.\n"
     "\n"
     "  --out DIR             the run's folder (default: runs/NAME-TIME); must be new or empty\n"
+    "  --resume DIR          goes on with the run in DIR that was interrupted or killed, from what its nodes kept\n"
     "  --json                one line of JSON on standard output at the end; progress goes to standard error\n"
     "  --quiet               no progress, only the result\n"
     "  --impostor            a node with certificates of another authority tries to get in while the others learn\n"
@@ -34,7 +36,7 @@ static const char help[] =
     "exit codes: 0 every node finished with the same model (nodes that were lost on the way are named), 1 not so or an error,\n"
     "            2 wrong command line, 130 interrupted\n";
 
-enum { OUT = 1000, JSON, QUIET, IMPOSTOR, KEEP_GOING, NODES, ROUNDS, EPOCHS, TRAINSET, SEED, TOPOLOGY, DATA, CERTS };
+enum { OUT = 1000, JSON, QUIET, IMPOSTOR, KEEP_GOING, NODES, ROUNDS, EPOCHS, TRAINSET, SEED, TOPOLOGY, DATA, CERTS, RESUME };
 
 static const struct option longs[] = {{"out", required_argument, NULL, OUT},
                                       {"json", no_argument, NULL, JSON},
@@ -49,6 +51,7 @@ static const struct option longs[] = {{"out", required_argument, NULL, OUT},
                                       {"topology", required_argument, NULL, TOPOLOGY},
                                       {"data", required_argument, NULL, DATA},
                                       {"certs", required_argument, NULL, CERTS},
+                                      {"resume", required_argument, NULL, RESUME},
                                       {"help", no_argument, NULL, 'h'},
                                       {0}};
 
@@ -76,6 +79,9 @@ static bool take(int c, const char *arg, struct pfl_run_opts *o)
     switch (c) {
     case OUT:
         o->out = arg;
+        return true;
+    case RESUME:
+        o->resume = arg;
         return true;
     case JSON:
         return o->json = true;
@@ -126,9 +132,13 @@ int pfl_cmd_run(int argc, char **argv)
         if (!take(c, optarg, &o))
             return PFL_EXIT_USAGE;
     }
-    if (optind >= argc)
+    if (o.resume && (o.out || o.topology || o.data || o.certs || o.rounds || o.epochs || o.nodes || o.trainset_size || o.has_seed ||
+                     o.impostor))
+        return pfl_cli_usage("run", "--resume goes on with a run as it is: it takes only --json, --quiet and --keep-going");
+    if (optind >= argc && !o.resume)
         return pfl_cli_usage("run", "an example's name or an experiment file is needed");
-    o.experiment = argv[optind++];
+    if (optind < argc)
+        o.experiment = argv[optind++];
     if (optind < argc)
         return pfl_cli_usage("run", "unexpected argument '%s'", pfl_q(argv[optind]));
     enum pfl_rc rc = pfl_run(&o, &exit_code, &err);

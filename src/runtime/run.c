@@ -110,6 +110,8 @@ static void close_loop(struct pfl_run *run)
 static void say_plan(struct pfl_run *run)
 {
     const struct pfl_experiment_config *c = &run->plan.cfg;
+    if (run->opts->resume)
+        pfl_progress_say(run->progress, "going on with the run in %s", run->plan.dir);
     pfl_progress_say(run->progress, "%s: %u nodes, %s, %u round%s, folder %s", c->name, c->nodes, run->record->topology, c->rounds,
                      c->rounds == 1 ? "" : "s", run->plan.dir);
     for (size_t i = 0; i < c->settings.notes.n; i++)
@@ -117,7 +119,7 @@ static void say_plan(struct pfl_run *run)
     if (!c->settings.ssl.use_ssl)
         pfl_progress_say(run->progress,
                          "WARNING: the experiment says use_ssl: false. Links are PLAINTEXT and nobody's identity is checked.");
-    else if (run->plan.certs_made)
+    else if (run->plan.certs_made && !run->opts->resume)
         pfl_progress_say(run->progress,
                          "certificates issued to every node by an authority made for this run; its key is gone again");
 }
@@ -129,7 +131,7 @@ static void phases(struct pfl_run *run)
     pfl_progress_say(run->progress, "all nodes are up; linking them over %s", run->record->tls ? "mutual TLS" : "plaintext");
     if (!pfl_run_link_nodes(run))
         return;
-    pfl_progress_say(run->progress, "every node knows every other; learning starts");
+    pfl_progress_say(run->progress, pfl_run_has_begun(run) ? "learning goes on" : "every node knows every other; learning starts");
     bool learned = pfl_run_learn(run);
     if (learned)
         pfl_impostor_verdict(run);
@@ -163,7 +165,7 @@ enum pfl_rc pfl_run(const struct pfl_run_opts *opts, int *ret_exit, struct pfl_e
     struct pfl_run run = {.opts = opts};
     bool table = false;
     double start_t = (double)pfl_clock_wall() / 1e9;
-    enum pfl_rc rc = pfl_plan_make(opts, &run.plan, err);
+    enum pfl_rc rc = opts->resume ? pfl_plan_resume(opts, &run.plan, err) : pfl_plan_make(opts, &run.plan, err);
     if (rc != PFL_OK)
         return rc;
     run.record = pfl_record_new(run.plan.cfg.name);
@@ -173,6 +175,8 @@ enum pfl_rc pfl_run(const struct pfl_run_opts *opts, int *ret_exit, struct pfl_e
     run.knows = pfl_xcalloc((size_t)run.plan.cfg.nodes * run.plan.cfg.nodes, sizeof(*run.knows));
     pfl_run_describe(&run);
     run.record->start_t = start_t;
+    if (opts->resume)
+        pfl_run_recall(&run);
     rc = open_progress(&run, &table, err);
     if (rc == PFL_OK) {
         open_loop(&run, table);

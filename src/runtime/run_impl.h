@@ -44,11 +44,17 @@ size_t pfl_run_index(const struct pfl_run *run, const struct pfl_child *c);
 bool pfl_run_start_nodes(struct pfl_run *run);
 bool pfl_run_link_nodes(struct pfl_run *run);
 bool pfl_run_learn(struct pfl_run *run);
+/** A resumed run whose nodes are in the experiment, or through with it. */
+bool pfl_run_has_begun(const struct pfl_run *run);
 void pfl_run_final_status(struct pfl_run *run);
 void pfl_run_shutdown(struct pfl_run *run);
 void pfl_run_ask_status(struct pfl_run *run);
 /** Which nodes know which, from an event of node i. */
 void pfl_run_note_known(struct pfl_run *run, unsigned i, const json_t *event);
+
+/* run_resume.c */
+/** What the nodes of a run that is gone on with did before, into the record. */
+void pfl_run_recall(struct pfl_run *run);
 
 /* run_impostor.c */
 bool pfl_impostor_start(struct pfl_run *run, struct pfl_err *err);

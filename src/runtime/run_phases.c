@@ -189,6 +189,8 @@ bool pfl_run_link_nodes(struct pfl_run *run)
     connect_more(run);
     if (!pfl_run_wait(run, asks_answered, ASK_LIMIT) || (run->record->failures.n > failures && !run->opts->keep_going))
         return false;
+    if (pfl_run_has_begun(run)) /* they knew each other before, and say so no more */
+        return true;
     if (pfl_run_wait(run, all_know_all, LINK_LIMIT))
         return true;
     if (!run->interrupts)
@@ -247,20 +249,35 @@ static bool check_learned(struct pfl_run *run, bool in_time)
     return finished > 0 && failed == 0;
 }
 
-bool pfl_run_learn(struct pfl_run *run)
+bool pfl_run_has_begun(const struct pfl_run *run)
+{
+    for (unsigned i = 0; run->opts->resume && i < run->plan.cfg.nodes; i++) {
+        if (run->record->nodes[i].learning || run->record->nodes[i].finished)
+            return true;
+    }
+    return false;
+}
+
+static void ask_to_learn(struct pfl_run *run)
 {
     const struct pfl_experiment_config *c = &run->plan.cfg;
     unsigned first = first_alive(run);
-    size_t failures = run->record->failures.n;
-    run->learning = true;
     run->asks++;
     pfl_child_ask(run->children[first],
                   json_pack("{s:s, s:i, s:i, s:i, s:s}", "cmd", "learn", "rounds", (int)c->rounds, "epochs", (int)c->epochs,
                             "trainset_size", (int)c->trainset_size, "name", c->name),
                   ASK_LIMIT, on_learn, run);
+}
+
+bool pfl_run_learn(struct pfl_run *run)
+{
+    size_t failures = run->record->failures.n;
+    run->learning = true;
+    if (!pfl_run_has_begun(run))
+        ask_to_learn(run);
     if (!pfl_run_wait(run, asks_answered, ASK_LIMIT) || run->record->failures.n > failures)
         return false;
-    bool in_time = pfl_run_wait(run, all_through, c->wait_timeout);
+    bool in_time = pfl_run_wait(run, all_through, run->plan.cfg.wait_timeout);
     if (run->interrupts)
         return false;
     if (!in_time) { /* what it waits for belongs into the failure */

@@ -273,7 +273,7 @@ static enum pfl_rc write_node(const struct pfl_plan *p, const struct pfl_run_opt
 
 enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err)
 {
-    struct pfl_plan p = {.port_lock = -1};
+    struct pfl_plan p = {.port_lock = -1, .lock_fd = -1};
     enum pfl_rc rc = read_experiment(opts->experiment, &p, err);
     if (rc == PFL_OK)
         rc = apply_options(&p, opts, err);
@@ -284,6 +284,8 @@ enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret,
     if (rc == PFL_OK)
         rc = make_run_dir(&p, opts, err);
     if (rc == PFL_OK)
+        rc = pfl_plan_lock(p.dir, &p.lock_fd, err);
+    if (rc == PFL_OK)
         rc = plan_nodes(&p, opts, err);
     if (rc == PFL_OK)
         rc = pfl_plan_certs(&p, opts, err);
@@ -291,6 +293,8 @@ enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret,
         rc = write_node(&p, opts, &p.nodes[i], i, err);
     if (rc == PFL_OK && opts->impostor)
         rc = write_node(&p, opts, &p.impostor, 0, err);
+    if (rc == PFL_OK) /* last: a folder that has it is whole */
+        rc = pfl_plan_note(&p, opts, err);
     if (rc != PFL_OK) {
         pfl_plan_deinit(&p);
         return rc;
@@ -319,7 +323,9 @@ void pfl_plan_deinit(struct pfl_plan *p)
     free(p->source_dir);
     if (p->port_lock >= 0)
         close(p->port_lock);
+    if (p->lock_fd >= 0)
+        close(p->lock_fd);
     pfl_experiment_deinit(&p->cfg);
     memset(p, 0, sizeof(*p));
-    p->port_lock = -1;
+    p->port_lock = p->lock_fd = -1;
 }

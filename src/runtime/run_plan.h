@@ -8,7 +8,8 @@
 #include "config/experiment.h"
 
 struct pfl_run_opts {
-    const char *experiment;                        /* an example's name or a file's path */
+    const char *experiment;                        /* an example's name or a file's path; may be NULL with resume */
+    const char *resume;                            /* the folder of a run to go on with; NULL: a new run */
     const char *out;                               /* run folder; NULL: runs/<name>-<UTC time> */
     const char *topology, *data, *certs;           /* NULL: as the experiment says */
     unsigned rounds, epochs, nodes, trainset_size; /* 0: as the experiment says */
@@ -30,11 +31,20 @@ struct pfl_plan {
     size_t n_edges;
     bool certs_made; /* issued for this run, by a CA that is gone now */
     int port_lock;   /* a socket that keeps the block of ports ours; -1: none */
+    int lock_fd;     /* keeps other runners out of the folder; -1: none */
 };
 
 /** Reads the experiment and makes the run folder. On error nothing but, perhaps, a half-made run folder is left. */
 enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_plan_deinit(struct pfl_plan *p);
+
+/** The plan of a run that was cut off, from its folder (run_resume.c). NOT_FOUND: no folder of a run. STATE: it is finished.
+ *  UNAVAILABLE: it is going on. INVALID: opts->experiment is another experiment. */
+enum pfl_rc pfl_plan_resume(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** run.json: what pfl_plan_resume needs besides the other files. */
+enum pfl_rc pfl_plan_note(const struct pfl_plan *p, const struct pfl_run_opts *opts, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The folder's lock, held until the descriptor is closed. UNAVAILABLE where another process has it. */
+enum pfl_rc pfl_plan_lock(const char *dir, int *ret_fd, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** Certificates of a run (run_certs.c): named by the experiment, in a folder the user gave, or made now by a CA of the run, whose
  * key exists only while they are issued. ssl is what goes into node i's node.yaml; pfl_plan_ssl_deinit it. */

@@ -158,6 +158,12 @@ static void on_learning_started(const struct ctx *c)
         c->r->rounds = (unsigned)rounds;
 }
 
+static void on_resumed(const struct ctx *c)
+{
+    c->n->learning = true;
+    c->n->finished = false;
+}
+
 static void on_round_started(const struct ctx *c)
 {
     c->n->round = c->round;
@@ -291,6 +297,8 @@ static const struct {
     {"neighbour_lost", on_neighbour_lost},
     {"refused", on_refused},
     {"learning_started", on_learning_started},
+    {"resumed", on_resumed},
+    {"joined", on_resumed},
     {"round_started", on_round_started},
     {"stage", on_stage},
     {"train_set", on_train_set},
