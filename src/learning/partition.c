@@ -233,6 +233,7 @@ static void divide_label_skew(struct division *d)
 static void divide_shards(struct division *d)
 {
     size_t n = d->full->n, parts = d->p->part_count, shards = parts * d->p->shards_per_part, at = 0;
+    PFL_ASSERT(shards > 0); /* check_params */
     free(sort_by_label(d));
     PFL_AUTO(pfl_freep) uint32_t *was = copy_of(d->order, n);
     PFL_AUTO(pfl_freep) uint32_t *shard = pfl_xcalloc(shards, sizeof(*shard));

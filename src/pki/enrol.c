@@ -44,7 +44,7 @@ static enum pfl_rc parse(struct pfl_bytes server, struct pfl_bytes client, struc
     enum pfl_rc rc = pfl_csr_parse(server, &ret->server, err);
     if (rc != PFL_OK)
         return client.len > 0 ? pfl_err_wrap(err, "server CSR") : rc;
-    if (client.len > 0 && (rc = pfl_csr_parse(client, &ret->client, err)) != PFL_OK)
+    if (client.len > 0 && pfl_csr_parse(client, &ret->client, err) != PFL_OK)
         return pfl_err_wrap(err, "client CSR");
     return PFL_OK;
 }

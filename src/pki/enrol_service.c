@@ -2,6 +2,8 @@
 /* The certificate under which a CA's service answers. Its key lives in memory only, and as short as the service runs. */
 #include <openssl/x509.h>
 
+#include <string.h>
+
 #include "pki/cert.h"
 #include "pki/csr.h"
 #include "pki/digest.h"
@@ -58,7 +60,7 @@ enum pfl_rc pfl_enrol_service_identity(const struct pfl_ca *ca, const struct pfl
         return pfl_err_wrap(err, "the service's own certificate");
     s.chain = chain_of(ca);
     *ret = s;
-    s = (struct pfl_service_identity){0};
+    memset(&s, 0, sizeof(s)); /* moved */
     return PFL_OK;
 }
 

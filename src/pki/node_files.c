@@ -59,7 +59,7 @@ enum pfl_rc pfl_node_keys_make(const char *name, const struct pfl_strs *sans, co
     if (rc != PFL_OK)
         return rc;
     *ret = k;
-    k = (struct pfl_node_keys){0};
+    memset(&k, 0, sizeof(k)); /* moved */
     return PFL_OK;
 }
 

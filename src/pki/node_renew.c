@@ -82,7 +82,7 @@ enum pfl_rc pfl_node_renew_keys(const struct pfl_node_pairs *p, bool same_keys, 
     if (rc != PFL_OK)
         return rc;
     *ret = k;
-    k = (struct pfl_node_keys){0};
+    memset(&k, 0, sizeof(k)); /* moved */
     return PFL_OK;
 }
 
