@@ -29,6 +29,7 @@ struct pfl_peer {
     enum pfl_link_state link;
     bool alive;    /* counts as a node of the network: linked or heard of, not evicted */
     bool ours;     /* sent a Hello: speaks what our nodes add */
+    bool states;   /* its Hello says that it answers `state` */
     bool beats;    /* its Hello says that it takes digests of beats; the others get each beat by itself */
     bool opening;  /* an OPEN is under way */
     bool asked;    /* that OPEN asks for the link by a handshake of ours */
@@ -48,11 +49,15 @@ struct pfl_peer {
     /* It is silent since asked_since: neighbours were asked whether they hear it, their answers count until asked_until. */
     pfl_ns asked_since, asked_until;
     unsigned questions, unheard; /* how many have not answered, and have said no */
+    bool curious;                /* a neighbour that is to be asked for its state */
+    bool joins;                  /* it asked for ours and is behind: it is given models */
+    bool anew;                   /* it shook hands while there was a link: it lost its side */
     struct pfl_peer_call calls[PFL_PEER_CALLS_MAX];
     size_t n_calls;
     /* What the experiment knows of it; reset when one starts. */
     bool takes_part;  /* was there at the start, or showed since that it learns too */
     bool initialized; /* announced its initial model */
+    int32_t from;     /* the round from which on it takes part */
     bool lapsed;      /* let a vote time out; not waited for until it votes again */
 };
 

@@ -86,6 +86,19 @@ struct pfl_push *pfl_spread_want(struct pfl_spread *s, enum pfl_push_kind kind, 
     return p;
 }
 
+void pfl_spread_forget(struct pfl_spread *s, const char *to)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        struct pfl_push *p = s->items[i];
+        if (strcmp(p->to, to) != 0 || p->state == PFL_PUSH_ASK || p->state == PFL_PUSH_SEND)
+            s->items[kept++] = p;
+        else
+            push_free(p);
+    }
+    s->n = kept;
+}
+
 void pfl_spread_begin(struct pfl_spread *s)
 {
     for (size_t i = 0; i < s->n; i++)

@@ -42,6 +42,8 @@ struct pfl_push *pfl_spread_by_id(const struct pfl_spread *s, uint64_t id);
 /** Finds or makes it (state WAIT, at now) and sets wanted. References and copies are taken of what is given. */
 struct pfl_push *pfl_spread_want(struct pfl_spread *s, enum pfl_push_kind kind, int32_t round, const char *to,
                                  const struct pfl_strs *contributors, struct pfl_payload *payload, uint64_t n_samples, pfl_ns now);
+/** Forgets what was delivered to this target, and what waits; what is under way stays. */
+void pfl_spread_forget(struct pfl_spread *s, const char *to);
 /** wanted = false on all: a plan begins. */
 void pfl_spread_begin(struct pfl_spread *s);
 /** Removes what is not wanted and not under way: a plan ends. */

@@ -53,6 +53,8 @@ static enum pfl_rc cmd_start_learning(struct pfl_node *n, struct pfl_incoming *i
     enum pfl_rc rc = start_args(&in->msg->args, &args, err);
     if (rc != PFL_OK)
         return rc;
+    if (n->learning && pfl_streq(args.name, n->experiment))
+        return PFL_OK; /* a neighbour told it before */
     if (n->learning) {
         pfl_core_note_text(n, PFL_NOTE_WARNING, in->msg->source, "start_learning '%s' is ignored: '%s' is running",
                            pfl_q(args.name), pfl_q(n->experiment));
@@ -66,6 +68,8 @@ static enum pfl_rc cmd_stop_learning(struct pfl_node *n, struct pfl_incoming *in
 {
     (void)err;
     if (n->learning)
+        pfl_core_leave(n);
+    if (n->learning)
         pfl_core_stop(n, "stopped by %s", in->msg->source);
     return PFL_OK;
 }
@@ -77,6 +81,8 @@ static enum pfl_rc cmd_model_initialized(struct pfl_node *n, struct pfl_incoming
         return PFL_OK;
     in->peer->initialized = true;
     in->peer->takes_part = true;
+    if (in->msg->round > in->peer->from || in->msg->round > n->round)
+        in->peer->from = in->msg->round; /* it came late, or came back: nobody waits for it before */
     n->dirty = true;
     return PFL_OK;
 }
@@ -106,9 +112,11 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     enum pfl_rc rc = pfl_vote_check(&in->msg->args, err);
     if (rc != PFL_OK)
         return rc;
+    if (is_one_of_us(n, in))
+        pfl_core_ahead(n, in->msg->round);
     struct pfl_round *r = is_one_of_us(n, in) ? ballot_box(n, in->msg->round) : NULL;
     if (!r)
-        return PFL_OK;
+        return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (p->voted)
         return PFL_OK; /* the first ballot counts */
@@ -117,6 +125,9 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
         pfl_strs_copy(&p->ballot, &in->msg->args);
     if (n->learning && in->peer) {
         in->peer->takes_part = true;
+        in->peer->joins = false;
+        if (in->peer->from > r->round)
+            in->peer->from = r->round;
         in->peer->lapsed = in->peer->lapsed && r->round < n->round;
     }
     n->dirty = true;
@@ -152,7 +163,7 @@ static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming
     (void)err;
     struct pfl_round *r = is_one_of_us(n, in) ? pfl_core_round_get(n, in->msg->round) : NULL;
     if (!r)
-        return PFL_OK;
+        return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (in->msg->args.n == 0)
         p->withdrawn = true;
@@ -168,9 +179,11 @@ static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming
 static enum pfl_rc cmd_models_ready(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
     (void)err;
+    if (is_one_of_us(n, in))
+        pfl_core_ahead(n, in->msg->round < PFL_ROUNDS_MAX ? in->msg->round + 1 : in->msg->round);
     struct pfl_round *r = is_one_of_us(n, in) ? pfl_core_round_get(n, in->msg->round) : NULL;
     if (!r)
-        return PFL_OK;
+        return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (pfl_round_set_ready(p, in->msg->has_model_digest ? in->msg->model_digest : NULL, n->now)) {
         n->progress_at = n->now;
@@ -195,6 +208,7 @@ static const struct command *find_command(const char *name)
         {"models_aggregated", PFL_MSG_GOSSIP, 0, PFL_TRAINSET_MAX, false, cmd_models_aggregated},
         {"models_ready", PFL_MSG_GOSSIP, 0, 0, false, cmd_models_ready},
         {"beats", PFL_MSG_DIRECT, 0, any, false, pfl_core_cmd_beats},
+        {"state", PFL_MSG_DIRECT, 2, 3, false, pfl_core_cmd_state},
         {"hear", PFL_MSG_DIRECT, 2, 2, false, pfl_core_cmd_hear},
         {"PRE_SEND_MODEL", PFL_MSG_DIRECT, 1, PFL_TRAINSET_MAX + 1, false, pfl_core_cmd_pre_send},
         {"init_model", PFL_MSG_WEIGHTS, 0, 0, false, pfl_core_cmd_init_model},
@@ -262,7 +276,20 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
     }
     if (rc != PFL_OK && rc != PFL_STATE)
         pfl_core_refused(n, m->source, err.msg);
-    pfl_core_reply(n, ev->call, rc == PFL_OK ? in.answer : NULL, rc == PFL_OK ? NULL : err.msg);
+    PFL_AUTO(pfl_freep) char *text = in.text;
+    const char *answer = text ? text : in.answer;
+    pfl_core_reply(n, ev->call, rc == PFL_OK ? answer : NULL, rc == PFL_OK ? NULL : err.msg);
     if (rc == PFL_OK && gossip)
         pfl_core_forward(n, m);
+}
+
+void pfl_core_again(struct pfl_node *n, struct pfl_msg *m)
+{
+    struct pfl_err err = {0};
+    const struct command *c = find_command(m->cmd);
+    struct pfl_incoming in = {.msg = m, .peer = pfl_neighbours_find(&n->peers, m->source)};
+    if (in.peer && !in.peer->alive)
+        in.peer = NULL;
+    if (c->run(n, &in, &err) != PFL_OK)
+        pfl_core_refused(n, m->source, err.msg);
 }

@@ -61,6 +61,8 @@ struct pfl_grave {
     pfl_ns until;
 };
 
+enum { PFL_PUT_OFF_MAX = 1024 };
+
 /** A neighbour was asked whether it hears `about`. */
 enum { PFL_ASKED_MAX = 256 };
 struct pfl_asked {
@@ -128,6 +130,18 @@ struct pfl_node {
     pfl_ns stage_since, progress_at;
     int32_t round;
     struct pfl_round *kept[PFL_ROUNDS_KEPT];
+    struct pfl_put_off {
+        struct pfl_msg *msg; /* a reference */
+        pfl_ns at;
+    } * put_off; /* owned, oldest first; see join.c */
+    size_t n_put_off;
+    bool restored; /* it has taken up what it kept before it was started anew */
+    int32_t ahead; /* a round that somebody showed to be in; see join.c */
+    pfl_ns ahead_at;
+    uint64_t state_id;     /* of a question for a neighbour's state; 0: none */
+    char *state_to;        /* owned: who was asked last */
+    pfl_ns state_at;       /* not before */
+    char *left;            /* owned: the experiment that was stopped; it is not joined again */
     struct pfl_gone *gone; /* owned */
     size_t n_gone;
 
@@ -271,17 +285,33 @@ const char *pfl_core_barred_message(const struct pfl_node *n, const struct pfl_m
 
 /* ---- commands.c, models.c: messages ---- */
 void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev);
+/** Carries out gossip that was put off; it was passed on when it came. */
+void pfl_core_again(struct pfl_node *n, struct pfl_msg *m);
 struct pfl_incoming {
     const struct pfl_event *ev;
     struct pfl_msg *msg;   /* borrowed */
     struct pfl_peer *peer; /* the source; NULL: unknown */
     const char *answer;    /* static; NULL: an empty response */
+    char *text;            /* the same, owned */
 };
 /* Handlers of models.c. STATE means: not now, nobody's fault (answered, not noted). */
 enum pfl_rc pfl_core_cmd_pre_send(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
 enum pfl_rc pfl_core_cmd_init_model(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
 enum pfl_rc pfl_core_cmd_partial_model(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
 enum pfl_rc pfl_core_cmd_add_model(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+
+/* ---- state.c, join.c: catching up ---- */
+enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+/** Gossip of a round that this node does not keep (yet): if it joins or jumps there soon, it is looked at again. Returns PFL_OK. */
+enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in);
+void pfl_core_put_off_clear(struct pfl_node *n);
+/** Somebody is in that round. */
+void pfl_core_ahead(struct pfl_node *n, int32_t round);
+/** Asks a neighbour where it is, if there is a reason to. */
+void pfl_core_join_run(struct pfl_node *n);
+bool pfl_core_state_sent(struct pfl_node *n, const struct pfl_event *ev);
+/** A node that came late gets the model that its round began with; true: it did. */
+bool pfl_core_take_begin(struct pfl_node *n);
 
 /* ---- stages.c: the frame of an experiment ---- */
 const char *pfl_stage_name(enum pfl_stage s);
@@ -296,6 +326,8 @@ void pfl_core_on_model(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_on_job(struct pfl_node *n, const struct pfl_event *ev);
 void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_args *args);
 void pfl_core_stop(struct pfl_node *n, const char *fmt, ...) PFL_PRINTF(2, 3); /* why, for the note */
+/** The running experiment is about to be stopped by somebody's wish: it is not joined again. */
+void pfl_core_leave(struct pfl_node *n);
 void pfl_core_cancel_jobs(struct pfl_node *n);
 void pfl_core_set_model(struct pfl_node *n, struct pfl_payload *p);
 /** The own row of a round says ready with this digest; tells everybody. */

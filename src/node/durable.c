@@ -167,8 +167,8 @@ static struct pfl_round *restore_done(struct pfl_node *n, const struct pfl_durab
 
 static void resume(struct pfl_node *n, const struct pfl_durable *d)
 {
-    n->learning = true;
-    n->round = d->round;
+    n->learning = n->restored = true;
+    n->round = n->ahead = d->round;
     n->started_at = n->progress_at = n->now;
     n->initial = pfl_payload_ref(d->model); /* others' are not wanted any more */
     n->initialized = d->rounds_done == 0;   /* ours is, in the first round */

@@ -101,6 +101,7 @@ static void take_hello(struct pfl_peer *p, const struct pfl_hello *h)
 {
     p->ours = true;
     p->beats = pfl_strs_has(&h->features, "beats");
+    p->states = pfl_strs_has(&h->features, "state");
 }
 
 /* ---- the operator's commands ---- */
@@ -162,6 +163,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
         p = pfl_neighbours_get(&n->peers, ev->addr);
     pfl_core_unbar(n, ev->addr);
     take_hello(p, ev->hello);
+    p->anew = p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT;
     if (p->opening && p->asked) {
         grant(n, p, ev->call);
         p->accepted = true;
@@ -227,8 +229,10 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     answer_waiting(n, p, NULL);
     pfl_core_keep_soon(n);
     pfl_core_beat(n);
-    if (anew)
+    if (anew || p->anew)
         pfl_core_replay(n, p);
+    p->curious = p->states;
+    p->anew = false;
     n->dirty = true;
 }
 

@@ -20,6 +20,7 @@ void pfl_node_settings_default(struct pfl_node_settings *s)
         .aggregation_timeout = 300 * PFL_SEC,
         .call_timeout = 10 * PFL_SEC,
         .retry_period = PFL_SEC,
+        .late_join = true,
         .gossip_ttl = 10,
         .seen_max = seen_min,
         .neighbours_max = 64,
@@ -31,8 +32,8 @@ void pfl_node_settings_default(struct pfl_node_settings *s)
 
 const struct pfl_hello *pfl_node_hello(void)
 {
-    static char safetensors[] = "safetensors", beats[] = "beats";
-    static char *codecs[] = {safetensors}, *features[] = {beats};
+    static char safetensors[] = "safetensors", beats[] = "beats", state[] = "state";
+    static char *codecs[] = {safetensors}, *features[] = {beats, state};
     static const struct pfl_hello hello = {.present = true,
                                            .version = 1,
                                            .codecs = {codecs, PFL_ARRAY_LEN(codecs), PFL_ARRAY_LEN(codecs)},
@@ -90,6 +91,10 @@ void pfl_node_free(struct pfl_node *n)
     pfl_strs_deinit(&n->barred);
     pfl_layout_unref(n->layout);
     free(n->experiment);
+    pfl_core_put_off_clear(n);
+    free(n->put_off);
+    free(n->state_to);
+    free(n->left);
     free(n->federation);
     free(n->addr);
     free(n);
@@ -118,7 +123,7 @@ bool pfl_core_is_outage(enum pfl_rc rc)
 
 static void on_sent(struct pfl_node *n, const struct pfl_event *ev)
 {
-    if (!pfl_core_flood_sent(n, ev) && !pfl_core_asked_sent(n, ev))
+    if (!pfl_core_flood_sent(n, ev) && !pfl_core_asked_sent(n, ev) && !pfl_core_state_sent(n, ev))
         (void)pfl_core_push_sent(n, ev); /* else: of something that was given up meanwhile */
 }
 
@@ -223,6 +228,7 @@ static void settle(struct pfl_node *n)
         n->dirty = false;
         n->wake_at = PFL_NEVER;
         pfl_core_advance(n);
+        pfl_core_join_run(n);
         pfl_core_plan_pushes(n);
         pfl_core_run_pushes(n);
     }

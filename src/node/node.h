@@ -25,6 +25,7 @@ struct pfl_node_settings {
     int32_t gossip_ttl;                         /* 10 */
     unsigned seen_max;                          /* 100 per P2PFL; we keep at least 4096 */
     unsigned neighbours_max, known_max;         /* 64, 4096: more are refused */
+    bool late_join;                             /* true: takes part in an experiment that a neighbour is in */
     uint64_t seed;                              /* votes and the order of samples: equal seeds give equal runs */
     uint64_t
         entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
@@ -108,6 +109,7 @@ enum pfl_action_kind {
     X(KNOWN_LOST, "known_lost")               /* addr, text */                                                                     \
     X(LEARNING_STARTED, "learning_started")   /* addr = who started it, text = experiment, learn */                                \
     X(RESUMED, "resumed")                     /* round, text = experiment: after a crash or a restart */                           \
+    X(JOINED, "joined")                       /* round, addr = from whom, text = experiment: goes to that round, which runs */     \
     X(ROUND_STARTED, "round_started")         /* round */                                                                          \
     X(STAGE, "stage")                         /* round, text */                                                                    \
     X(TRAIN_SET, "train_set")                 /* round, list */                                                                    \

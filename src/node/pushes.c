@@ -16,7 +16,7 @@ static void plan_init(struct pfl_node *n)
         return;
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        if (p->link == PFL_LINK_UP && p->alive && p->takes_part && !p->initialized)
+        if (p->link == PFL_LINK_UP && p->alive && (p->takes_part || p->joins) && !p->initialized)
             pfl_spread_want(&n->spread, PFL_PUSH_INIT, 0, p->addr, NULL, n->initial, 1, n->now);
     }
 }
@@ -194,7 +194,7 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
     bool have_canonical = digest && r->aggregate->has_digest && memcmp(digest, r->aggregate->digest, PFL_DIGEST_LEN) == 0;
     bool direct = p->link == PFL_LINK_UP;
     if (!row || !row->ready) {
-        bool was_there = p->takes_part || (row && row->voted); /* the latter: cut off for a while, and behind */
+        bool was_there = p->takes_part || p->joins || (row && row->voted); /* the latter: cut off for a while, and behind */
         if (!direct || !was_there || (digest && !have_canonical))
             return PFL_NEVER;
         /* A member makes its own; if it does not get there, it lacks something. */
@@ -209,14 +209,15 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
 
 static void plan_aggregate(struct pfl_node *n, const struct pfl_round *r)
 {
-    if (!r->done || n->now - r->done_at > n->set.aggregation_timeout)
+    if (!r->done)
         return;
+    bool old = n->now - r->done_at > n->set.aggregation_timeout; /* whoever wanted it has it, or is gone */
     const struct pfl_round_peer *canonical = pfl_core_canonical(n, r);
     bool whole = canonical && strcmp(canonical->addr, n->addr) == 0;
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         bool ours = p->link == PFL_LINK_UP || whole; /* who is no neighbour gets it from the canonical node alone */
-        pfl_ns due = p->alive && ours ? add_due(n, r, p, canonical) : PFL_NEVER;
+        pfl_ns due = p->alive && ours && (!old || p->joins) ? add_due(n, r, p, canonical) : PFL_NEVER;
         if (due <= n->now)
             pfl_spread_want(&n->spread, PFL_PUSH_ADD, r->round, p->addr, NULL, r->aggregate, 1, n->now);
         else if (due != PFL_NEVER)

@@ -78,6 +78,7 @@ struct pfl_round {
     struct pfl_strs train_set; /* in order of votes */
     struct pfl_strs members;   /* the same, sorted */
     struct pfl_strs vouchers;  /* who is or was a member: a late ballot may change the train set after somebody ended the round */
+    bool given;                /* a neighbour told it: our ballots did not decide it */
     size_t n_counted;          /* ballots that decided it */
     struct pfl_book book;
     struct pfl_book partials;      /* overlapping ones: aggregates of some made for relaying */

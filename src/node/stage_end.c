@@ -49,8 +49,10 @@ static bool a_member_lives(const struct pfl_node *n, const struct pfl_round *r)
 
 bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
 {
-    if (!r->offered || r->done || !r->decided)
+    if (!r->offered || r->done)
         return false;
+    if (!r->decided) /* who comes late knows of nobody who could vouch for it */
+        return n->stage == PFL_STAGE_WAITING && r->offered->has_digest;
     bool vouched = r->offered->has_digest && pfl_round_announced_by_member(r, r->offered->digest);
     if (n->stage == PFL_STAGE_WAITING)
         return vouched || !a_member_lives(n, r);
@@ -130,7 +132,9 @@ bool pfl_core_advance_wait(struct pfl_node *n)
         pfl_core_adopt(n, r);
         return true;
     }
-    if (!a_member_lives(n, r) && !somebody_has_it(n, r)) {
+    if (pfl_core_take_begin(n))
+        return true;
+    if (r->decided && !a_member_lives(n, r) && !somebody_has_it(n, r)) {
         for (size_t i = 0; i < r->members.n; i++) {
             const char *why = pfl_core_gone_why(n, r->members.items[i]);
             pfl_core_note_text(n, PFL_NOTE_EXCLUDED, r->members.items[i], "%s", why ? why : "it was never heard of");
@@ -163,7 +167,7 @@ static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, siz
     const struct pfl_round_peer *c = pfl_core_canonical(n, r);
     for (size_t i = 0; i < n->peers.n && ret->n < most; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        if (!p->alive || !p->takes_part || p->lapsed)
+        if (!p->alive || !p->takes_part || p->lapsed || p->from > n->round)
             continue;
         const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
         bool in_line = row && row->ready && (!c || row->n_digests == 0 || pfl_round_peer_announced(row, pfl_round_peer_digest(c)));

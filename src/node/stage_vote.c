@@ -29,7 +29,7 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     pfl_strs_add(&candidates, n->addr);
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        if (p->alive && p->takes_part && !p->lapsed)
+        if (p->alive && p->takes_part && !p->lapsed && p->from <= round)
             pfl_strs_add(&candidates, p->addr);
     }
     pfl_strs_sort(&candidates);
@@ -58,7 +58,7 @@ bool pfl_core_has_voted(const struct pfl_node *n, const char *addr)
 
 static bool lacks_vote(const struct pfl_round *r, const struct pfl_peer *p)
 {
-    if (!p->alive || !p->takes_part || p->lapsed)
+    if (!p->alive || !p->takes_part || p->lapsed || p->from > r->round)
         return false;
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
     return !row || !row->voted;
@@ -190,7 +190,7 @@ void pfl_core_recount(struct pfl_node *n)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
     struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
-    if (!r || !r->decided || r->done || n->stage == PFL_STAGE_AGGREGATING || pfl_round_ballots(r) == r->n_counted)
+    if (!r || !r->decided || r->given || r->done || n->stage == PFL_STAGE_AGGREGATING || pfl_round_ballots(r) == r->n_counted)
         return;
     count(n, r, &set);
     if (same_names(&set, &r->train_set) || somebody_is_ready(r))

@@ -202,6 +202,7 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->learning = true;
     n->over = false;
     n->round = 0;
+    n->ahead = 0;
     n->started_at = n->now;
     n->progress_at = n->now;
     n->kept[0] = pfl_steal(&n->early_round);
@@ -210,6 +211,8 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     for (size_t i = 0; i < n->peers.n; i++) {
         n->peers.items[i]->takes_part = true; /* also one whose link is being made: the start waits for it in the outbox */
         n->peers.items[i]->lapsed = false;
+        n->peers.items[i]->joins = false;
+        n->peers.items[i]->from = 0;
     }
     struct pfl_note *note = pfl_core_note_text(n, PFL_NOTE_LEARNING_STARTED, by, "%s", n->experiment);
     note->rounds = n->rounds;
@@ -311,6 +314,12 @@ void pfl_core_stop(struct pfl_node *n, const char *fmt, ...)
     pfl_core_stage(n, PFL_STAGE_IDLE);
 }
 
+void pfl_core_leave(struct pfl_node *n)
+{
+    free(n->left);
+    n->left = pfl_xstrdup(n->experiment);
+}
+
 void pfl_core_on_stop(struct pfl_node *n, const struct pfl_event *ev)
 {
     if (!n->learning) {
@@ -318,6 +327,7 @@ void pfl_core_on_stop(struct pfl_node *n, const struct pfl_event *ev)
         return;
     }
     pfl_core_gossip(n, "stop_learning", -1, NULL);
+    pfl_core_leave(n);
     pfl_core_stop(n, "stopped by the operator");
     pfl_core_reply(n, ev->call, NULL, NULL);
 }

@@ -77,6 +77,10 @@ static json_t *fields_of(struct pfl_driver *d, const struct pfl_note *n)
         json_object_set_new(f, "epochs", json_integer((json_int_t)n->epochs));
         json_object_set_new(f, "trainset_size", json_integer((json_int_t)n->trainset_size));
         break;
+    case PFL_NOTE_JOINED:
+        json_object_set_new(f, "address", text_json(n->addr));
+        json_object_set_new(f, "experiment", text_json(n->text));
+        break;
     case PFL_NOTE_RESUMED:
         json_object_set_new(f, "experiment", text_json(n->text));
         break;

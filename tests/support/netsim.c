@@ -469,6 +469,9 @@ static void on_note(struct netsim *s, unsigned i, const struct pfl_note *note)
         x->round = -1;
         memset(x->aggregated, 0, sizeof(x->aggregated));
         break;
+    case PFL_NOTE_JOINED:
+        x->round = note->round - 1 > x->round ? note->round - 1 : x->round;
+        break;
     case PFL_NOTE_ROUND_STARTED:
         check(s, note->round == x->round + 1, "node %u goes from round %d to %d", i, x->round, note->round);
         check_skew(s, i, note->round);

@@ -298,6 +298,7 @@ static struct pfl_sim_result run(const struct plant *with, bool planted)
     sc.trainset_size = N;
     sc.settings.vote_timeout = 5 * PFL_SEC;
     sc.settings.aggregation_timeout = 10 * PFL_SEC;
+    sc.settings.late_join = strcmp(p.checker, "started") != 0; /* it would find out from its neighbours */
     for (unsigned i = 0; i < N; i++)
         pfl_sim_scenario_link(&sc, i, (i + 1) % N);
     pfl_sim_scenario_link(&sc, 0, 3);

@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Joining an experiment that runs already, and catching up with one. A node that comes late, was started anew or was cut off asks a
+ * neighbour where it is (`state`, see state.c), goes to that round as one that waits for its result, is pushed that result like
+ * every node that is no member, and votes from the next round on. It says from which round on it takes part (model_initialized with
+ * that round), so that nobody waits for a vote or a contribution of it before; so a node that was started anew costs its network
+ * nothing.
+ *
+ * It trusts its neighbour as it trusts whoever sends it the initial model. Where that was wrong, the canonical result of the round
+ * replaces it (stage_end.c). */
+#include "node/join.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- when to ask ---- */
+
+void pfl_core_ahead(struct pfl_node *n, int32_t round)
+{
+    if (!n->learning || round <= n->ahead || round > (int32_t)n->rounds)
+        return;
+    if (n->ahead <= n->round)
+        n->ahead_at = n->now;
+    n->ahead = round;
+    n->dirty = true;
+}
+
+/* Others are where they would not be without us, if they waited for us. */
+static bool is_behind(const struct pfl_node *n)
+{
+    if (!n->learning || n->stage == PFL_STAGE_FINISHING || (n->stage == PFL_STAGE_EVALUATING && n->job == PFL_JOB_EVALUATE_LAST))
+        return false;
+    bool early = n->stage == PFL_STAGE_VOTING || n->stage == PFL_STAGE_STARTING;
+    return n->ahead > n->round + (early ? 0 : 1);
+}
+
+/* It knows neither the train set nor anything else of its round but that it will have a result. */
+static bool is_blind(const struct pfl_node *n)
+{
+    const struct pfl_round *r = n->stage == PFL_STAGE_WAITING ? pfl_core_round(n, n->round) : NULL;
+    return r && !r->decided;
+}
+
+static bool can_ask(const struct pfl_peer *p)
+{
+    return p->link == PFL_LINK_UP && p->states;
+}
+
+/* Who gets the next question: a neighbour that is new, or the next in turn. NULL: nobody need be asked now. */
+static struct pfl_peer *next_to_ask(struct pfl_node *n)
+{
+    struct pfl_peer *first = NULL, *behind = NULL;
+    bool any = is_behind(n) || is_blind(n);
+    for (size_t i = 0; i < n->peers.n; i++) {
+        struct pfl_peer *p = n->peers.items[i];
+        if (!can_ask(p))
+            continue;
+        if (p->curious)
+            return p;
+        if (!any)
+            continue;
+        first = first ? first : p;
+        if (!behind && n->state_to && strcmp(p->addr, n->state_to) > 0)
+            behind = p;
+    }
+    return behind ? behind : first;
+}
+
+static pfl_ns ask_at(const struct pfl_node *n, const struct pfl_peer *p)
+{
+    pfl_ns at = p->curious ? n->now : n->state_at;
+    if (!p->curious && is_behind(n) && n->ahead_at + n->set.retry_period > at)
+        at = n->ahead_at + n->set.retry_period; /* it may be on its way to us */
+    if (!p->curious && is_blind(n) && n->stage_since + n->set.heartbeat_period > at)
+        at = n->stage_since + n->set.heartbeat_period;
+    return at;
+}
+
+static void ask(struct pfl_node *n, struct pfl_peer *p)
+{
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new(n->addr, -1, "state", PFL_MSG_DIRECT);
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+    struct pfl_err err = {0};
+    char round[16];
+    snprintf(round, sizeof(round), "%d", n->learning ? n->round : -1);
+    pfl_strs_add(&m->args, n->learning ? n->experiment : "");
+    pfl_strs_add(&m->args, round);
+    if (p->curious && n->restored)
+        pfl_strs_add(&m->args, "anew");
+    p->curious = false;
+    n->state_at = n->now + n->set.heartbeat_period;
+    if (pfl_msg_encode(m, NULL, &body, &err) != PFL_OK)
+        return;
+    n->state_id = pfl_core_send(n, p->addr, body, n->set.call_timeout);
+    free(n->state_to);
+    n->state_to = pfl_xstrdup(p->addr);
+}
+
+void pfl_core_join_run(struct pfl_node *n)
+{
+    struct pfl_peer *p = n->set.late_join && n->model && !n->state_id && !n->revoked ? next_to_ask(n) : NULL;
+    if (!p)
+        return;
+    pfl_ns at = ask_at(n, p);
+    if (at <= n->now)
+        ask(n, p);
+    else
+        pfl_core_wake(n, at);
+}
+
+/* ---- what came for a round that we were not in ---- */
+
+enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in)
+{
+    bool later = !n->learning || in->msg->round > n->round;
+    if (!n->set.late_join || !later || !in->peer)
+        return PFL_OK;
+    size_t expired = 0;
+    while (expired < n->n_put_off &&
+           (n->n_put_off - expired == PFL_PUT_OFF_MAX || n->now - n->put_off[expired].at > 2 * n->set.heartbeat_timeout))
+        pfl_msg_unref(n->put_off[expired++].msg);
+    n->n_put_off -= expired;
+    if (expired)
+        memmove(n->put_off, n->put_off + expired, n->n_put_off * sizeof(*n->put_off));
+    n->put_off = pfl_xrealloc(n->put_off, (n->n_put_off + 1) * sizeof(*n->put_off));
+    n->put_off[n->n_put_off++] = (struct pfl_put_off){.msg = pfl_msg_ref(in->msg), .at = n->now};
+    return PFL_OK;
+}
+
+void pfl_core_put_off_clear(struct pfl_node *n)
+{
+    while (n->n_put_off > 0)
+        pfl_msg_unref(n->put_off[--n->n_put_off].msg);
+}
+
+static void look_again(struct pfl_node *n)
+{
+    struct pfl_put_off *all = n->put_off;
+    size_t n_all = n->n_put_off;
+    n->put_off = NULL; /* what is too early still is put off anew */
+    n->n_put_off = 0;
+    for (size_t i = 0; i < n_all; i++) {
+        if (n->now - all[i].at <= 2 * n->set.heartbeat_timeout)
+            pfl_core_again(n, all[i].msg);
+        pfl_msg_unref(all[i].msg);
+    }
+    free(all);
+}
+
+/* ---- what follows from an answer ---- */
+
+static bool may_join(const struct pfl_node *n, const struct pfl_state *s)
+{
+    if (n->learning)
+        return strcmp(s->name, n->experiment) == 0;
+    bool was_there = (n->over && pfl_streq(s->name, n->experiment)) || pfl_streq(s->name, n->left);
+    return !s->ended && !was_there;
+}
+
+static void take_set(struct pfl_round *r, const struct pfl_strs *members)
+{
+    pfl_strs_copy(&r->train_set, members);
+    pfl_strs_copy(&r->members, members);
+    for (size_t i = 0; i < members->n; i++)
+        pfl_strs_add_once(&r->vouchers, members->items[i]);
+    r->decided = r->given = true;
+}
+
+static bool has_model(const struct pfl_node *n, const struct pfl_state *s)
+{
+    return s->has_digest && n->model->has_digest && memcmp(s->digest, n->model->digest, PFL_DIGEST_LEN) == 0;
+}
+
+/* Nobody need wait for us in this round. */
+static void announce(struct pfl_node *n, const struct pfl_round *r)
+{
+    pfl_core_gossip(n, "model_initialized", r->round + 1, NULL);
+    if (!r->decided || pfl_round_is_member(r, n->addr))
+        pfl_core_gossip(n, "models_aggregated", r->round, NULL);
+}
+
+/* Goes to this round and waits for its result. */
+static void go_to(struct pfl_node *n, int32_t round, const char *by)
+{
+    pfl_core_cancel_jobs(n);
+    n->fit_ended = false;
+    bool other = n->round != round;
+    n->round = round;
+    n->ahead = round;
+    n->progress_at = n->now;
+    n->initialized = true;
+    if (!n->initial)
+        n->initial = pfl_payload_ref(n->model); /* others' are not wanted any more */
+    for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
+        if (n->kept[i] && (n->kept[i]->round < round - 2 || n->kept[i]->round > round + 1)) {
+            pfl_round_free(n->kept[i]);
+            n->kept[i] = NULL;
+        }
+    }
+    (void)pfl_core_round_get(n, round);
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_JOINED, by);
+    note->text = pfl_xstrdup(n->experiment);
+    if (other || n->stage == PFL_STAGE_STARTING)
+        pfl_core_note(n, PFL_NOTE_ROUND_STARTED, NULL);
+    pfl_core_stage(n, PFL_STAGE_WAITING);
+    pfl_core_keep_soon(n);
+    look_again(n);
+}
+
+static void jump(struct pfl_node *n, const struct pfl_state *s, const char *by)
+{
+    /* One round behind, and they vote: we are in time for that vote if we get the result of ours. */
+    bool next = n->learning && !s->ended && s->round == n->round + 1 && s->members.n == 0 && n->stage != PFL_STAGE_STARTING;
+    if (next) {
+        if (n->stage == PFL_STAGE_VOTING)
+            go_to(n, n->round, by);
+        n->ahead = s->round;
+        return;
+    }
+    go_to(n, s->round, by);
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    if (s->members.n > 0 && !r->decided)
+        take_set(r, &s->members);
+    if (s->ended)
+        return;
+    if (r->given && pfl_round_is_member(r, n->addr) && has_model(n, s) && n->set.durable)
+        pfl_core_enter_train(n); /* what was said before the start is known: nothing else is said */
+    else
+        announce(n, r);
+}
+
+/* The same round. Started anew, we may have missed the votes that decided it. */
+static void take_train_set(struct pfl_node *n, const struct pfl_state *s)
+{
+    struct pfl_round *r = pfl_core_round(n, n->round);
+    if (s->members.n == 0 || !r || r->decided || (n->stage == PFL_STAGE_VOTING && !has_model(n, s)))
+        return;
+    take_set(r, &s->members);
+    n->dirty = true;
+    if (n->stage != PFL_STAGE_VOTING)
+        return;
+    pfl_strs_copy(&pfl_core_note(n, PFL_NOTE_TRAIN_SET, NULL)->list, &r->train_set);
+    pfl_core_after_vote(n);
+}
+
+static void take_state(struct pfl_node *n, const struct pfl_state *s, const char *by)
+{
+    if (!may_join(n, s))
+        return;
+    if (!n->learning) {
+        struct pfl_learn_args args = {.rounds = s->rounds, .epochs = s->epochs, .trainset_size = s->trainset_size, .name = s->name};
+        pfl_core_begin(n, by, &args);
+        if (s->round == 0 && s->members.n == 0) { /* in time for the first vote */
+            look_again(n);
+            return;
+        }
+        go_to(n, s->round, by);
+        struct pfl_round *r = pfl_core_round(n, n->round);
+        if (s->members.n > 0 && !r->decided)
+            take_set(r, &s->members);
+        announce(n, r);
+        return;
+    }
+    if (s->rounds != n->rounds)
+        return;
+    const struct pfl_round *last = pfl_core_round(n, s->round);
+    bool starting = n->stage == PFL_STAGE_STARTING, done = last && last->done;
+    if (s->round > n->round || (s->ended && !done && n->stage != PFL_STAGE_WAITING) || (starting && s->round > 0))
+        jump(n, s, by);
+    else if (s->round == n->round)
+        take_train_set(n, s);
+    if (s->round <= n->round)
+        n->ahead = n->round; /* whoever said otherwise */
+}
+
+bool pfl_core_state_sent(struct pfl_node *n, const struct pfl_event *ev)
+{
+    struct pfl_state s;
+    if (n->state_id == 0 || ev->id != n->state_id)
+        return false;
+    n->state_id = 0;
+    n->dirty = true;
+    struct pfl_peer *p = pfl_neighbours_find(&n->peers, n->state_to);
+    if (pfl_core_is_outage(ev->rc)) {
+        if (p && !n->learning)
+            p->curious = true; /* it is asked again */
+        return true;
+    }
+    if (p)
+        p->last_heard = p->last_direct = n->now;
+    if (ev->rc != PFL_OK || !ev->text || !ev->text[0])
+        return true;
+    if (!pfl_state_parse(ev->text, &s)) {
+        pfl_core_refused(n, n->state_to, "an answer to state that is none");
+        return true;
+    }
+    PFL_AUTO(pfl_freep) char *by = pfl_xstrdup(n->state_to);
+    take_state(n, &s, by);
+    pfl_state_deinit(&s);
+    return true;
+}
+
+/* ---- the model that the round began with ---- */
+
+bool pfl_core_take_begin(struct pfl_node *n)
+{
+    struct pfl_round *before = pfl_core_round(n, n->round - 1), *r = pfl_core_round(n, n->round);
+    if (!before || before->done || !before->offered || !r || r->done || n->stage != PFL_STAGE_WAITING)
+        return false;
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = pfl_payload_ref(before->offered);
+    struct pfl_note *note = pfl_core_note(n, PFL_NOTE_ADOPTED, before->offered_by);
+    note->round = before->round;
+    pfl_note_set_digest(note, p);
+    pfl_round_set_offer(before, NULL, NULL);
+    before->aggregate = pfl_payload_ref(p);
+    before->done = true;
+    before->done_at = n->now;
+    n->rounds_done = (unsigned)before->round + 1;
+    pfl_core_set_model(n, p);
+    pfl_core_keep(n);
+    pfl_core_announce_ready(n, before);
+    return true;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command `state` (direct, between our nodes): "I am in that round of that experiment; where are you?" A node asks whoever it
+ * gets a link with, and its neighbours when it seems to be behind. The answer is a text:
+ *
+ *   ROUND ROUNDS EPOCHS SIZE STAGE DIGEST NAME
+ *   MEMBER
+ *   ...
+ *
+ * STAGE is v (the round's votes are not counted yet), t (its train set is known, and follows where it fits into an answer) or e
+ * (the experiment has ended; ROUND is its last one). DIGEST (hex) is that of the model that the round began with, "-" where it is
+ * not known. No experiment: an empty answer. Where the asker is behind, the one that answers pushes that model to it; see join.c.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/addr.h"
+#include "node/join.h"
+#include "wire/limits.h"
+
+enum { MEMBERS_BYTES_MAX = 3000 };
+
+/* ---- answering ---- */
+
+static const struct pfl_payload *model_before(const struct pfl_node *n, int32_t round)
+{
+    const struct pfl_round *before = round > 0 ? pfl_core_round(n, round - 1) : NULL;
+    if (round == 0)
+        return n->initial;
+    return before && before->done ? before->aggregate : NULL;
+}
+
+static void put_members(const struct pfl_round *r, struct pfl_buf *b)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < r->members.n; i++) {
+        bytes += strlen(r->members.items[i]) + 1;
+        if (strchr(r->members.items[i], '\n'))
+            return;
+    }
+    for (size_t i = 0; bytes <= MEMBERS_BYTES_MAX && i < r->members.n; i++) {
+        (void)pfl_buf_append_str(b, "\n");
+        (void)pfl_buf_append_str(b, r->members.items[i]);
+    }
+}
+
+static void put_digest(const struct pfl_payload *p, struct pfl_buf *b)
+{
+    for (size_t i = 0; p && p->has_digest && i < sizeof(p->digest); i++)
+        (void)pfl_buf_printf(b, "%02x", p->digest[i]);
+    if (!p || !p->has_digest)
+        (void)pfl_buf_append_str(b, "-");
+}
+
+static char *describe(const struct pfl_node *n, int32_t round)
+{
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {.limit = PFL_WIRE_RESPONSE_MAX};
+    const struct pfl_round *r = pfl_core_round(n, round);
+    char stage = n->over ? 'e' : r && (r->decided || r->done) ? 't' : 'v';
+    (void)pfl_buf_printf(&b, "%d %u %u %u %c ", round, n->rounds, n->epochs, n->trainset_size, stage);
+    put_digest(model_before(n, round), &b);
+    (void)pfl_buf_printf(&b, " %s", n->experiment);
+    if (r && r->decided)
+        put_members(r, &b);
+    return pfl_xstrdup(pfl_buf_cstr(&b));
+}
+
+/* What this node believed of the asker is of its former life: models are pushed to it anew. Whether it has ended a round it says
+ * again itself where it still knows that. */
+static void forget_former_life(struct pfl_node *n, struct pfl_peer *p, bool knows_rounds)
+{
+    for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
+        struct pfl_round_peer *row = n->kept[i] ? pfl_round_find(n->kept[i], p->addr) : NULL;
+        if (!row)
+            continue;
+        pfl_strs_deinit(&row->holds);
+        row->ready = row->ready && knows_rounds;
+        row->n_digests = row->ready ? row->n_digests : 0;
+    }
+    p->initialized = p->initialized && knows_rounds;
+    pfl_spread_forget(&n->spread, p->addr);
+    pfl_offers_forget(&n->offers, p->addr);
+}
+
+enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
+{
+    const char *name = in->msg->args.items[0];
+    struct pfl_peer *p = pfl_neighbours_find(&n->peers, in->msg->source);
+    bool started = n->learning && n->stage != PFL_STAGE_STARTING;
+    int64_t theirs;
+    if (!pfl_parse_i64(in->msg->args.items[1], -1, PFL_ROUNDS_MAX, &theirs))
+        return pfl_err_set(err, PFL_MALFORMED, "state: round %s", pfl_q(in->msg->args.items[1]));
+    if (!p || p->link == PFL_LINK_NONE)
+        return pfl_err_set(err, PFL_STATE, "state: %s is no neighbour of this node", pfl_q(in->msg->source));
+    if (!started && !n->over)
+        return PFL_OK;
+    int32_t round = n->over ? (int32_t)n->rounds - 1 : n->round;
+    bool same = theirs >= 0 && pfl_streq(name, n->experiment);
+    in->text = describe(n, round);
+    if (theirs < 0 || (in->msg->args.n > 2 && strcmp(in->msg->args.items[2], "anew") == 0))
+        forget_former_life(n, p, same);
+    if (same ? theirs < round || n->over : theirs < 0 && !n->over) {
+        p->joins = true;
+        n->dirty = true;
+    }
+    return PFL_OK;
+}
+
+/* ---- reading an answer ---- */
+
+static bool take_word(const char **at, char *out, size_t size)
+{
+    const char *end = strchr(*at, ' ');
+    if (!end || (size_t)(end - *at) >= size || end == *at)
+        return false;
+    memcpy(out, *at, (size_t)(end - *at));
+    out[end - *at] = '\0';
+    *at = end + 1;
+    return true;
+}
+
+static bool take_number(const char **at, int64_t min, int64_t max, int64_t *ret)
+{
+    char word[16];
+    return take_word(at, word, sizeof(word)) && pfl_parse_i64(word, min, max, ret);
+}
+
+static bool take_digest(const char **at, struct pfl_state *ret)
+{
+    char word[2 * PFL_DIGEST_LEN + 1];
+    if (!take_word(at, word, sizeof(word)))
+        return false;
+    ret->has_digest = strcmp(word, "-") != 0;
+    if (!ret->has_digest)
+        return true;
+    if (strlen(word) != 2 * PFL_DIGEST_LEN || strspn(word, "0123456789abcdef") != 2 * PFL_DIGEST_LEN)
+        return false;
+    for (size_t i = 0; i < PFL_DIGEST_LEN; i++) {
+        const char byte[3] = {word[2 * i], word[2 * i + 1], '\0'};
+        ret->digest[i] = (uint8_t)strtoul(byte, NULL, 16);
+    }
+    return true;
+}
+
+static bool take_members(const char *line, struct pfl_strs *ret)
+{
+    for (const char *end; *line; line = *end ? end + 1 : end) {
+        end = strchrnul(line, '\n');
+        size_t len = (size_t)(end - line);
+        if (len == 0 || len >= PFL_ADDR_MAX || ret->n >= PFL_TRAINSET_MAX)
+            return false;
+        pfl_strs_addn(ret, line, len);
+    }
+    pfl_strs_sort(ret);
+    for (size_t i = 1; i < ret->n; i++) {
+        if (strcmp(ret->items[i - 1], ret->items[i]) == 0)
+            return false;
+    }
+    return true;
+}
+
+void pfl_state_deinit(struct pfl_state *s)
+{
+    pfl_strs_deinit(&s->members);
+    *s = (struct pfl_state){0};
+}
+
+bool pfl_state_parse(const char *text, struct pfl_state *ret)
+{
+    int64_t round, rounds, epochs, size;
+    char stage[2];
+    *ret = (struct pfl_state){0};
+    if (!take_number(&text, 0, PFL_ROUNDS_MAX, &round) || !take_number(&text, 1, PFL_ROUNDS_MAX, &rounds) ||
+        !take_number(&text, 0, PFL_EPOCHS_MAX, &epochs) || !take_number(&text, 1, PFL_TRAINSET_MAX, &size) || round >= rounds ||
+        !take_word(&text, stage, sizeof(stage)) || !strchr("vte", stage[0]) || !take_digest(&text, ret))
+        return false;
+    const char *end = strchrnul(text, '\n');
+    size_t len = (size_t)(end - text);
+    if (len == 0 || len > PFL_EXPERIMENT_NAME_MAX)
+        return false;
+    memcpy(ret->name, text, len);
+    ret->name[len] = '\0';
+    ret->round = (int32_t)round;
+    ret->rounds = (unsigned)rounds;
+    ret->epochs = (unsigned)epochs;
+    ret->trainset_size = (unsigned)size;
+    ret->ended = stage[0] == 'e';
+    if (take_members(*end ? end + 1 : end, &ret->members))
+        return true;
+    pfl_state_deinit(ret);
+    return false;
+}
