@@ -8,7 +8,7 @@
 
 #include "base/err.h"
 
-enum { PFL_EVENTS_RING = 20000 };
+enum { PFL_EVENTS_RING = 4096 }; /* lines kept for subscribers that come late: about 1 MB */
 
 struct pfl_events;
 /** path NULL: no file. on_line (may be NULL) sees each line, for subscribers; borrowed for the call. */

@@ -37,7 +37,7 @@ def wait_until(what, done, seconds=30.0, period=0.02):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def make_certificates(folder, names=("node1", "node2"), binary=None):
+def make_certificates(folder, names=("node1", "node2"), binary=None, sans=()):
     """folder/ca and folder/<name> with the five files for each name, made by `p2pfl ca`."""
     secret = folder / "passphrase"
     secret.write_text("correct horse battery staple\n")
@@ -45,7 +45,7 @@ def make_certificates(folder, names=("node1", "node2"), binary=None):
     done = run("ca", "init", folder / "ca", "--passphrase-file", secret, binary=binary)
     assert done.returncode == 0, done.stderr
     for name in names:
-        done = run("ca", "issue", name, "--ca", folder / "ca", "--san", "IP:127.0.0.1,IP:::1,DNS:localhost", "--out", folder / name,
+        done = run("ca", "issue", name, "--ca", folder / "ca", "--san", ",".join(["IP:127.0.0.1,IP:::1,DNS:localhost", *sans]), "--out", folder / name,
                    "--passphrase-file", secret, binary=binary)
         assert done.returncode == 0, done.stderr
 
@@ -86,11 +86,11 @@ def node_file(folder, address="127.0.0.1:0", grpc_timeout=10, period=0.5, timeou
 class Node:
     """`p2pfl node start -c FOLDER/node.yaml`: a process, its log, its events."""
 
-    def __init__(self, folder, state=None):
+    def __init__(self, folder, state=None, prefix=()):
         self.folder, self.state, self.name = folder, state or folder / "state", folder.name
         self.log_path = folder / "log"
         with open(self.log_path, "wb") as log:
-            self.proc = subprocess.Popen([BIN, "node", "start", "-c", str(folder / "node.yaml")], stdin=subprocess.DEVNULL,
+            self.proc = subprocess.Popen([*prefix, BIN, "node", "start", "-c", str(folder / "node.yaml")], stdin=subprocess.DEVNULL,
                                          stdout=log, stderr=log, cwd="/")
         try:
             self.address = wait_until(f"{self.name} listens", self._listening, 60)
