@@ -166,6 +166,8 @@ static void print_status(json_t *s)
     print_durability(json_object_get(s, "durability"));
     print_certificate(json_object_get(s, "certificate"));
     print_crls(s);
+    if (json_is_string(json_object_get(s, "interop_weaker")))
+        printf("interop with P2PFL's own nodes: %s\n", text_of(s, "interop_weaker"));
     json_t *peer;
     size_t i;
     json_t *peers = json_object_get(s, "peers");

@@ -346,6 +346,8 @@ static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
     put_str(b, "    ", "log_level", s->log_level);
     if (s->has_seed)
         pfl_buf_printf(b, "    seed: %" PRIu64 "\n", s->seed);
+    if (s->interop)
+        pfl_buf_append_str(b, "    interop: p2pfl\n");
     pfl_buf_append_str(b, "  heartbeat:\n");
     put_seconds(b, "period", s->heartbeat_period);
     put_seconds(b, "timeout", s->heartbeat_timeout);

@@ -85,15 +85,14 @@ static void note_no_effect(struct pfl_yaml *map, const char *key, const char *wh
     pfl_strs_add(&s->notes, note);
 }
 
-static enum pfl_rc check_interop(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_err *err)
+static enum pfl_rc read_interop(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, bool *ret, struct pfl_err *err)
 {
     const struct pfl_yaml *y = pfl_yaml_get(m, "interop");
-    if (!y || (y->kind == PFL_YAML_SCALAR && strcasecmp(y->text, "off") == 0))
-        return PFL_OK;
-    if (y->kind == PFL_YAML_SCALAR && strcasecmp(y->text, "p2pfl") == 0)
-        return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err,
-                             "'p2pfl' is not supported yet: nodes link with nodes of this project only");
-    return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be off or p2pfl");
+    bool on = y && y->kind == PFL_YAML_SCALAR && strcasecmp(y->text, "p2pfl") == 0;
+    if (y && !on && (y->kind != PFL_YAML_SCALAR || strcasecmp(y->text, "off") != 0))
+        return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be off or p2pfl");
+    *ret = on;
+    return PFL_OK;
 }
 
 static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
@@ -109,7 +108,7 @@ static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml 
                              pfl_q(s->log_level));
     TRY(pfl_yaml_u64(doc, m, "seed", &s->seed, err));
     s->has_seed = pfl_yaml_get(m, "seed") != NULL;
-    TRY(check_interop(doc, m, err));
+    TRY(read_interop(doc, m, &s->interop, err));
     note_no_effect(m, "resource_monitor_period", polled, s);
     note_no_effect(m, "disable_ray", scheduling, s);
     static const char *const log_keys[] = {"log_dir", "max_log_files", "exclude_beat_logs", "file_log_size"};

@@ -33,6 +33,7 @@ struct pfl_settings {
     unsigned threads;                           /* training.threads: BLAS threads of one node, 1 */
     bool has_seed;
     uint64_t seed; /* general.seed */
+    bool interop;  /* general.interop: p2pfl */
     struct pfl_ssl_config ssl;
     struct pfl_crl_config crl;
     struct pfl_strs notes; /* "settings.gossip.period has no effect: ..." */

@@ -37,6 +37,7 @@ void pfl_actions_clear(struct pfl_actions *a)
         free(x->text);
         free(x->error);
         pfl_scatter_unref(x->body);
+        pfl_msg_unref(x->msg);
         pfl_payload_unref(x->payload);
         for (size_t k = 0; k < x->n_in; k++)
             pfl_model_unref(x->in[k].model);

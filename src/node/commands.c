@@ -123,6 +123,7 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     p->voted = true;
     if (!r->done) /* afterwards only that it has voted matters */
         pfl_strs_copy(&p->ballot, &in->msg->args);
+    pfl_core_plain_progress(n, in, false);
     if (n->learning && in->peer) {
         in->peer->takes_part = true;
         in->peer->joins = false;
@@ -138,8 +139,11 @@ static enum pfl_rc cmd_metrics(struct pfl_node *n, struct pfl_incoming *in, stru
 {
     const struct pfl_strs *args = &in->msg->args;
     struct pfl_metrics m = {0};
+    pfl_core_plain_progress(n, in, true);
     for (size_t i = 0; i + 1 < args->n; i += 2) {
         double v;
+        if (!pfl_parse_double(args->items[i + 1], &v) && pfl_core_plain(n, in->peer))
+            return PFL_OK; /* Python says "nan" and "None", and others wait for the message itself */
         if (!pfl_parse_double(args->items[i + 1], &v))
             return pfl_err_set(err, PFL_MALFORMED, "metrics: %s is '%s', a finite number is expected", pfl_q(args->items[i]),
                                pfl_q(args->items[i + 1]));
@@ -165,6 +169,7 @@ static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming
     if (!r)
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
+    pfl_core_plain_progress(n, in, true);
     if (in->msg->args.n == 0)
         p->withdrawn = true;
     /* Lists only grow; an older one that was overtaken must not hide what came after it. */
@@ -278,7 +283,10 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_refused(n, m->source, err.msg);
     PFL_AUTO(pfl_freep) char *text = in.text;
     const char *answer = text ? text : in.answer;
-    pfl_core_reply(n, ev->call, rc == PFL_OK ? answer : NULL, rc == PFL_OK ? NULL : err.msg);
+    bool silent = rc == PFL_OK || pfl_core_no_error(n, &in, rc);
+    pfl_core_reply(n, ev->call, rc == PFL_OK ? answer : NULL, silent ? NULL : err.msg);
+    if (ev->call && in.hello)
+        n->out->items[n->out->n - 1].hello = true;
     if (rc == PFL_OK && gossip)
         pfl_core_forward(n, m);
 }

@@ -283,6 +283,27 @@ void pfl_core_unbar(struct pfl_node *n, const char *addr);
 /** May this message count? Not from a barred source, and not with the contribution of a barred one alone. NULL: it may. */
 const char *pfl_core_barred_message(const struct pfl_node *n, const struct pfl_msg *m);
 
+/* ---- interop.c: P2PFL's own nodes ---- */
+/** Is, or may be, one of P2PFL's own nodes; never where interop is off. p NULL: nothing is known of it. */
+bool pfl_core_plain(const struct pfl_node *n, const struct pfl_peer *p);
+bool pfl_core_plain_addr(const struct pfl_node *n, const char *addr);
+/** It answered a question with this Hello (NULL: the driver does not say), which tells what it is. True: one of P2PFL's. */
+bool pfl_core_answered_plain(struct pfl_peer *p, const struct pfl_hello *hello);
+/** Is what is wrong with this message kept from the caller? */
+bool pfl_core_no_error(const struct pfl_node *n, const struct pfl_incoming *in, enum pfl_rc rc);
+/** A partial model of one of them that is counted in part by now: nobody's fault. */
+bool pfl_core_plain_overtaken(const struct pfl_node *n, const struct pfl_incoming *in, const struct pfl_round *r);
+/** One of them spoke of this round: it has ended those before. trains: it knows the round's train set, too. */
+void pfl_core_plain_progress(struct pfl_node *n, const struct pfl_incoming *in, bool trains);
+/** The offered model is the result of one of them that ended the round: it may stand for ours, which is rounding away from it.
+ * Between our own nodes the canonical result is made common afterwards. */
+bool pfl_core_plain_vouches(const struct pfl_node *n, const struct pfl_round *r);
+/** Sends m with the payload as P2PFL's pickle; the driver encodes it. The id. */
+uint64_t pfl_core_send_pickled(struct pfl_node *n, const char *to, struct pfl_msg *m, struct pfl_payload *payload, pfl_ns timeout);
+/** Asks those for the link again whose gossip stays away. */
+void pfl_core_plain_run(struct pfl_node *n);
+pfl_ns pfl_core_plain_deadline(const struct pfl_node *n);
+
 /* ---- commands.c, models.c: messages ---- */
 void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev);
 /** Carries out gossip that was put off; it was passed on when it came. */
@@ -293,6 +314,7 @@ struct pfl_incoming {
     struct pfl_peer *peer; /* the source; NULL: unknown */
     const char *answer;    /* static; NULL: an empty response */
     char *text;            /* the same, owned */
+    bool hello;            /* the answer says that this is one of our nodes */
 };
 /* Handlers of models.c. STATE means: not now, nobody's fault (answered, not noted). */
 enum pfl_rc pfl_core_cmd_pre_send(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);

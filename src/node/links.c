@@ -91,7 +91,7 @@ static const char *cannot_link(const struct pfl_node *n, const char *addr, const
 static const char *hello_wrong(const struct pfl_node *n, const struct pfl_hello *h)
 {
     if (!h || !h->present)
-        return "this node does not take part in P2PFL interop: it reads no pickled models";
+        return n->set.interop ? NULL : "this node does not take part in P2PFL interop: it reads no pickled models";
     if (n->federation && h->federation && !pfl_streq(n->federation, h->federation))
         return "this node belongs to another federation";
     return NULL;
@@ -99,9 +99,10 @@ static const char *hello_wrong(const struct pfl_node *n, const struct pfl_hello 
 
 static void take_hello(struct pfl_peer *p, const struct pfl_hello *h)
 {
-    p->ours = true;
-    p->beats = pfl_strs_has(&h->features, "beats");
-    p->states = pfl_strs_has(&h->features, "state");
+    p->ours = h && h->present;
+    p->plain = !p->ours;
+    p->beats = p->ours && pfl_strs_has(&h->features, "beats");
+    p->states = p->ours && pfl_strs_has(&h->features, "state");
 }
 
 /* ---- the operator's commands ---- */

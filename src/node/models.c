@@ -61,6 +61,7 @@ enum pfl_rc pfl_core_cmd_pre_send(struct pfl_node *n, struct pfl_incoming *in, s
     pfl_ns until = n->now + pfl_core_bulk_timeout(n) + n->set.retry_period;
     wanted = wanted && pfl_offers_take(&n->offers, kind, in->msg->round, in->msg->source, &who, n->now, until);
     in->answer = wanted ? "true" : "false";
+    in->hello = true; /* the asker may not be a neighbour, and know nothing of this node */
     return PFL_OK;
 }
 
@@ -125,6 +126,8 @@ enum pfl_rc pfl_core_cmd_partial_model(struct pfl_node *n, struct pfl_incoming *
     if (!pfl_round_is_member(r, n->addr))
         return pfl_err_set(err, PFL_INVALID, "partial_model: this node is not in the train set of round %d", m->round);
     enum pfl_book_verdict v = pfl_book_check(&r->book, &r->members, &m->contributors, m->num_samples, err);
+    if (v == PFL_BOOK_REFUSED && pfl_core_plain_overtaken(n, in, r))
+        return PFL_OK;
     if (v == PFL_BOOK_REFUSED)
         return err->rc;
     if (v == PFL_BOOK_FITS && !r->done && n->stage != PFL_STAGE_AGGREGATING)

@@ -206,7 +206,9 @@ static void members_run(struct pfl_node *n)
     pfl_core_links_run(n);
     pfl_core_heal_run(n);
     pfl_core_rejoin_run(n);
+    pfl_core_plain_run(n);
     n->members_at = earlier(pfl_core_links_deadline(n), earlier(pfl_core_heal_deadline(n), pfl_core_rejoin_deadline(n)));
+    n->members_at = earlier(n->members_at, pfl_core_plain_deadline(n));
 }
 
 static bool is_ordinary(enum pfl_event_kind k)

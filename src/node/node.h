@@ -31,6 +31,7 @@ struct pfl_node_settings {
         entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
     const char *federation; /* copied; goes into our Hello */
     const struct pfl_aggregator *aggregator;
+    bool interop; /* links with P2PFL's own nodes are taken: see interop.c */
     bool durable; /* tells by DURABLE actions what is to be kept */
 };
 void pfl_node_settings_default(struct pfl_node_settings *s);
@@ -50,7 +51,7 @@ enum pfl_event_kind {
     PFL_EV_MESSAGE,     /* msg, call; weights: payload (decoded, digest checked, finite, right layout) or rc/text why not */
     PFL_EV_SENT,        /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
                          * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
-                         * peer answered with an error */
+                         * peer answered with an error. hello: that of the answer, absent where a P2PFL node answered; NULL: not known */
     PFL_EV_JOB,         /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples. A fit that failed (or
                          * gave no samples) costs the round this node's contribution, nothing else: the node announces an empty
                          * models_aggregated, on which nobody waits for it, collects the others' models and goes on with them */
@@ -90,7 +91,8 @@ enum pfl_action_kind {
     PFL_ACT_OPEN,  /* addr, handshake (we ask for the link) or not (answering: the identity must be that of the caller `call`) */
     PFL_ACT_CLOSE, /* addr, text: forget the channel and what is bound to the address */
     PFL_ACT_SEND,  /* addr, id, body, timeout, after: rpc send; opens a channel without a handshake where there is none. Not before
-                    * the state `after` is on disk (see durable.h) */
+                    * the state `after` is on disk (see durable.h). body NULL: msg with payload as P2PFL's pickle, which the driver
+                    * encodes (only with interop) */
     PFL_ACT_GOODBYE,   /* addr: rpc disconnect, then close */
     PFL_ACT_REPLY,     /* call, text or error (each may be NULL); hello: put ours in (handshake) */
     PFL_ACT_FIT,       /* id, payload, epochs, seed */
@@ -149,6 +151,7 @@ struct pfl_action {
     bool handshake, hello;
     uint64_t call, id;
     struct pfl_scatter *body;
+    struct pfl_msg *msg; /* a reference */
     pfl_ns timeout;
     uint64_t after;
     struct pfl_durable *durable; /* owned */
@@ -182,6 +185,7 @@ pfl_ns pfl_node_deadline(const struct pfl_node *n);
 struct pfl_peer_view {
     char *addr;        /* owned */
     bool direct, ours; /* ours: sent a Hello */
+    bool plain;        /* P2PFL's own */
     pfl_ns last_heard; /* monotonic */
 };
 struct pfl_snapshot {

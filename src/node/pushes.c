@@ -34,7 +34,7 @@ static bool any_in(const struct pfl_strs *who, const struct pfl_strs *list)
 
 /* From when on it is our turn to send this entry. Our own: at once. Others': when its trainer is gone, or the target has lacked it
  * for so long that the trainer does not seem to reach it. */
-static pfl_ns turn_of(struct pfl_node *n, const struct pfl_round *r, const struct pfl_entry *e)
+static pfl_ns turn_of(struct pfl_node *n, const struct pfl_round *r, const struct pfl_entry *e, bool plain)
 {
     if (e->who.n == 1 && strcmp(e->who.items[0], n->addr) == 0)
         return e->at;
@@ -42,9 +42,9 @@ static pfl_ns turn_of(struct pfl_node *n, const struct pfl_round *r, const struc
         return PFL_NEVER; /* the aggregate itself is spread by now */
     for (size_t i = 0; i < e->who.n; i++) {
         if (!pfl_core_alive(n, e->who.items[i]))
-            return e->at;
+            return plain ? e->at + 2 * n->set.retry_period : e->at;
     }
-    return e->at + 2 * n->set.retry_period;
+    return e->at + (plain ? 5 : 2) * n->set.retry_period;
 }
 
 /* One model for several contributions: made by a job the first time, then kept. NULL: not there yet. */
@@ -122,12 +122,13 @@ static void plan_relay(struct pfl_node *n, struct pfl_round *r, const char *to, 
     pfl_ns slack = 0;
     uint64_t n_samples = 0;
     size_t n_due = 0;
+    bool plain = pfl_core_plain_addr(n, to);
     for (size_t i = 0; i < n_entries; i++) {
-        if (turn_of(n, r, entries[i]) <= n->now)
+        if (turn_of(n, r, entries[i], plain) <= n->now)
             slack = n->set.retry_period;
     }
     for (size_t i = 0; i < n_entries; i++) {
-        pfl_ns turn = turn_of(n, r, entries[i]);
+        pfl_ns turn = turn_of(n, r, entries[i], plain);
         if (turn != PFL_NEVER && turn - slack <= n->now) {
             entries[n_due++] = entries[i];
             n_samples += entries[i]->n_samples;
@@ -150,7 +151,7 @@ static void plan_contributions_to(struct pfl_node *n, struct pfl_round *r, const
     static const struct pfl_strs nothing = {0};
     const struct pfl_round_peer *row = pfl_round_find(r, to);
     const struct pfl_strs *holds = row ? &row->holds : &nothing;
-    if (row && row->ready)
+    if ((row && row->ready) || (pfl_core_plain_addr(n, to) && !(row && row->trains)))
         return;
     keep_under_way(n, r, to, holds);
     const struct pfl_entry **entries = pfl_xcalloc(r->book.n, sizeof(*entries));
@@ -264,12 +265,14 @@ static uint64_t ask(struct pfl_node *n, const struct pfl_push *p)
     return send_msg(n, p->to, m, NULL, n->set.call_timeout);
 }
 
-static uint64_t send_model(struct pfl_node *n, const struct pfl_push *p)
+static uint64_t send_model(struct pfl_node *n, const struct pfl_push *p, bool plain)
 {
     PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new(n->addr, p->round, pfl_push_command(p->kind), PFL_MSG_WEIGHTS);
-    m->codec = pfl_xstrdup("safetensors");
     m->num_samples = (int32_t)p->n_samples;
     pfl_strs_copy(&m->contributors, &p->contributors);
+    if (plain)
+        return pfl_core_send_pickled(n, p->to, m, p->payload, pfl_core_bulk_timeout(n));
+    m->codec = pfl_xstrdup("safetensors");
     m->has_digest = p->payload->has_digest;
     memcpy(m->digest, p->payload->digest, sizeof(m->digest));
     m->has_model_digest = p->kind == PFL_PUSH_ADD && p->payload->has_digest;
@@ -321,8 +324,15 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
     if (peer && !pfl_core_is_outage(ev->rc))
         peer->last_heard = peer->last_direct = n->now;
     n->dirty = true;
+    bool plain = p->state == PFL_PUSH_ASK && ev->rc == PFL_OK && pfl_core_answered_plain(peer, ev->hello);
+    if (plain && !n->set.interop) {
+        pfl_core_refused(n, p->to, "it is one of P2PFL's own nodes, and interop is off here: it is sent no models");
+        wait_to_retry(n, p);
+        p->at = n->now + n->set.aggregation_timeout; /* not worth asking again soon */
+        return true;
+    }
     if (p->state == PFL_PUSH_ASK && p->wanted && ev->rc == PFL_OK && pfl_streq(ev->text, "true")) {
-        p->id = send_model(n, p);
+        p->id = send_model(n, p, plain);
         p->state = PFL_PUSH_SEND;
         p->at = give_up_at(n, pfl_core_bulk_timeout(n));
         if (p->id == 0)

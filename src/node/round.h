@@ -61,6 +61,7 @@ struct pfl_round_peer {
     struct pfl_strs ballot;
     struct pfl_strs holds; /* its last models_aggregated */
     bool withdrawn;        /* announced an empty models_aggregated: its training failed, do not wait for it */
+    bool trains;           /* one of P2PFL's nodes: knows the train set, takes models */
     bool ready;            /* models_ready */
     /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
      * overtake each other. */

@@ -33,8 +33,8 @@ static void copy_peers(const struct pfl_node *n, struct pfl_snapshot *ret)
         if (!p->alive)
             continue;
         bool direct = p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT;
-        ret->peers[ret->n_peers++] =
-            (struct pfl_peer_view){.addr = pfl_xstrdup(p->addr), .direct = direct, .ours = p->ours, .last_heard = p->last_heard};
+        ret->peers[ret->n_peers++] = (struct pfl_peer_view){
+            .addr = pfl_xstrdup(p->addr), .direct = direct, .ours = p->ours, .plain = p->plain, .last_heard = p->last_heard};
     }
 }
 

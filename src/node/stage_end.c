@@ -55,7 +55,7 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
         return n->stage == PFL_STAGE_WAITING && r->offered->has_digest;
     bool vouched = r->offered->has_digest && pfl_round_announced_by_member(r, r->offered->digest);
     if (n->stage == PFL_STAGE_WAITING)
-        return vouched || !a_member_lives(n, r);
+        return vouched || pfl_core_plain_vouches(n, r) || !a_member_lives(n, r);
     return vouched && canonical_offered(n, r); /* a member gives up its own work for the common result only */
 }
 
@@ -70,7 +70,7 @@ static void missing_results(const struct pfl_node *n, struct pfl_strs *ret)
         const struct pfl_round_peer *vote = p ? pfl_round_find(now, p->addr) : NULL;
         const struct pfl_round_peer *row = p ? pfl_round_find(before, p->addr) : NULL;
         /* Who has voted has ended the round before: its result is on its way. */
-        if (p && p->alive && vote && vote->voted && !(row && row->ready))
+        if (p && p->alive && vote && vote->voted && !(row && row->ready) && !pfl_core_plain(n, p))
             pfl_strs_add(ret, p->addr);
     }
 }

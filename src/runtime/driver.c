@@ -122,7 +122,10 @@ void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a)
         pfl_link_close(d, a->addr);
         break;
     case PFL_ACT_SEND:
-        pfl_link_send(d, a->addr, a->id, a->body, a->timeout);
+        if (a->body)
+            pfl_link_send(d, a->addr, a->id, a->body, a->timeout);
+        else
+            pfl_pickled_send(d, a);
         break;
     case PFL_ACT_GOODBYE:
         pfl_keeper_forget(d->keeper, a->addr);
@@ -300,6 +303,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     d->tls = opts->tls ? pfl_tls_ref(opts->tls) : NULL;
     d->call_timeout = opts->settings.call_timeout;
     d->aggregator = opts->settings.aggregator;
+    d->interop = opts->settings.interop;
     d->on_event = opts->on_event;
     d->on_event_user = opts->user;
     d->learner = opts->learner; /* given back on error: see below */
@@ -336,10 +340,13 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
         d->control_closed = false;
     const char *tls = d->tls ? "mutual TLS" : "none: PLAINTEXT";
     pfl_events_emit(d->events, "started",
-                    json_pack("{s:s, s:i, s:s}", "address", d->address, "pid", (int)uv_os_getpid(), "tls", tls));
+                    json_pack("{s:s, s:i, s:s, s:s}", "address", d->address, "pid", (int)uv_os_getpid(), "tls", tls, "interop",
+                              d->interop ? "p2pfl" : "off"));
     pfl_info("%s listens on %s (%s)", d->name, d->address, tls);
     if (!d->tls)
         pfl_warn("%s: use_ssl is false: everything is sent in PLAINTEXT and nobody's identity is checked", d->name);
+    if (d->interop)
+        pfl_warn("%s: interop: p2pfl: %s", d->name, pfl_driver_interop_weaker);
     begin(d, kept);
     *ret = d;
     return PFL_OK;

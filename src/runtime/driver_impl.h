@@ -24,6 +24,7 @@ struct pfl_link {
     char reason[PFL_ERR_MAX + 320]; /* why it is down */
     bool leaving;                   /* a disconnect is under way; the channel closes behind it */
     bool crl_owed;                  /* it did not take a CRL that it should have */
+    bool plain;                     /* one of P2PFL's own nodes: knows none of our extensions */
     bool noted;                     /* the "neighbour" event of this connection was written */
 };
 
@@ -35,10 +36,12 @@ struct pfl_pending {
     void (*done)(void *user, const char *error);
     void *user;
     bool disconnect;             /* the answer is an Empty */
+    bool plain;                  /* a handshake without a Hello */
     struct pfl_identity *caller; /* a reference; whom a dial back must meet */
 };
 
 struct pfl_job;
+struct pfl_pickling;
 struct pfl_queued; /* an event that waits for its step */
 
 struct pfl_driver {
@@ -50,6 +53,7 @@ struct pfl_driver {
     struct pfl_node *node;
     const struct pfl_aggregator *aggregator;
     pfl_ns call_timeout;
+    bool interop;
     uv_timer_t timer;
     struct pfl_events *events;
     struct pfl_control *control;
@@ -68,7 +72,8 @@ struct pfl_driver {
     struct pfl_job *learner_queue; /* jobs for the learner, one at a time, in order */
     bool learner_busy;
     unsigned jobs_running;
-    uint64_t cancel_before; /* learner jobs with a lower sequence number are answered CANCELED */
+    struct pfl_pickling *picklings; /* of models for P2PFL's own nodes */
+    uint64_t cancel_before;         /* learner jobs with a lower sequence number are answered CANCELED */
     uint64_t job_seq;
 
     unsigned closing_links;
@@ -113,7 +118,12 @@ void pfl_job_decode(struct pfl_driver *d, struct pfl_msg *msg, uint64_t call);
 /** Writes models/final.safetensors, then emits the event. Takes the reference to fields. */
 void pfl_job_save_final(struct pfl_driver *d, struct pfl_payload *payload, json_t *fields);
 
+/* pickled.c */
+/** A SEND with msg and payload: goes out when the payload is pickled. */
+void pfl_pickled_send(struct pfl_driver *d, const struct pfl_action *a);
+
 /* notes.c */
+extern const char pfl_driver_interop_weaker[]; /* what is weaker with interop, in one line */
 void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *note);
 json_t *pfl_driver_counters_json(struct pfl_driver *d);
 void pfl_driver_refused(struct pfl_driver *d, const char *peer, const char *remote, const char *reason);

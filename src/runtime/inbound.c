@@ -8,6 +8,7 @@
 
 #include "base/addr.h"
 #include "base/log.h"
+#include "learning/p2pfl_payload.h"
 #include "runtime/driver_impl.h"
 #include "runtime/revocation.h"
 
@@ -80,6 +81,7 @@ static void on_hand(struct pfl_driver *d, struct pfl_rpc_call *call, struct pfl_
         ev.hello = &hello;
         ev.call = pfl_pending_add(d, call, NULL, NULL);
         pfl_pending_find(d, ev.call)->disconnect = kind == PFL_EV_DISCONNECT;
+        pfl_pending_find(d, ev.call)->plain = !hello.present;
         pfl_driver_post(d, &ev);
     }
     pfl_hello_deinit(&hello);
@@ -156,7 +158,7 @@ static size_t request_limit(void *user, const char *path, const struct pfl_rpc_p
     if (!pfl_streq(path, "/node.NodeServices/send"))
         return 64 * 1024; /* an address and a Hello */
     const struct pfl_layout *l = d->learner.ops->layout(d->learner.self);
-    size_t model = l->bytes + weights_slack, crl = PFL_CRL_MAX + crl_slack;
+    size_t model = (d->interop ? pfl_p2pfl_inner_max(l) : l->bytes) + weights_slack, crl = PFL_CRL_MAX + crl_slack;
     return model > crl ? model : crl;
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/fs.h"
 #include "base/log.h"
+#include "learning/p2pfl_payload.h"
 #include "pki/digest.h"
 #include "runtime/driver_impl.h"
 
@@ -103,9 +104,21 @@ static enum pfl_rc run_aggregate(struct pfl_job *j)
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
 }
 
+/* As P2PFL's own nodes send it. */
+static enum pfl_rc decode_pickle(struct pfl_job *j)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    enum pfl_rc rc = pfl_p2pfl_decode(j->msg->weights, j->layout, pfl_p2pfl_inner_max(j->layout), &model, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_model_check_finite(model, &j->err);
+    return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
+}
+
 static enum pfl_rc run_decode(struct pfl_job *j)
 {
     struct pfl_msg *m = j->msg;
+    if (!m->codec && j->d->interop)
+        return decode_pickle(j);
     if (!pfl_streq(m->codec, "safetensors"))
         return pfl_err_set(&j->err, PFL_UNSUPPORTED, "model in codec '%s': only 'safetensors' is taken",
                            m->codec ? pfl_q(m->codec) : "pickle (none named)");

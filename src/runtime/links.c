@@ -75,9 +75,10 @@ static void my_hello(const struct pfl_driver *d, struct pfl_hello *h)
 
 static bool hello_fits(struct pfl_link *l, const struct pfl_hello *h)
 {
-    if (!h->present) {
+    if (!h->present && !l->d->interop) {
         snprintf(l->reason, sizeof(l->reason),
-                 "%s is a P2PFL (Python) node: it sends pickled models; this node does not link with it", l->addr);
+                 "%s is a P2PFL (Python) node: it sends pickled models; this node does not link with it (general.interop)",
+                 l->addr);
         return false;
     }
     if (l->d->federation && h->federation && !pfl_streq(l->d->federation, h->federation)) {
@@ -86,6 +87,12 @@ static bool hello_fits(struct pfl_link *l, const struct pfl_hello *h)
         return false;
     }
     return true;
+}
+
+/* A node of P2PFL's that still counts us as its neighbour says so in place of "yes". */
+static bool linked_already(const struct pfl_link *l, const struct pfl_hello *h, const char *error)
+{
+    return l->d->interop && !h->present && pfl_streq(error, "Cannot add the node (duplicated or wrong direction)");
 }
 
 static void on_handshake_done(void *user, const struct pfl_rpc_status *status, struct pfl_blob *response)
@@ -107,11 +114,15 @@ static void on_handshake_done(void *user, const struct pfl_rpc_status *status, s
     enum pfl_rc rc = pfl_response_decode(pfl_bytes_of(response->data, response->len), &text, &error, &hello, &err);
     if (rc != PFL_OK)
         snprintf(l->reason, sizeof(l->reason), "%s: handshake: %s", l->addr, err.msg);
-    else if (error) {
+    else if (error && linked_already(l, &hello, error)) {
+        l->plain = true;
+    } else if (error) {
         snprintf(l->reason, sizeof(l->reason), "%s refused the handshake: %s", l->addr, pfl_q(error));
         rc = PFL_STATE;
     } else if (!hello_fits(l, &hello))
         rc = PFL_AUTH;
+    else
+        l->plain = !hello.present;
     if (rc == PFL_OK)
         post_link_up(l, &hello);
     else
@@ -224,6 +235,8 @@ void pfl_link_open(struct pfl_driver *d, const char *addr, bool handshake, uint6
     const struct pfl_pending *p = call ? pfl_pending_find(d, call) : NULL;
     if (p && p->caller && !l->bound)
         l->bound = pfl_identity_ref(p->caller);
+    if (p)
+        l->plain = p->plain;
     l->opening = true;
     l->handshake = handshake;
     if (l->up)
@@ -239,7 +252,7 @@ struct send {
     uint64_t id;
 };
 
-static void post_sent(struct pfl_driver *d, uint64_t id, enum pfl_rc rc, const char *text)
+static void post_sent(struct pfl_driver *d, uint64_t id, enum pfl_rc rc, const char *text, const struct pfl_hello *hello)
 {
     if (d->shutting_down)
         return;
@@ -247,6 +260,7 @@ static void post_sent(struct pfl_driver *d, uint64_t id, enum pfl_rc rc, const c
     ev.id = id;
     ev.rc = rc;
     ev.text = text;
+    ev.hello = hello;
     pfl_driver_post(d, &ev);
 }
 
@@ -276,19 +290,21 @@ static void on_send_done(void *user, const struct pfl_rpc_status *status, struct
     struct send s = *(struct send *)user;
     free(user);
     if (status->code != PFL_GRPC_OK) {
-        post_sent(s.d, s.id, rc_of_status(status->code), status->message);
+        post_sent(s.d, s.id, rc_of_status(status->code), status->message, NULL);
         return;
     }
     PFL_AUTO(pfl_freep) char *text = NULL;
     PFL_AUTO(pfl_freep) char *error = NULL;
+    struct pfl_hello hello = {0};
     struct pfl_err err = {0};
-    enum pfl_rc rc = pfl_response_decode(pfl_bytes_of(response->data, response->len), &text, &error, NULL, &err);
+    enum pfl_rc rc = pfl_response_decode(pfl_bytes_of(response->data, response->len), &text, &error, &hello, &err);
     if (rc != PFL_OK)
-        post_sent(s.d, s.id, rc, err.msg);
+        post_sent(s.d, s.id, rc, err.msg, NULL);
     else if (error)
-        post_sent(s.d, s.id, PFL_STATE, error);
+        post_sent(s.d, s.id, PFL_STATE, error, NULL);
     else
-        post_sent(s.d, s.id, PFL_OK, text ? text : "");
+        post_sent(s.d, s.id, PFL_OK, text ? text : "", &hello);
+    pfl_hello_deinit(&hello);
 }
 
 void pfl_link_send(struct pfl_driver *d, const char *addr, uint64_t id, struct pfl_scatter *body, pfl_ns timeout)
@@ -296,7 +312,7 @@ void pfl_link_send(struct pfl_driver *d, const char *addr, uint64_t id, struct p
     struct pfl_err err = {0};
     struct pfl_link *l = link_get(d, addr, &err);
     if (!l) {
-        post_sent(d, id, err.rc, err.msg);
+        post_sent(d, id, err.rc, err.msg, NULL);
         return;
     }
     struct send *s = pfl_xmalloc(sizeof(*s));

@@ -109,6 +109,7 @@ static void node_settings(const struct pfl_node_config *c, const struct pfl_aggr
     s->seen_max = c->settings.seen_max > s->seen_max ? c->settings.seen_max : s->seen_max;
     s->seed = c->settings.has_seed ? c->settings.seed : 0;
     s->aggregator = aggregator;
+    s->interop = c->settings.interop;
 }
 
 static void watch_signals(struct program *p)

@@ -10,6 +10,11 @@
 #include "runtime/keeper.h"
 #include "runtime/revocation.h"
 
+const char pfl_driver_interop_weaker[] =
+    "P2PFL's own nodes are taken as neighbours. Their messages are not signed, so any member of the network can speak in another's "
+    "name; "
+    "an address is all that names them; their models carry no digest, and results are equal within float32 rounding only";
+
 static json_t *list_json(const struct pfl_strs *l)
 {
     json_t *a = json_array();
@@ -212,6 +217,8 @@ static json_t *peer_json(struct pfl_driver *d, const struct pfl_peer_view *p, pf
     const struct pfl_link *l = pfl_link_find(d, p->addr);
     json_t *o =
         json_pack("{s:s, s:b, s:f}", "address", p->addr, "direct", p->direct, "last_heard_s", (double)(now - p->last_heard) / 1e9);
+    if (d->interop)
+        json_object_set_new(o, "kind", json_string(p->ours ? "p2pfl-c" : p->plain ? "p2pfl-python" : "not known yet"));
     if (l && l->bound)
         json_object_set_new(o, "identity", json_string(pfl_q(pfl_identity_text(l->bound))));
     return o;
@@ -257,6 +264,9 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     }
     json_object_set_new(o, "model_ready", json_boolean(pfl_node_model(d->node) != NULL));
     json_object_set_new(o, "tls", json_string(d->tls ? "mutual TLS" : "none: PLAINTEXT"));
+    json_object_set_new(o, "interop", json_string(d->interop ? "p2pfl" : "off"));
+    if (d->interop)
+        json_object_set_new(o, "interop_weaker", json_string(pfl_driver_interop_weaker));
     json_object_set_new(o, "rss_kb", json_integer(resident_kb()));
     json_object_set_new(o, "counters", pfl_driver_counters_json(d));
     json_object_set_new(o, "durability", pfl_keeper_status(d->keeper));

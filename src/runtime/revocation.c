@@ -62,7 +62,7 @@ void pfl_revocation_flood(struct pfl_revocation *r, const char *from, bool owed_
     for (size_t i = 0; i < pfl_crl_set_n(set); i++) {
         PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = encode(r->d, pfl_crl_set_at(set, i));
         for (struct pfl_link *l = r->d->links; body && l; l = l->next) {
-            if (l->linked && l->up && !l->leaving && !pfl_streq(l->addr, from) && (!owed_only || l->crl_owed))
+            if (l->linked && l->up && !l->leaving && !l->plain && !pfl_streq(l->addr, from) && (!owed_only || l->crl_owed))
                 send_one(l, body);
         }
     }
@@ -73,7 +73,7 @@ void pfl_revocation_flood(struct pfl_revocation *r, const char *from, bool owed_
 
 void pfl_revocation_greet(struct pfl_driver *d, struct pfl_link *l)
 {
-    const struct pfl_crl_set *set = d->revocation ? pfl_tls_crls(d->tls) : NULL;
+    const struct pfl_crl_set *set = d->revocation && !l->plain ? pfl_tls_crls(d->tls) : NULL;
     for (size_t i = 0; i < pfl_crl_set_n(set); i++) {
         PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = encode(d, pfl_crl_set_at(set, i));
         if (body)

@@ -116,6 +116,10 @@ static void say_plan(struct pfl_run *run)
                      c->rounds == 1 ? "" : "s", run->plan.dir);
     for (size_t i = 0; i < c->settings.notes.n; i++)
         pfl_progress_say(run->progress, "note: %s", c->settings.notes.items[i]);
+    if (c->settings.interop)
+        pfl_progress_say(run->progress,
+                         "WARNING: interop: p2pfl: the nodes take P2PFL's own nodes as neighbours; their messages are "
+                         "not signed and their models carry no digest.");
     if (!c->settings.ssl.use_ssl)
         pfl_progress_say(run->progress,
                          "WARNING: the experiment says use_ssl: false. Links are PLAINTEXT and nobody's identity is checked.");

@@ -84,7 +84,7 @@ struct pfl_record {
     char *final_model, *run_dir;                    /* owned or NULL */
     unsigned rounds, epochs, trainset_size;
     uint64_t seed;
-    bool tls;
+    bool tls, interop;
     double start_t, learn_t, end_t; /* Unix seconds; 0: not yet. learn_t: when the first node began */
     bool interrupted;
     bool finished;              /* every node that was not lost finished, models are equal and nobody got in who should not */

@@ -109,6 +109,9 @@ static void callouts(const struct pfl_record *r, struct pfl_buf *out)
     if (!r->tls)
         pfl_buf_append_str(out, "<p class=\"callout bad\"><b>Without TLS:</b> the experiment asked for plaintext links. Nobody's "
                                 "identity was checked.</p>\n");
+    if (r->interop)
+        pfl_buf_append_str(out, "<p class=\"callout warn\"><b>interop: p2pfl:</b> the nodes would have taken P2PFL's own nodes as "
+                                "neighbours, whose messages are not signed and whose models carry no digest.</p>\n");
     for (size_t i = 0; i < r->n_nodes; i++) {
         if (!r->nodes[i].lost)
             continue;

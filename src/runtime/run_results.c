@@ -46,6 +46,7 @@ void pfl_run_describe(struct pfl_run *run)
     r->trainset_size = c->trainset_size;
     r->seed = c->seed;
     r->tls = c->settings.ssl.use_ssl;
+    r->interop = c->settings.interop;
     r->start_t = (double)pfl_clock_wall() / 1e9;
 }
 

@@ -60,6 +60,7 @@ void pfl_payload_unref(struct pfl_payload *p)
         return;
     pfl_buf_deinit(&p->head);
     pfl_model_unref(p->model);
+    pfl_blob_unref(p->pickled);
     free(p);
 }
 

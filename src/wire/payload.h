@@ -15,6 +15,7 @@ struct pfl_payload {
     struct pfl_model *model; /* a reference */
     bool has_digest;
     uint8_t digest[PFL_DIGEST_LEN]; /* of head and block; filled by whoever has a hash function (runtime, on a worker) */
+    struct pfl_blob *pickled;       /* owned: the same for P2PFL's own nodes; NULL until the runtime's loop needs it */
 };
 enum pfl_rc pfl_payload_new(struct pfl_model *model, struct pfl_payload **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_payload *pfl_payload_ref(struct pfl_payload *p);

@@ -5,7 +5,7 @@ threads that poll, two server threads, calls made inside handlers, and the habit
 fit stops it, as it stops P2PFL's.
 
 usage: p2pfl_peer.py --address HOST:PORT --certs DIR --shapes 2x3,3 [--connect ADDR]... [--out FILE.npz]
-Commands on standard input: "learn ROUNDS EPOCHS TRAINSET", "connect ADDR", "quit". JSON lines on standard output."""
+Commands on standard input: "learn ROUNDS EPOCHS TRAINSET", "connect ADDR", "who", "quit". JSON lines on standard output."""
 import argparse
 import collections
 import importlib
@@ -518,6 +518,8 @@ class Peer:
                 self.learning = True
                 self.broadcast("start_learning", [rounds, epochs, trainset, name])
                 threading.Thread(target=self.guarded, args=(rounds, epochs, trainset, name, True), daemon=True).start()
+            elif words[:1] == ["who"]:
+                say("known", known=self.known())
             elif words[:1] == ["quit"]:
                 break
         self.running = False

@@ -112,7 +112,6 @@ static const struct {
     {EXP "settings: {SSL: {USE_SLL: false}}\n", PFL_INVALID, "unknown key 'USE_SLL' in settings.SSL: did you mean 'use_ssl'?"},
     {EXP "settings: {ssl: {use_ssl: maybe}}\n", PFL_INVALID, "settings.ssl.use_ssl: 'maybe' is neither true nor false"},
     {EXP "settings: {ssl: {tls_min: 1.1}}\n", PFL_INVALID, "settings.ssl.tls_min: must be 1.3 or 1.2"},
-    {EXP "settings: {general: {interop: p2pfl}}\n", PFL_UNSUPPORTED, "settings.general.interop: 'p2pfl' is not supported yet"},
     {EXP "settings: {general: {interop: [off]}}\n", PFL_INVALID, "must be off or p2pfl"},
     {EXP "settings: {general: {interop: yes}}\n", PFL_INVALID, "must be off or p2pfl"},
     {EXP "settings: {general: {log_level: loud}}\n", PFL_INVALID, "settings.general.log_level: 'loud' is not one of"},
