@@ -298,6 +298,8 @@ void pfl_core_plain_progress(struct pfl_node *n, const struct pfl_incoming *in, 
 /** The offered model is the result of one of them that ended the round: it may stand for ours, which is rounding away from it.
  * Between our own nodes the canonical result is made common afterwards. */
 bool pfl_core_plain_vouches(const struct pfl_node *n, const struct pfl_round *r);
+/** From when on contributions of this round may be sent to `to`. */
+pfl_ns pfl_core_plain_stagger(const struct pfl_node *n, const struct pfl_round *r, const char *to);
 /** Sends m with the payload as P2PFL's pickle; the driver encodes it. The id. */
 uint64_t pfl_core_send_pickled(struct pfl_node *n, const char *to, struct pfl_msg *m, struct pfl_payload *payload, pfl_ns timeout);
 /** Asks those for the link again whose gossip stays away. */

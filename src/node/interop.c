@@ -11,6 +11,8 @@
  *  - An error in an answer makes them drop the caller as a neighbour: they hear errors for models that cannot be used, nothing
  * else.
  *  - Their results carry no digest and differ from ours in the last bits: see pfl_core_plain_vouches.
+ *  - They call their neighbours from within two handlers. Two models at once at each of two of them, and both wait for each other
+ * for the 10 s of a call: models to them are sent at times of each pair's own, and their silence is borne for that much longer.
  *  - What they lost is not sent again: who votes for a round has ended the one before. */
 #include <string.h>
 
@@ -75,6 +77,19 @@ bool pfl_core_plain_vouches(const struct pfl_node *n, const struct pfl_round *r)
 {
     const struct pfl_round_peer *row = r->offered_by ? pfl_round_find(r, r->offered_by) : NULL;
     return row && row->ready && row->n_digests == 0 && pfl_core_plain_addr(n, r->offered_by);
+}
+
+pfl_ns pfl_core_plain_stagger(const struct pfl_node *n, const struct pfl_round *r, const char *to)
+{
+    struct pfl_rng rng;
+    if (!pfl_core_plain_addr(n, to) || r->book.n == 0)
+        return 0;
+    PFL_AUTO(pfl_freep) char *pair = pfl_xasprintf("%s %s", n->addr, to);
+    pfl_rng_seed_named(&rng, (uint64_t)r->round, pair);
+    pfl_ns first = r->book.items[0].at;
+    for (size_t i = 1; i < r->book.n; i++)
+        first = r->book.items[i].at < first ? r->book.items[i].at : first;
+    return first + (pfl_ns)pfl_rng_below(&rng, (uint64_t)n->set.retry_period);
 }
 
 uint64_t pfl_core_send_pickled(struct pfl_node *n, const char *to, struct pfl_msg *m, struct pfl_payload *payload, pfl_ns timeout)

@@ -330,7 +330,8 @@ static bool is_direct(const struct pfl_peer *p)
 pfl_ns pfl_core_silence_ends(const struct pfl_node *n, const struct pfl_peer *p)
 {
     bool relayed = p->link == PFL_LINK_NONE && p->count > 0;
-    return pfl_heartbeat_expiry(&n->heartbeat, p->last_heard) + (relayed ? n->set.heartbeat_timeout : 0);
+    pfl_ns grace = p->plain ? n->set.call_timeout : relayed ? n->set.heartbeat_timeout : 0; /* plain: see interop.c */
+    return pfl_heartbeat_expiry(&n->heartbeat, p->last_heard) + grace;
 }
 
 void pfl_core_evict(struct pfl_node *n, struct pfl_peer *p, const char *why, bool tell)

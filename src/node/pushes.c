@@ -153,6 +153,10 @@ static void plan_contributions_to(struct pfl_node *n, struct pfl_round *r, const
     const struct pfl_strs *holds = row ? &row->holds : &nothing;
     if ((row && row->ready) || (pfl_core_plain_addr(n, to) && !(row && row->trains)))
         return;
+    if (pfl_core_plain_stagger(n, r, to) > n->now) {
+        pfl_core_wake(n, pfl_core_plain_stagger(n, r, to));
+        return;
+    }
     keep_under_way(n, r, to, holds);
     const struct pfl_entry **entries = pfl_xcalloc(r->book.n, sizeof(*entries));
     size_t n_entries = lacking(n, r, to, holds, entries);

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 900
+"""Nodes of ours and P2PFL's (tests/interop/p2pfl_peer.py, which has its habits) in one network, over certificates by P2PFL's documented
+openssl procedure. P2PFL_INTEROP_REPEAT: how often each network is run (default 1)."""
+import json
+import os
+import pickle
+import queue
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+import node_kit
+import pki_kit
+
+PEER = Path(__file__).resolve().parents[1] / "interop" / "p2pfl_peer.py"
+REPEAT = int(os.environ.get("P2PFL_INTEROP_REPEAT", "1"))
+VALUES = 1000
+ROUNDS = 3
+NAMES = ("node1", "node2", "node3", "node4")
+FILE = """\
+name: {name}
+address: {address}
+federation: p2pfl
+state_dir: {state}
+settings:
+  general: {{seed: 7, interop: {interop}}}
+  heartbeat: {{period: 0.5, timeout: 5}}
+  training: {{vote_timeout: 60, aggregation_timeout: 300}}
+  ssl: {{use_ssl: true, tls_min: "1.2", ca_crt: ca.crt, server_crt: server.crt, server_key: server.key, client_crt: client.crt, client_key: client.key}}
+learner: {{dataset: dummy, model: dummy, dummy_values: 1000, dummy_delay_ms: 500}}
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def final_model(state):
+    data = (state / "models" / "final.safetensors").read_bytes()
+    n = struct.unpack("<Q", data[:8])[0]
+    head = json.loads(data[8:8 + n])
+    a, b = head["values"]["data_offsets"]
+    return np.frombuffer(data[8 + n + a:8 + n + b], "<f4")
+
+
+class Python:
+    """A peer process: its events as they come, commands by its standard input."""
+    ours = False
+
+    def __init__(self, folder, state, *options):
+        self.address, self.out, self.log_path = f"127.0.0.1:{free_port()}", state / "model.npz", state / "log"
+        state.mkdir()
+        argv = [sys.executable, str(PEER), "--address", self.address, "--certs", str(folder), "--shapes", str(VALUES), "--out",
+                str(self.out), "--heartbeat-period", "0.5", "--wait-convergence", "0.5", "--fit-time", "1", *options]
+        self.log_file = open(self.log_path, "wb")
+        self.proc = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log_file, text=True)
+        self.seen, self.news = [], queue.Queue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+        self.wait("listening")
+
+    def _read(self):
+        for line in self.proc.stdout:
+            if line.startswith("{"):
+                self.seen.append(json.loads(line))
+        self.seen.append({"event": "gone"})
+
+    def found(self, event, **fields):
+        return [e for e in list(self.seen) if e["event"] == event and all(e.get(k) == v for k, v in fields.items())]
+
+    def wait(self, event, seconds=60, **fields):
+        def look():
+            assert self.found(event, **fields) or not self.found("gone"), f"{event}: the peer is gone\n{self.text()}"
+            return self.found(event, **fields)
+        try:
+            return node_kit.wait_until(f"{self.address}: {event}", look, seconds)[0]
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{self.text()}") from None
+
+    def text(self):
+        return "\n".join(map(str, self.seen[-40:])) + "\n" + self.log_path.read_text(errors="replace")[-3000:]
+
+    def tell(self, *words):
+        self.proc.stdin.write(" ".join(map(str, words)) + "\n")
+        self.proc.stdin.flush()
+
+    def connect(self, address):
+        self.tell("connect", address)
+        self.wait("connected", addr=address)
+
+    def learn(self, rounds, trainset):
+        self.tell("learn", rounds, 1, trainset)
+
+    def finish(self):
+        self.wait("finished", 280)
+        return np.load(self.out)["arr_0"]
+
+    def complaints(self):
+        return self.found("stopped") + self.found("unknown") + self.found("timeout") + self.found("error")
+
+    def close(self):
+        if self.proc.poll() is None:
+            self.proc.kill()
+        self.proc.wait()
+        self.reader.join(10)
+        for f in (self.proc.stdin, self.proc.stdout, self.log_file):
+            f.close()
+
+
+class Ours(node_kit.Node):
+    ours = True
+
+    def __init__(self, folder, state, interop="p2pfl"):
+        state.mkdir()
+        self.home = state / folder.name
+        shutil.copytree(folder, self.home)
+        (self.home / "node.yaml").write_text(FILE.format(name=folder.name, address="127.0.0.1:0", state=state / "state", interop=interop))
+        super().__init__(self.home, state / "state")
+
+    def connect(self, address):
+        self.do("connect", address)
+
+    def learn(self, rounds, trainset):
+        self.do("learn", "--rounds", rounds, "--epochs", 1, "--trainset-size", trainset)
+
+    def finish(self):
+        self.wait_event("learning_finished", 280)
+        return final_model(self.state)
+
+    def close(self):
+        self.kill()
+
+
+class InteropTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = Path(tempfile.mkdtemp(prefix="pfl-interop-"))
+        cls.addClassCleanup(shutil.rmtree, cls.dir)
+        pki_kit.p2pfl_procedure(cls.dir / "pki", NAMES)
+
+    def setUp(self):
+        self.run_dir = Path(tempfile.mkdtemp(dir=self.dir))
+        self.nodes = []
+        self.addCleanup(lambda: [n.close() for n in self.nodes])
+
+    def add(self, kind, *args, **kwargs):
+        name = NAMES[len(self.nodes)]
+        self.nodes.append(kind(self.dir / "pki" / name, self.run_dir / name, *args, **kwargs))
+        return self.nodes[-1]
+
+
+EDGES = {"full": lambda n: [(i, j) for i in range(n) for j in range(i + 1, n)], "line": lambda n: [(i, i + 1) for i in range(n - 1)],
+         "star": lambda n: [(0, i) for i in range(1, n)]}
+
+
+class Networks(InteropTest):
+    """All finish, nobody complains, and the models are equal within float32 rounding."""
+
+    def network(self, kinds, topology, starter, trainset):
+        for k in kinds:
+            self.add(k, *([] if k is Ours else ["--seed", str(len(self.nodes) + 1), "--target", str(len(self.nodes))]))
+        edges = EDGES[topology](len(kinds))
+        for n, (i, j) in enumerate(edges):  # either side dials
+            a, b = (i, j) if n % 2 == 0 else (j, i)
+            self.nodes[a].connect(self.nodes[b].address)
+        everybody = {n.address for n in self.nodes}
+        for n in self.nodes:
+            if n.ours:
+                node_kit.wait_until(f"{n.name} knows all", lambda n=n: {p["address"] for p in n.status()["peers"]} == everybody - {n.address})
+        node_kit.wait_until("its peers are known to Python", lambda: all(n.ours or self.heard(n, everybody) for n in self.nodes))
+        self.nodes[starter].learn(ROUNDS, trainset)
+        models = [n.finish() for n in self.nodes]
+        for n, m in zip(self.nodes, models):
+            self.assertEqual(m.shape, (VALUES,))
+            np.testing.assert_allclose(m, models[0], rtol=2e-6, atol=2e-6, err_msg=n.address)
+            self.assertEqual([] if n.ours else n.complaints(), [])
+            if n.ours:
+                rounds = [e["round"] for e in n.events("round_finished")]
+                self.assertEqual(rounds, list(range(ROUNDS)), n.log()[-3000:])
+                self.assertEqual(n.events("excluded"), [])
+        for n in [n for n in self.nodes if n.ours]:
+            self.assertEqual(n.stop(), 0, n.log()[-6000:])
+
+    @staticmethod
+    def heard(n, everybody):
+        n.tell("who")
+        return any({*e["known"]} == everybody - {n.address} for e in n.found("known")[-2:])
+
+    def all_of(self, kinds, topologies=("full", "line", "star"), trainset=None):
+        starters = [kinds.index(Ours), kinds.index(Python)]
+        for topology in topologies:
+            for starter in starters:
+                for k in range(REPEAT):
+                    with self.subTest(topology=topology, starter=kinds[starter].__name__, k=k):
+                        self.nodes, self.run_dir = [], Path(tempfile.mkdtemp(dir=self.dir))
+                        try:
+                            self.network(kinds, topology, starter, trainset or len(kinds))
+                        finally:
+                            for n in self.nodes:
+                                n.close()
+
+    def test_one_and_one(self):
+        self.all_of([Ours, Python], ("line",))
+
+    def test_two_and_two(self):
+        self.all_of([Ours, Python, Ours, Python])
+
+    def test_one_and_three(self):
+        self.all_of([Python, Ours, Python, Python])
+
+    def test_a_train_set_that_not_all_are_in(self):
+        self.all_of([Ours, Python, Python, Ours], ("line",), trainset=2)
+
+
+if __name__ == "__main__":
+    unittest.main()
