@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "base/str.h"
@@ -149,6 +150,20 @@ static void print_certificate(const json_t *c)
         printf("certificate files were changed and are NOT used: %s\n", text_of(c, "files_refused"));
 }
 
+/* "round 3, training: waiting for node 10.0.0.7:6666 (fit, last sign of life 1.2 s ago) until 14:03:20" */
+static void print_wait(const json_t *s, json_int_t round)
+{
+    const json_t *until_s = json_object_get(s, "waiting_until_s");
+    char until[40] = "";
+    struct tm tm;
+    if (!json_is_string(json_object_get(s, "waiting_for")))
+        return;
+    time_t at = time(NULL) + (time_t)(json_real_value(until_s) + 0.5);
+    if (until_s && localtime_r(&at, &tm))
+        strftime(until, sizeof(until), " until %H:%M:%S", &tm);
+    printf("round %lld, %s: waiting for %s%s\n", (long long)round, text_of(s, "stage"), text_of(s, "waiting_for"), until);
+}
+
 static void print_status(json_t *s)
 {
     json_int_t round = json_integer_value(json_object_get(s, "round"));
@@ -158,11 +173,7 @@ static void print_status(json_t *s)
                text_of(s, "stage"));
     else
         printf("not learning; %lld rounds done\n", (long long)json_integer_value(json_object_get(s, "rounds_done")));
-    const json_t *until = json_object_get(s, "waiting_until_s");
-    if (json_is_string(json_object_get(s, "waiting_for")) && until)
-        printf("waiting for %s, %.1f s at most\n", text_of(s, "waiting_for"), json_real_value(until));
-    else if (json_is_string(json_object_get(s, "waiting_for")))
-        printf("waiting for %s\n", text_of(s, "waiting_for"));
+    print_wait(s, round);
     print_durability(json_object_get(s, "durability"));
     print_certificate(json_object_get(s, "certificate"));
     print_crls(s);

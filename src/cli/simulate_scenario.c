@@ -221,6 +221,10 @@ static void take_settings(struct pfl_simulation *s)
     to->heartbeat_timeout = from->heartbeat_timeout;
     to->vote_timeout = from->vote_timeout;
     to->aggregation_timeout = from->aggregation_timeout;
+    to->fit_timeout = from->fit_timeout;
+    to->vote_quorum = from->vote_quorum;
+    to->aggregation_quorum = from->aggregation_quorum;
+    to->late_join = from->late_join;
     to->call_timeout = from->grpc_timeout;
     to->gossip_ttl = from->ttl;
     to->seen_max = from->seen_max > to->seen_max ? from->seen_max : to->seen_max;

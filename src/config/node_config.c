@@ -355,6 +355,9 @@ static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
     pfl_buf_append_str(b, "  training:\n");
     put_seconds(b, "vote_timeout", s->vote_timeout);
     put_seconds(b, "aggregation_timeout", s->aggregation_timeout);
+    put_seconds(b, "fit_timeout", s->fit_timeout);
+    pfl_buf_printf(b, "    vote_quorum: %.17g\n    aggregation_quorum: %.17g\n    late_join: %s\n", s->vote_quorum,
+                   s->aggregation_quorum, s->late_join ? "true" : "false");
     pfl_buf_printf(b, "    default_batch_size: %u\n    threads: %u\n", s->batch_size, s->threads);
     pfl_buf_printf(b, "  ssl:\n    use_ssl: %s\n    tls_min: \"%s\"\n", s->ssl.use_ssl ? "true" : "false",
                    s->ssl.tls12_allowed ? "1.2" : "1.3");

@@ -26,6 +26,8 @@ void pfl_settings_default(struct pfl_settings *s)
         .seen_max = 100,
         .vote_timeout = 60 * PFL_SEC,
         .aggregation_timeout = 300 * PFL_SEC,
+        .fit_timeout = 3600 * PFL_SEC,
+        .late_join = true,
         .batch_size = 128,
         .threads = 1,
         .ssl = {.use_ssl = true},
@@ -154,11 +156,16 @@ static enum pfl_rc read_heartbeat(const struct pfl_yaml_doc *doc, struct pfl_yam
 
 static enum pfl_rc read_training(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"vote_timeout", "aggregation_timeout", "default_batch_size", "threads",
+    static const char *const keys[] = {"vote_timeout",       "aggregation_timeout", "fit_timeout",        "vote_quorum",
+                                       "aggregation_quorum", "late_join",           "default_batch_size", "threads",
                                        "ray_actor_pool_size"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(get_seconds(doc, m, "vote_timeout", &s->vote_timeout, err));
     TRY(get_seconds(doc, m, "aggregation_timeout", &s->aggregation_timeout, err));
+    TRY(get_seconds(doc, m, "fit_timeout", &s->fit_timeout, err));
+    TRY(pfl_yaml_double(doc, m, "vote_quorum", 0, 1, &s->vote_quorum, err));
+    TRY(pfl_yaml_double(doc, m, "aggregation_quorum", 0, 1, &s->aggregation_quorum, err));
+    TRY(pfl_yaml_bool(doc, m, "late_join", &s->late_join, err));
     TRY(get_unsigned(doc, m, "default_batch_size", 1, 1000000, &s->batch_size, err));
     TRY(get_unsigned(doc, m, "threads", 1, 1024, &s->threads, err));
     note_no_effect(m, "ray_actor_pool_size", scheduling, s);

@@ -29,6 +29,9 @@ struct pfl_settings {
     int32_t ttl;                                /* gossip.ttl, 10 */
     unsigned seen_max;                          /* gossip.amount_last_messages_saved, 100 */
     pfl_ns vote_timeout, aggregation_timeout;   /* training, 60 s, 300 s */
+    pfl_ns fit_timeout;                         /* training.fit_timeout, 3600 s */
+    double vote_quorum, aggregation_quorum;     /* training: shares, 0 */
+    bool late_join;                             /* training.late_join, true */
     unsigned batch_size;                        /* training.default_batch_size, 128 */
     unsigned threads;                           /* training.threads: BLAS threads of one node, 1 */
     bool has_seed;

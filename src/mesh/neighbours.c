@@ -56,6 +56,7 @@ struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr)
     memmove(&t->items[i + 1], &t->items[i], (t->n - i) * sizeof(struct pfl_peer *));
     t->items[i] = pfl_xcalloc(1, sizeof(*t->items[i]));
     t->items[i]->addr = pfl_xstrdup(addr);
+    t->items[i]->fits = -1;
     t->n++;
     return t->items[i];
 }

@@ -45,6 +45,7 @@ struct pfl_peer {
     uint64_t count;             /* the newest of its; 0: it sent none that is counted */
     uint64_t count_digest;      /* the digest of this node that is the first to tell it */
     struct pfl_peer *count_by;  /* the neighbour that told it, which need not be told; borrowed */
+    int32_t fits;               /* the round that it trained in at its newest beat, or PFL_BEAT_IDLE */
     uint64_t told, told_surely; /* a neighbour: the first digest that it has not been given, and that surely arrived */
     uint64_t digest_id;         /* the SEND of the last digest to it */
     /* It is silent since asked_since: neighbours were asked whether they hear it, their answers count until asked_until. */

@@ -93,6 +93,8 @@ static void take_count(struct pfl_node *n, const struct pfl_beat *b, struct pfl_
     if (p->count == 0)
         pfl_heartbeat_soon(&n->heartbeat, n->now); /* others should not wait a period to hear of it */
     p->count = b->count;
+    p->fits = b->fits;
+    pfl_core_fits(n, p);
     p->count_by = by == p ? NULL : by;
     p->count_digest = n->digests;
     p->last_beat = n->now;
@@ -212,11 +214,11 @@ static void tell(struct pfl_node *n, struct pfl_peer *to, struct pfl_beats_write
 static void beat_to(struct pfl_node *n, struct pfl_peer *to)
 {
     struct pfl_beats_writer w = {0};
-    tell(n, to, &w, n->addr, n->count, PFL_BEAT_IDLE);
+    tell(n, to, &w, n->addr, n->count, n->job == PFL_JOB_FIT ? n->round : PFL_BEAT_IDLE);
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         if (is_news(p, to) && (p->alive || p == to))
-            tell(n, to, &w, p->addr, p == to ? count_of(n, p, p->addr) : p->count, PFL_BEAT_IDLE);
+            tell(n, to, &w, p->addr, p == to ? count_of(n, p, p->addr) : p->count, p->fits);
     }
     for (size_t i = 0; to->beats && to->told > 0 && i < n->n_graves; i++) {
         if (n->graves[i].digest >= to->told)

@@ -142,6 +142,7 @@ struct pfl_node {
     char *state_to;        /* owned: who was asked last */
     pfl_ns state_at;       /* not before */
     char *left;            /* owned: the experiment that was stopped; it is not joined again */
+    size_t voters;         /* ballots that decided the last train set; 0: none yet */
     struct pfl_gone *gone; /* owned */
     size_t n_gone;
 
@@ -375,11 +376,15 @@ bool pfl_core_advance_vote(struct pfl_node *n);
 void pfl_core_recount(struct pfl_node *n);
 /** For the current round or the next. */
 bool pfl_core_has_voted(const struct pfl_node *n, const char *addr);
+/** Ballots that vote_quorum asks for. */
+size_t pfl_core_votes_needed(const struct pfl_node *n);
 void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret);
 
 /* ---- stage_train.c ---- */
 void pfl_core_enter_train(struct pfl_node *n);
 bool pfl_core_advance_train(struct pfl_node *n);
+/** A beat of a member says that it trains: that is progress, until fit_timeout. */
+void pfl_core_fits(struct pfl_node *n, const struct pfl_peer *p);
 void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *ret);
 void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who,
                          struct pfl_payload *payload, uint64_t n_samples);

@@ -20,6 +20,7 @@ void pfl_node_settings_default(struct pfl_node_settings *s)
         .aggregation_timeout = 300 * PFL_SEC,
         .call_timeout = 10 * PFL_SEC,
         .retry_period = PFL_SEC,
+        .fit_timeout = 3600 * PFL_SEC,
         .late_join = true,
         .gossip_ttl = 10,
         .seen_max = seen_min,

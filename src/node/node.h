@@ -25,8 +25,10 @@ struct pfl_node_settings {
     int32_t gossip_ttl;                         /* 10 */
     unsigned seen_max;                          /* 100 per P2PFL; we keep at least 4096 */
     unsigned neighbours_max, known_max;         /* 64, 4096: more are refused */
-    bool late_join;                             /* true: takes part in an experiment that a neighbour is in */
-    uint64_t seed;                              /* votes and the order of samples: equal seeds give equal runs */
+    pfl_ns fit_timeout;                         /* 3600 s: how long a member is waited for while its beats say that it trains */
+    double vote_quorum, aggregation_quorum; /* 0: shares of the last voters, of the train set; with less a round does not go on */
+    bool late_join;                         /* true: takes part in an experiment that a neighbour is in */
+    uint64_t seed;                          /* votes and the order of samples: equal seeds give equal runs */
     uint64_t
         entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
     const char *federation; /* copied; goes into our Hello */
@@ -194,7 +196,7 @@ struct pfl_snapshot {
     char *experiment; /* owned or NULL */
     int32_t round;    /* current; -1 when idle */
     unsigned rounds, rounds_done;
-    char *waiting_for;    /* owned or NULL: "node 127.0.0.1:6667 (its contribution)" */
+    char *waiting_for;    /* owned or NULL: "node 127.0.0.1:6667 (fit, last sign of life 1.2 s ago)" */
     pfl_ns waiting_until; /* monotonic; PFL_NEVER */
     struct pfl_strs train_set;
     struct pfl_peer_view *peers; /* owned */
@@ -203,7 +205,8 @@ struct pfl_snapshot {
     uint8_t digest[PFL_DIGEST_LEN]; /* of the model it has now */
     struct pfl_metrics metrics;     /* last own evaluation */
 };
-void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret);
+void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret); /* as of the last step */
+void pfl_node_snapshot_at(const struct pfl_node *n, pfl_ns now, struct pfl_snapshot *ret);
 void pfl_snapshot_deinit(struct pfl_snapshot *s);
 /** The model that the node has now; borrowed until the next step. NULL before the first. */
 struct pfl_payload *pfl_node_model(const struct pfl_node *n);

@@ -7,22 +7,35 @@
 
 enum { NAMES_SHOWN_MAX = 8 };
 
-/* "127.0.0.1:6667, 127.0.0.1:6668 and 3 more (its vote)", or what is waited for alone. */
-static char *waiting_text(const struct pfl_node *n)
+/* "127.0.0.1:6667 (its vote, last sign of life 1.2 s ago)" */
+static char *one_text(const struct pfl_node *n, const char *addr, const char *what, pfl_ns now)
+{
+    const struct pfl_peer *p = pfl_neighbours_find(&n->peers, addr);
+    if (!p || !p->alive)
+        return pfl_xasprintf("%s (%s; it is not heard of)", addr, what);
+    bool fits = n->stage == PFL_STAGE_TRAINING && p->fits == n->round;
+    pfl_ns heard = p->last_heard < now ? now - p->last_heard : 0; /* a restored node gives others time: then it is in the future */
+    return pfl_xasprintf("%s (%s, last sign of life %.1f s ago)", addr, fits ? "fit" : what, (double)heard / (double)PFL_SEC);
+}
+
+/* "node A (...), B (...) and 3 more", or what is waited for alone. */
+static char *waiting_text(const struct pfl_node *n, pfl_ns now)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs names = {0};
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs shown = {0};
     const char *what = pfl_core_waits_for(n, &names);
     if (!what)
         return NULL;
     if (names.n == 0)
         return pfl_xstrdup(what);
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs shown = {0};
-    for (size_t i = 0; i < names.n && i < NAMES_SHOWN_MAX; i++)
-        pfl_strs_add(&shown, names.items[i]);
+    for (size_t i = 0; i < names.n && i < NAMES_SHOWN_MAX; i++) {
+        PFL_AUTO(pfl_freep) char *one = one_text(n, names.items[i], what, now);
+        pfl_strs_add(&shown, one);
+    }
     PFL_AUTO(pfl_freep) char *joined = pfl_strs_join(&shown, ", ");
     if (names.n > shown.n)
-        return pfl_xasprintf("node %s and %zu more (%s)", joined, names.n - shown.n, what);
-    return pfl_xasprintf("node %s (%s)", joined, what);
+        return pfl_xasprintf("node %s and %zu more", joined, names.n - shown.n);
+    return pfl_xasprintf("node %s", joined);
 }
 
 static void copy_peers(const struct pfl_node *n, struct pfl_snapshot *ret)
@@ -38,7 +51,7 @@ static void copy_peers(const struct pfl_node *n, struct pfl_snapshot *ret)
     }
 }
 
-void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret)
+void pfl_node_snapshot_at(const struct pfl_node *n, pfl_ns now, struct pfl_snapshot *ret)
 {
     *ret = (struct pfl_snapshot){
         .stage = pfl_stage_name(n->stage),
@@ -47,7 +60,7 @@ void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret)
         .round = n->learning ? n->round : -1,
         .rounds = n->rounds,
         .rounds_done = n->rounds_done,
-        .waiting_for = waiting_text(n),
+        .waiting_for = waiting_text(n, now),
         .waiting_until = pfl_core_stage_until(n),
         .metrics = n->metrics,
     };
@@ -58,6 +71,11 @@ void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret)
     ret->has_digest = n->model && n->model->has_digest;
     if (ret->has_digest)
         memcpy(ret->digest, n->model->digest, sizeof(ret->digest));
+}
+
+void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret)
+{
+    pfl_node_snapshot_at(n, n->now, ret);
 }
 
 void pfl_snapshot_deinit(struct pfl_snapshot *s)

@@ -150,6 +150,29 @@ void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *r
     }
 }
 
+static bool trains(const struct pfl_node *n, const char *addr)
+{
+    const struct pfl_peer *p = pfl_neighbours_find(&n->peers, addr);
+    return p && p->alive && p->fits == n->round;
+}
+
+void pfl_core_fits(struct pfl_node *n, const struct pfl_peer *p)
+{
+    bool waits = n->stage == PFL_STAGE_TRAINING || n->stage == PFL_STAGE_WAITING;
+    const struct pfl_round *r = n->learning && waits && p->fits == n->round ? pfl_core_round(n, n->round) : NULL;
+    if (r && pfl_round_is_member(r, p->addr) && n->now - n->stage_since < n->set.fit_timeout)
+        n->progress_at = n->now;
+}
+
+/* The share of the train set that aggregation_quorum asks for. */
+static bool is_quorate(const struct pfl_node *n, const struct pfl_round *r)
+{
+    size_t contributors = 0;
+    for (size_t i = 0; i < r->book.n; i++)
+        contributors += r->book.items[i].who.n;
+    return (double)contributors >= n->set.aggregation_quorum * (double)r->members.n;
+}
+
 static void note_excluded(struct pfl_node *n, const struct pfl_round *r)
 {
     for (size_t i = 0; i < r->members.n; i++) {
@@ -164,6 +187,9 @@ static void note_excluded(struct pfl_node *n, const struct pfl_round *r)
             pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "%s", why);
         else if (!pfl_core_alive(n, m))
             pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "it was never heard of");
+        else if (trains(n, m))
+            pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "it still trains after %.0f s (training.fit_timeout)",
+                               (double)(n->now - n->stage_since) / (double)PFL_SEC);
         else
             pfl_core_note_text(n, PFL_NOTE_EXCLUDED, m, "no contribution came within %.0f s of the last progress",
                                (double)n->set.aggregation_timeout / (double)PFL_SEC);
@@ -197,6 +223,15 @@ bool pfl_core_advance_train(struct pfl_node *n)
     if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
         return false;
     note_excluded(n, r);
+    if (!is_quorate(n, r)) {
+        pfl_core_note_text(
+            n, PFL_NOTE_WARNING, NULL,
+            "%zu of %zu contributions to round %d are not enough (training.aggregation_quorum): waiting for others' result",
+            r->book.n, r->members.n, r->round);
+        n->progress_at = n->now;
+        pfl_core_stage(n, PFL_STAGE_WAITING);
+        return true;
+    }
     if (r->book.n > 0) {
         aggregate(n, r);
         return true;

@@ -151,16 +151,32 @@ static void set_train_set(struct pfl_node *n, struct pfl_round *r, const struct 
     pfl_strs_copy(&pfl_core_note(n, PFL_NOTE_TRAIN_SET, NULL)->list, &r->train_set);
 }
 
+size_t pfl_core_votes_needed(const struct pfl_node *n)
+{
+    double needed = n->set.vote_quorum * (double)n->voters;
+    size_t whole = (size_t)needed;
+    return (double)whole < needed ? whole + 1 : whole;
+}
+
 bool pfl_core_advance_vote(struct pfl_node *n)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
     struct pfl_round *r = pfl_core_round(n, n->round);
-    if (pfl_core_stage_until(n) > n->now && some_vote_missing(n, r))
+    size_t needed = pfl_core_votes_needed(n);
+    bool too_few = pfl_round_ballots(r) < needed;
+    if (pfl_core_stage_until(n) > n->now && (too_few || some_vote_missing(n, r)))
         return false;
+    if (too_few) {
+        pfl_core_stop(
+            n, "%zu votes for round %d came within %.0f s; training.vote_quorum asks for %zu (%zu voted in the round before)",
+            pfl_round_ballots(r), n->round, (double)n->set.vote_timeout / (double)PFL_SEC, needed, n->voters);
+        return true;
+    }
     pfl_core_missing_votes(n, &missing);
     note_lapsed(n, &missing);
     count(n, r, &set);
+    n->voters = r->n_counted;
     set_train_set(n, r, &set);
     judge_early(n, r);
     pfl_core_after_vote(n);

@@ -25,6 +25,8 @@ static const char *waits_init(const struct pfl_node *n, struct pfl_strs *ret)
 static const char *waits_votes(const struct pfl_node *n, struct pfl_strs *ret)
 {
     pfl_core_missing_votes(n, ret);
+    if (ret->n == 0)
+        return "more votes (training.vote_quorum)";
     return "its vote";
 }
 
@@ -202,6 +204,7 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->learning = true;
     n->over = false;
     n->round = 0;
+    n->voters = 0;
     n->ahead = 0;
     n->started_at = n->now;
     n->progress_at = n->now;

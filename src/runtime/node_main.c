@@ -104,6 +104,10 @@ static void node_settings(const struct pfl_node_config *c, const struct pfl_aggr
     s->heartbeat_timeout = c->settings.heartbeat_timeout;
     s->vote_timeout = c->settings.vote_timeout;
     s->aggregation_timeout = c->settings.aggregation_timeout;
+    s->fit_timeout = c->settings.fit_timeout;
+    s->vote_quorum = c->settings.vote_quorum;
+    s->aggregation_quorum = c->settings.aggregation_quorum;
+    s->late_join = c->settings.late_join;
     s->call_timeout = c->settings.grpc_timeout;
     s->gossip_ttl = c->settings.ttl;
     s->seen_max = c->settings.seen_max > s->seen_max ? c->settings.seen_max : s->seen_max;

@@ -242,8 +242,8 @@ static json_int_t resident_kb(void)
 json_t *pfl_driver_status(struct pfl_driver *d)
 {
     struct pfl_snapshot s = {0};
-    pfl_node_snapshot(d->node, &s);
     pfl_ns now = pfl_clock_mono();
+    pfl_node_snapshot_at(d->node, now, &s);
     json_t *o =
         json_pack("{s:b, s:s, s:s, s:s, s:b, s:i, s:i, s:i}", "ok", 1, "name", d->name, "address", d->address, "stage", s.stage,
                   "learning", s.learning, "round", (int)s.round, "rounds", (int)s.rounds, "rounds_done", (int)s.rounds_done);

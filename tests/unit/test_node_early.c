@@ -254,7 +254,7 @@ static void who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again(voi
     assert_string_equal(stage(s), "voting");
     struct pfl_snapshot snap;
     pfl_node_snapshot(netsim_node(s, 0), &snap);
-    assert_string_equal(snap.waiting_for, "node 10.0.0.9:6666 (its vote)");
+    assert_string_equal(snap.waiting_for, "node 10.0.0.9:6666 (its vote, last sign of life 0.5 s ago)");
     pfl_snapshot_deinit(&snap);
     live(s, peer_a, peer_b, 3 * PFL_SEC);
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_WARNING), 1);
@@ -268,7 +268,8 @@ static void who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again(voi
     live(s, peer_a, peer_b, PFL_SEC);
     assert_string_equal(stage(s), "finishing"); /* now b's result is waited for, too */
     pfl_node_snapshot(netsim_node(s, 0), &snap);
-    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666, 10.0.0.9:6666 (its result)");
+    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666 (its result, last sign of life 0.5 s ago), "
+                                          "10.0.0.9:6666 (its result, last sign of life 0.5 s ago)");
     pfl_snapshot_deinit(&snap);
     netsim_free(s);
 }
@@ -284,7 +285,8 @@ static void contributions_that_do_not_come__cost_the_deadline(void **state)
     assert_string_equal(stage(s), "training");
     struct pfl_snapshot snap;
     pfl_node_snapshot(netsim_node(s, 0), &snap);
-    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666, 10.0.0.9:6666 (its contribution)");
+    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666 (its contribution, last sign of life 0.0 s ago), "
+                                          "10.0.0.9:6666 (its contribution, last sign of life 0.0 s ago)");
     assert_true(snap.waiting_until > netsim_now(s) && snap.waiting_until < netsim_now(s) + 3 * PFL_SEC);
     assert_int_equal(snap.train_set.n, 3);
     pfl_snapshot_deinit(&snap);
