@@ -15,6 +15,15 @@ struct pfl_fit_result {
     double loss;        /* mean training loss of the last epoch */
     uint64_t n_samples; /* samples in the training set: the weight of the contribution */
     uint64_t n_steps;
+    double learning_rate; /* of the local optimiser; 0: the learner has none or does not say */
+    double normaliser;    /* FedNova's ||a||: n_steps for plain SGD, more with momentum; 0: the learner does not say */
+};
+
+/** What an aggregation rule asks of the local training. */
+struct pfl_fit_steer {
+    double proximal_mu;           /* FedProx: mu/2 |w - start|^2 is added to the loss; 0: nothing */
+    struct pfl_model *correction; /* SCAFFOLD: added to the gradient of every batch (c - c_i); of the learner's layout, float32;
+                                   * NULL: nothing */
 };
 
 struct pfl_learner {
@@ -35,6 +44,9 @@ struct pfl_learner_ops {
     enum pfl_rc (*evaluate)(void *self, struct pfl_model *model, struct pfl_metrics *ret, struct pfl_err *err);
     /** From any thread: a running fit or evaluate ends soon with CANCELED; the next call starts fresh. */
     void (*interrupt)(void *self);
+    /** Optional, NULL: the learner cannot be steered. Holds for all fits to come until it is called again; steer NULL: plain fits.
+     *  Takes a reference to the correction. INVALID, MALFORMED: out of range, another layout; then nothing changed. */
+    enum pfl_rc (*steer)(void *self, const struct pfl_fit_steer *steer, struct pfl_err *err);
     void (*free)(void *self);
 };
 

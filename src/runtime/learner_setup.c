@@ -7,7 +7,7 @@
 
 #include "learning/dataset.h"
 #include "learning/dummy.h"
-#include "learning/mlp.h"
+#include "learning/trainer.h"
 #include "learning/partition.h"
 
 /* This node's samples, and the whole test set: every node is measured on the same one. */
@@ -41,21 +41,21 @@ static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pf
 static enum pfl_rc setup_mlp(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_learner *ret,
                              struct pfl_err *err)
 {
-    struct pfl_mlp_opts o = {
-        .n_hidden = c->n_hidden,
-        .learning_rate = c->learning_rate,
+    struct pfl_trainer_opts o = {
+        .net = {.kind = PFL_NET_MLP, .n_hidden = c->n_hidden},
+        .optimiser = {.kind = PFL_OPTIMISER_ADAM, .learning_rate = c->learning_rate},
         .batch_size = c->batch_size ? c->batch_size : s->batch_size,
         .threads = s->threads,
         .seed = c->has_model_seed ? c->model_seed : s->seed, /* the run's, the same on all nodes */
     };
-    static_assert(sizeof(o.hidden) == sizeof(c->hidden), "the configuration's limit of hidden layers is the learner's");
-    memcpy(o.hidden, c->hidden, sizeof(o.hidden));
+    static_assert(sizeof(o.net.hidden) == sizeof(c->hidden), "the configuration's limit of hidden layers is the learner's");
+    memcpy(o.net.hidden, c->hidden, sizeof(o.net.hidden));
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *test = NULL;
     enum pfl_rc rc = load_data(c, s, &train, &test, err);
     if (rc != PFL_OK)
         return rc;
-    return pfl_mlp_learner_new(&o, train, test, ret, err);
+    return pfl_trainer_new(&o, train, test, ret, err);
 }
 
 enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,

@@ -90,7 +90,13 @@ static void standin_free(void *self)
 
 void pfl_standin_learner_new(unsigned node, size_t values, struct pfl_learner *ret)
 {
-    static const struct pfl_learner_ops ops = {"stand-in", layout, init, fit, evaluate, interrupt, standin_free};
+    static const struct pfl_learner_ops ops = {.name = "stand-in",
+                                               .layout = layout,
+                                               .init = init,
+                                               .fit = fit,
+                                               .evaluate = evaluate,
+                                               .interrupt = interrupt,
+                                               .free = standin_free};
     const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {values}};
     struct standin *s = pfl_xcalloc(1, sizeof(*s));
     s->node = node;

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/str.h"
-#include "learning/mlp.h"
+#include "learning/trainer.h"
 #include "learning/partition.h"
 
 #ifdef __has_feature
@@ -52,10 +52,13 @@ static void test_mlp__fashion_mnist__reaches_the_accuracy(void **state)
     assert_int_equal(test->n, 10000);
     struct pfl_partition part = {.seed = 666, .part_count = 1, .reduction_factor = SHARE};
     assert_int_equal(pfl_partition_take(full, &part, &train, &err), PFL_OK);
-    struct pfl_mlp_opts opts = {
-        .hidden = {256, 128}, .n_hidden = 2, .learning_rate = 1e-3, .batch_size = 128, .threads = 1, .seed = 666};
+    struct pfl_trainer_opts opts = {.net = {.hidden = {256, 128}, .n_hidden = 2},
+                                    .optimiser = {.learning_rate = 1e-3},
+                                    .batch_size = 128,
+                                    .threads = 1,
+                                    .seed = 666};
     struct pfl_learner l;
-    assert_int_equal(pfl_mlp_learner_new(&opts, train, test, &l, &err), PFL_OK);
+    assert_int_equal(pfl_trainer_new(&opts, train, test, &l, &err), PFL_OK);
 
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
     assert_int_equal(l.ops->init(l.self, &model, &err), PFL_OK);

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
-#include "learning/mlp.h"
+#include "learning/trainer.h"
 
 enum { FEATURES = 16, CLASSES = 4 };
 
@@ -32,16 +32,16 @@ static struct pfl_dataset *blobs(size_t n, uint64_t seed)
     return d;
 }
 
-static const struct pfl_mlp_opts OPTS = {
-    .hidden = {12, 8}, .n_hidden = 2, .learning_rate = 0.01, .batch_size = 32, .threads = 1, .seed = 3};
+static const struct pfl_trainer_opts OPTS = {
+    .net = {.hidden = {12, 8}, .n_hidden = 2}, .optimiser = {.learning_rate = 0.01}, .batch_size = 32, .threads = 1, .seed = 3};
 
-static struct pfl_learner learner(const struct pfl_mlp_opts *o, size_t n_train)
+static struct pfl_learner learner(const struct pfl_trainer_opts *o, size_t n_train)
 {
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = blobs(n_train, 1);
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *test = blobs(1500, 2); /* a whole batch of evaluation and a part of one */
     struct pfl_learner l;
     struct pfl_err err = {0};
-    if (pfl_mlp_learner_new(o, train, test, &l, &err) != PFL_OK)
+    if (pfl_trainer_new(o, train, test, &l, &err) != PFL_OK)
         fail_msg("%s", err.msg);
     return l;
 }
@@ -74,24 +74,24 @@ static void test_new__options_out_of_range__refused(void **state)
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *d = blobs(10, 1);
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *other = NULL;
     assert_int_equal(pfl_dataset_new((const uint8_t[]){1, 2}, (const uint8_t[]){0}, 1, 2, CLASSES, &other, NULL), PFL_OK);
-    struct pfl_mlp_opts bad[8];
+    struct pfl_trainer_opts bad[8];
     for (size_t i = 0; i < PFL_ARRAY_LEN(bad); i++)
         bad[i] = OPTS;
-    bad[0].learning_rate = 0.0;
-    bad[1].learning_rate = NAN;
+    bad[0].optimiser.learning_rate = 0.0;
+    bad[1].optimiser.learning_rate = NAN;
     bad[2].batch_size = 0;
-    bad[3].batch_size = PFL_MLP_BATCH_MAX + 1;
-    bad[4].n_hidden = PFL_MLP_HIDDEN_MAX + 1;
-    bad[5].hidden[1] = 0;
-    bad[6].hidden[0] = PFL_MLP_WIDTH_MAX + 1;
+    bad[3].batch_size = PFL_NET_BATCH_MAX + 1;
+    bad[4].net.n_hidden = PFL_NET_HIDDEN_MAX + 1;
+    bad[5].net.hidden[1] = 0;
+    bad[6].net.hidden[0] = PFL_NET_WIDTH_MAX + 1;
     bad[7].threads = 100000;
     struct pfl_learner l = {0};
     for (size_t i = 0; i < PFL_ARRAY_LEN(bad); i++) {
         struct pfl_err err = {0};
-        if (pfl_mlp_learner_new(&bad[i], d, d, &l, &err) != PFL_INVALID || !err.msg[0])
+        if (pfl_trainer_new(&bad[i], d, d, &l, &err) != PFL_INVALID || !err.msg[0])
             fail_msg("row %zu is not refused", i);
     }
-    assert_int_equal(pfl_mlp_learner_new(&OPTS, d, other, &l, NULL), PFL_INVALID);
+    assert_int_equal(pfl_trainer_new(&OPTS, d, other, &l, NULL), PFL_INVALID);
     assert_null(l.self);
     assert_int_equal(atomic_load(&d->refs), 1);
 }
@@ -121,8 +121,8 @@ static void test_layout__names_and_shapes_of_pytorch(void **state)
 static void test_fit__model_of_another_layout__refused(void **state)
 {
     (void)state;
-    struct pfl_mlp_opts o = OPTS;
-    o.hidden[0] = 13;
+    struct pfl_trainer_opts o = OPTS;
+    o.net.hidden[0] = 13;
     struct pfl_learner a = learner(&OPTS, 100), b = learner(&o, 100);
     PFL_AUTO(pfl_model_freep) struct pfl_model *m = init(&b);
     struct pfl_model *out = NULL;
@@ -140,8 +140,8 @@ static void test_fit__model_of_another_layout__refused(void **state)
 static void test_fit__diverges__refused(void **state)
 {
     (void)state;
-    struct pfl_mlp_opts o = OPTS;
-    o.learning_rate = 1e38;
+    struct pfl_trainer_opts o = OPTS;
+    o.optimiser.learning_rate = 1e38;
     struct pfl_learner l = learner(&o, 200);
     PFL_AUTO(pfl_model_freep) struct pfl_model *m = init(&l);
     struct pfl_model *out = NULL;
@@ -156,7 +156,7 @@ static void test_fit__diverges__refused(void **state)
 static void test_init__by_seed(void **state)
 {
     (void)state;
-    struct pfl_mlp_opts o = OPTS;
+    struct pfl_trainer_opts o = OPTS;
     o.seed = 4;
     struct pfl_learner a = learner(&OPTS, 100), b = learner(&OPTS, 50), c = learner(&o, 100);
     PFL_AUTO(pfl_model_freep) struct pfl_model *ma = init(&a);
@@ -299,10 +299,10 @@ static void test_fit_and_evaluate__interrupted_from_another_thread__canceled(voi
 static void test_fit__no_hidden_layer_and_a_batch_larger_than_the_data__learns(void **state)
 {
     (void)state;
-    struct pfl_mlp_opts o = OPTS;
-    o.n_hidden = 0;
+    struct pfl_trainer_opts o = OPTS;
+    o.net.n_hidden = 0;
     o.batch_size = 5000;
-    o.learning_rate = 0.1;
+    o.optimiser.learning_rate = 0.1;
     struct pfl_learner l = learner(&o, 300);
     PFL_AUTO(pfl_model_freep) struct pfl_model *start = init(&l);
     struct pfl_fit_result r;
@@ -315,9 +315,112 @@ static void test_fit__no_hidden_layer_and_a_batch_larger_than_the_data__learns(v
     l.ops->free(l.self);
 }
 
+static const struct pfl_trainer_opts SGD = {.net = {.hidden = {12}, .n_hidden = 1},
+                                            .optimiser = {.kind = PFL_OPTIMISER_SGD, .learning_rate = 0.05, .momentum = 0.5},
+                                            .batch_size = 64,
+                                            .threads = 1,
+                                            .seed = 3};
+
+static void steer(const struct pfl_learner *l, double mu, struct pfl_model *correction)
+{
+    const struct pfl_fit_steer s = {.proximal_mu = mu, .correction = correction};
+    assert_int_equal(l->ops->steer(l->self, &s, NULL), PFL_OK);
+}
+
+static double distance(const struct pfl_model *a, const struct pfl_model *b)
+{
+    const float *x = (const float *)(const void *)a->data, *y = (const float *)(const void *)b->data;
+    double sum = 0.0;
+    for (size_t i = 0; i < a->layout->bytes / 4; i++)
+        sum += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
+    return sqrt(sum);
+}
+
+static void test_steer__correction__each_step_moves_against_it(void **state)
+{
+    (void)state;
+    struct pfl_trainer_opts o = SGD;
+    o.optimiser.momentum = 0.0;
+    o.batch_size = 5000;
+    struct pfl_learner l = learner(&o, 200);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *start = init(&l);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *c = NULL;
+    struct pfl_fit_result r;
+    assert_int_equal(pfl_model_new(start->layout, &c, NULL), PFL_OK);
+    float *v = (float *)(void *)pfl_model_data_mut(c);
+    for (size_t i = 0; i < c->layout->bytes / 4; i++)
+        v[i] = (float)(i % 7) - 3.0f;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *plain = fit(&l, start, 1, 1, &r);
+    steer(&l, 0.0, c);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *steered = fit(&l, start, 1, 1, &r); /* one step */
+    const float *a = (const float *)(const void *)plain->data, *b = (const float *)(const void *)steered->data;
+    for (size_t i = 0; i < c->layout->bytes / 4; i++)
+        assert_true(fabs((double)(a[i] - b[i]) - 0.05 * (double)v[i]) < 1e-6);
+    assert_int_equal(l.ops->steer(l.self, NULL, NULL), PFL_OK);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *again = fit(&l, start, 1, 1, &r);
+    assert_true(same(plain, again));
+    l.ops->free(l.self);
+}
+
+static void test_steer__proximal_term__stays_nearer_the_start(void **state)
+{
+    (void)state;
+    struct pfl_learner l = learner(&SGD, 640);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *start = init(&l);
+    double last = 1e9;
+    static const double mus[] = {0.0, 0.1, 1.0, 5.0};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(mus); i++) {
+        struct pfl_fit_result r;
+        steer(&l, mus[i], NULL);
+        PFL_AUTO(pfl_model_freep) struct pfl_model *m = fit(&l, start, 5, 1, &r);
+        double d = distance(m, start);
+        assert_true(d > 0.0 && d < last);
+        last = d;
+    }
+    l.ops->free(l.self);
+}
+
+/* FedNova's a for momentum rho is the sum over the steps of (1 - rho^k) / (1 - rho); Wang et al. 2020, section 4. */
+static void test_fit__normaliser__as_in_fednova(void **state)
+{
+    (void)state;
+    struct pfl_learner l = learner(&SGD, 640), adam = learner(&OPTS, 640);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *start = init(&l);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *start_adam = init(&adam);
+    struct pfl_fit_result r;
+    double want = 0.0;
+    pfl_model_unref(fit(&l, start, 2, 1, &r));
+    for (int k = 1; k <= 20; k++)
+        want += (1.0 - pow(0.5, k)) / 0.5;
+    assert_int_equal(r.n_steps, 20);
+    assert_true(fabs(r.normaliser - want) < 1e-9);
+    assert_true(r.learning_rate == 0.05);
+    pfl_model_unref(fit(&adam, start_adam, 2, 1, &r));
+    assert_true(r.normaliser == 40.0);
+    l.ops->free(l.self);
+    adam.ops->free(adam.self);
+}
+
+static void test_steer__out_of_range_or_another_layout__refused(void **state)
+{
+    (void)state;
+    struct pfl_learner l = learner(&SGD, 100), other = learner(&OPTS, 100);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = init(&other);
+    assert_int_equal(l.ops->steer(l.self, &(struct pfl_fit_steer){.proximal_mu = -1.0}, NULL), PFL_INVALID);
+    assert_int_equal(l.ops->steer(l.self, &(struct pfl_fit_steer){.proximal_mu = NAN}, NULL), PFL_INVALID);
+    assert_int_equal(l.ops->steer(l.self, &(struct pfl_fit_steer){.correction = m}, NULL), PFL_MALFORMED);
+    assert_int_equal(atomic_load(&m->refs), 1);
+    l.ops->free(l.self);
+    other.ops->free(other.self);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_steer__correction__each_step_moves_against_it),
+        cmocka_unit_test(test_steer__proximal_term__stays_nearer_the_start),
+        cmocka_unit_test(test_fit__normaliser__as_in_fednova),
+        cmocka_unit_test(test_steer__out_of_range_or_another_layout__refused),
         cmocka_unit_test(test_new__options_out_of_range__refused),
         cmocka_unit_test(test_fit__model_of_another_layout__refused),
         cmocka_unit_test(test_fit__diverges__refused),
