@@ -234,13 +234,6 @@ static void take_settings(struct pfl_simulation *s)
     }
 }
 
-static enum pfl_rc make_aggregator(struct pfl_simulation *s, struct pfl_err *err)
-{
-    const struct pfl_aggregator_config *c = &s->cfg.learner.aggregator_params;
-    const struct pfl_aggregator_params params = {.byzantine = c->byzantine, .selected = c->selected, .trim = c->trim};
-    return pfl_aggregator_make(s->cfg.learner.aggregator, &params, &s->aggregator, err);
-}
-
 static enum pfl_rc parse(const char *file, const char *text, size_t len, struct pfl_simulation *s, struct pfl_err *err)
 {
     struct pfl_yaml_doc doc = {0};
@@ -273,7 +266,7 @@ enum pfl_rc pfl_simulation_load(const char *path, struct pfl_simulation *ret, st
     s.nodes_min = s.nodes_max = s.cfg.nodes;
     enum pfl_rc rc = parse(file, (const char *)text->data, text->len, &s, err);
     if (rc == PFL_OK)
-        rc = make_aggregator(&s, err);
+        rc = pfl_aggregator_setup(&s.cfg.learner, &s.aggregator, err);
     if (rc != PFL_OK) {
         pfl_simulation_deinit(&s);
         return rc;

@@ -68,9 +68,9 @@ static const struct alias aggregators[] = {
     {"geometric_median", "geometric_median", NULL},
     {"FedProx", NULL, NULL},
     {"Scaffold", NULL, NULL},
-    {"FedAdam", NULL, NULL},
-    {"FedAdagrad", NULL, NULL},
-    {"FedYogi", NULL, NULL},
+    {"FedAdam", "fedadam", NULL},
+    {"FedAdagrad", "fedadagrad", NULL},
+    {"FedYogi", "fedyogi", NULL},
 };
 
 /* Replaces *ret by our name for the text of y (NULL: *ret stays). */
@@ -81,7 +81,7 @@ static enum pfl_rc take_alias(const struct pfl_yaml_doc *doc, const struct pfl_y
         return PFL_OK;
     if (y->kind != PFL_YAML_SCALAR)
         return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be a single value");
-    const char *names[16];
+    const char *names[24];
     PFL_ASSERT(n <= PFL_ARRAY_LEN(names));
     for (size_t i = 0; i < n; i++) {
         names[i] = table[i].name;

@@ -15,8 +15,8 @@
 enum { KEYS_MAX = 4 };
 
 const char *const pfl_partition_names[6] = {"iid", "dirichlet", "label_skew", "shards", "percentage", "quantity"};
-const char *const pfl_aggregator_names[8] = {"fedavg",     "fedmedian",  "trimmed_mean", "krum",
-                                             "multi_krum", "krum_p2pfl", "bulyan",       "geometric_median"};
+const char *const pfl_aggregator_names[11] = {"fedavg", "fedmedian",        "trimmed_mean", "krum",    "multi_krum", "krum_p2pfl",
+                                              "bulyan", "geometric_median", "fedadagrad",   "fedadam", "fedyogi"};
 
 struct keys {
     const char *name; /* the strategy's or the rule's */
@@ -33,6 +33,9 @@ static const struct keys aggregator_keys[] = {
     {"krum", {"byzantine"}},
     {"multi_krum", {"byzantine", "selected"}},
     {"bulyan", {"byzantine"}},
+    {"fedadagrad", {"eta", "beta_1", "tau"}},
+    {"fedadam", {"eta", "beta_1", "beta_2", "tau"}},
+    {"fedyogi", {"eta", "beta_1", "beta_2", "tau"}},
 };
 
 static enum pfl_rc only(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const struct keys *table, size_t n, const char *name,
@@ -78,6 +81,10 @@ enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, s
     TRY(pfl_yaml_int(doc, map, "byzantine", 0, 1000000, &byzantine, err));
     TRY(pfl_yaml_int(doc, map, "selected", 1, 1000000, &selected, err));
     TRY(pfl_yaml_double(doc, map, "trim", 0.0, 0.499999, &a->trim, err));
+    TRY(pfl_yaml_double(doc, map, "eta", 1e-12, 1e6, &a->eta, err));
+    TRY(pfl_yaml_double(doc, map, "beta_1", 0.0, 0.999999999, &a->beta_1, err));
+    TRY(pfl_yaml_double(doc, map, "beta_2", 0.0, 0.999999999, &a->beta_2, err));
+    TRY(pfl_yaml_double(doc, map, "tau", 1e-30, 1e6, &a->tau, err));
     a->byzantine = (int)byzantine;
     a->selected = (unsigned)selected;
     return PFL_OK;
@@ -143,6 +150,12 @@ void pfl_learner_config_write_params(const struct pfl_learner_config *l, const c
         flow_put(&f, "selected: %u", a->selected);
     if (HAS(aggregator_keys, l->aggregator, "trim"))
         flow_put(&f, "trim: %.17g", a->trim);
+    if (HAS(aggregator_keys, l->aggregator, "eta"))
+        flow_put(&f, "eta: %.17g, tau: %.17g", a->eta, a->tau);
+    if (HAS(aggregator_keys, l->aggregator, "beta_1") && a->beta_1 >= 0.0)
+        flow_put(&f, "beta_1: %.17g", a->beta_1);
+    if (HAS(aggregator_keys, l->aggregator, "beta_2"))
+        flow_put(&f, "beta_2: %.17g", a->beta_2);
     flow_end(&f);
 #undef HAS
 }

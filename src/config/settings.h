@@ -57,11 +57,12 @@ struct pfl_partition_config {
     unsigned shards_per_part, main_classes;
     double main_share;
 };
-/** Parameters of robust aggregators; what each means: learning/aggregator.h. */
+/** Parameters of aggregators; what each means: learning/aggregator.h. */
 struct pfl_aggregator_config {
     int byzantine; /* -1: as many as the rule can bear */
     unsigned selected;
     double trim;
+    double eta, beta_1, beta_2, tau; /* beta_1 -1: the rule's own default */
 };
 
 /** Data, model and aggregator by our names; shared by experiments and node files. */
@@ -96,7 +97,7 @@ enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, s
 void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
 /** The names of all partitions and aggregators, for messages. */
 extern const char *const pfl_partition_names[6];
-extern const char *const pfl_aggregator_names[8];
+extern const char *const pfl_aggregator_names[11];
 /** hidden_sizes: [256, 128] of map, where it is there. */
 enum pfl_rc pfl_learner_config_read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
                                            struct pfl_err *err) PFL_WARN_UNUSED;

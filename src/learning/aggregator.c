@@ -8,9 +8,16 @@
 
 #define DEFAULTS                                                                                                                   \
     {                                                                                                                              \
-        .byzantine = PFL_BYZANTINE_AUTO, .trim = 0.1                                                                               \
+        .byzantine = PFL_BYZANTINE_AUTO, .trim = 0.1, .eta = 0.1, .beta_1 = PFL_AGGREGATOR_OWN, .beta_2 = 0.99, .tau = 1e-9        \
     }
-enum { FEDAVG, FEDMEDIAN, TRIMMED_MEAN, KRUM, MULTI_KRUM, KRUM_P2PFL, BULYAN, GEOMETRIC_MEDIAN };
+#define FEDOPT(id)                                                                                                                 \
+    {                                                                                                                              \
+        .name = (id), .partial = true, .params = DEFAULTS, .aggregate = pfl_fedavg, .update = pfl_fedopt, .model_sets = {          \
+            "m",                                                                                                                   \
+            "v"                                                                                                                    \
+        }                                                                                                                          \
+    }
+enum { FEDAVG, FEDMEDIAN, TRIMMED_MEAN, KRUM, MULTI_KRUM, KRUM_P2PFL, BULYAN, GEOMETRIC_MEDIAN, FEDADAGRAD, FEDADAM, FEDYOGI };
 static const struct pfl_aggregator aggregators[] = {
     [FEDAVG] = {.name = "fedavg", .partial = true, .params = DEFAULTS, .aggregate = pfl_fedavg},
     [FEDMEDIAN] = {.name = "fedmedian", .params = DEFAULTS, .aggregate = pfl_fedmedian},
@@ -20,15 +27,17 @@ static const struct pfl_aggregator aggregators[] = {
     [KRUM_P2PFL] = {.name = "krum_p2pfl", .params = DEFAULTS, .aggregate = pfl_krum_p2pfl},
     [BULYAN] = {.name = "bulyan", .params = DEFAULTS, .aggregate = pfl_bulyan},
     [GEOMETRIC_MEDIAN] = {.name = "geometric_median", .params = DEFAULTS, .aggregate = pfl_geometric_median},
+    [FEDADAGRAD] = FEDOPT("fedadagrad"),
+    [FEDADAM] = FEDOPT("fedadam"),
+    [FEDYOGI] = FEDOPT("fedyogi"),
 };
 static const struct {
     const char *name;
     unsigned at;
 } aliases[] = {
     /* P2PFL's classes */
-    {"FedAvg", FEDAVG},
-    {"FedMedian", FEDMEDIAN},
-    {"Krum", KRUM},
+    {"FedAvg", FEDAVG},         {"FedMedian", FEDMEDIAN}, {"Krum", KRUM},
+    {"FedAdagrad", FEDADAGRAD}, {"FedAdam", FEDADAM},     {"FedYogi", FEDYOGI},
 };
 
 const struct pfl_aggregator *pfl_aggregator_find(const char *name)
@@ -49,6 +58,19 @@ struct pfl_aggregator_params pfl_aggregator_params_default(void)
     return (struct pfl_aggregator_params)DEFAULTS;
 }
 
+static enum pfl_rc check_fedopt(const struct pfl_aggregator_params *p, struct pfl_err *err)
+{
+    if (!(p->eta > 0.0 && isfinite(p->eta)))
+        return pfl_err_set(err, PFL_INVALID, "eta is %g: more than 0 is wanted", p->eta);
+    if (p->beta_1 != PFL_AGGREGATOR_OWN && !(p->beta_1 >= 0.0 && p->beta_1 < 1.0))
+        return pfl_err_set(err, PFL_INVALID, "beta_1 is %g: from 0 to less than 1 is wanted", p->beta_1);
+    if (!(p->beta_2 >= 0.0 && p->beta_2 < 1.0))
+        return pfl_err_set(err, PFL_INVALID, "beta_2 is %g: from 0 to less than 1 is wanted", p->beta_2);
+    if (!(p->tau > 0.0 && isfinite(p->tau)))
+        return pfl_err_set(err, PFL_INVALID, "tau is %g: more than 0 is wanted", p->tau);
+    return PFL_OK;
+}
+
 enum pfl_rc pfl_aggregator_make(const char *name, const struct pfl_aggregator_params *params, struct pfl_aggregator *ret,
                                 struct pfl_err *err)
 {
@@ -59,7 +81,18 @@ enum pfl_rc pfl_aggregator_make(const char *name, const struct pfl_aggregator_pa
         return pfl_err_set(err, PFL_INVALID, "byzantine is %d: a number of contributions is wanted", params->byzantine);
     if (!(params->trim >= 0.0 && params->trim < 0.5))
         return pfl_err_set(err, PFL_INVALID, "trim is %g: from 0 to less than 0.5 is wanted", params->trim);
+    enum pfl_rc rc = check_fedopt(params, err);
+    if (rc != PFL_OK)
+        return rc;
     *ret = *found;
     ret->params = *params;
+    if (params->beta_1 < 0.0)
+        ret->params.beta_1 = found == &aggregators[FEDADAGRAD] ? 0.0 : 0.9;
     return PFL_OK;
+}
+
+enum pfl_rc pfl_aggregator_next(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
+                                size_t n, struct pfl_model **ret, struct pfl_err *err)
+{
+    return self->update ? self->update(self, base, in, n, ret, err) : self->aggregate(self, in, n, ret, err);
 }

@@ -4,7 +4,11 @@
  *
  * FedAvg weighs by samples. The robust ones count every contribution once: a sample count is a claim of the node that sends it,
  * and a hostile one would claim many. They look at F32 tensors; integers are those of the contribution with the most samples, or of
- * the one that was chosen. n is the number of contributions, d that of F32 values. */
+ * the one that was chosen. n is the number of contributions, d that of F32 values.
+ *
+ * Some rules remember something from round to round (FedAdam its moments), or need more of a contribution than its parameters. What
+ * they remember travels with the model: further tensors behind its own, named "@<set>.<tensor>". So it is the same on all nodes, is
+ * in every checkpoint, and a node that joins late or comes back gets it with the model (learning/method.h puts it together). */
 #ifndef PFL_LEARNING_AGGREGATOR_H
 #define PFL_LEARNING_AGGREGATOR_H
 
@@ -14,18 +18,29 @@ struct pfl_contribution {
     struct pfl_model *model; /* borrowed for the call */
     uint64_t n_samples;      /* > 0 */
 };
+enum { PFL_AGGREGATOR_SETS_MAX = 2 };
 enum { PFL_BYZANTINE_AUTO = -1 /* as many as the rule can bear with the n that came */ };
 struct pfl_aggregator_params {
     int byzantine;     /* f: how many of the contributions may be hostile. Krum, Multi-Krum, Bulyan */
     unsigned selected; /* m of Multi-Krum: how many are averaged; 0: n - f */
     double trim;       /* trimmed mean: the share that is cut off at each end of a coordinate's values, in [0, 0.5) */
+    double eta;        /* FedOpt: the step of the server's optimiser, > 0 */
+    double beta_1;     /* FedOpt: decay of the first moment, [0, 1); PFL_AGGREGATOR_OWN: the rule's default */
+    double beta_2;     /* FedAdam, FedYogi: decay of the second moment, [0, 1) */
+    double tau;        /* FedOpt: degree of adaptivity, > 0 */
 };
+#define PFL_AGGREGATOR_OWN (-1.0)
 struct pfl_aggregator {
     const char *name;
     bool partial; /* an aggregate of some may stand for them in a later one */
     struct pfl_aggregator_params params;
     enum pfl_rc (*aggregate)(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n, struct pfl_model **ret,
                              struct pfl_err *err);
+    /* From the round's common model and the contributions to the next one. NULL: `aggregate` gives it. Else `aggregate` makes one
+     * contribution of several. */
+    enum pfl_rc (*update)(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
+                          size_t n, struct pfl_model **ret, struct pfl_err *err);
+    const char *model_sets[PFL_AGGREGATOR_SETS_MAX]; /* what the model carries beside its tensors: F32 sets of the same shapes */
 };
 
 /** By our name or P2PFL's class name ("fedavg", "FedAvg"), with default parameters; NULL where there is none. */
@@ -34,6 +49,9 @@ const struct pfl_aggregator *pfl_aggregator_find(const char *name);
 enum pfl_rc pfl_aggregator_make(const char *name, const struct pfl_aggregator_params *params, struct pfl_aggregator *ret,
                                 struct pfl_err *err) PFL_WARN_UNUSED;
 struct pfl_aggregator_params pfl_aggregator_params_default(void);
+/** The next model: by `update`, or by `aggregate` where there is none. base: the model that the round began with. */
+enum pfl_rc pfl_aggregator_next(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
+                                size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /* All of them: INVALID for n = 0, no samples, layouts that differ or an f that n cannot bear (an f that was asked for is never
  * lowered silently); UNSUPPORTED for types other than F32 and integers, or an F32 at an offset that is no multiple of 4. */
@@ -70,5 +88,16 @@ enum pfl_rc pfl_bulyan(const struct pfl_aggregator *self, const struct pfl_contr
  * Algorithm 2. */
 enum pfl_rc pfl_geometric_median(const struct pfl_aggregator *self, const struct pfl_contribution *in, size_t n,
                                  struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** FedAdagrad, FedAdam and FedYogi: D = FedAvg's mean minus the base, m = b1 m + (1 - b1) D, then
+ *    FedAdagrad  v = v + D^2
+ *    FedAdam     v = b2 v + (1 - b2) D^2
+ *    FedYogi     v = v - (1 - b2) D^2 sign(v - D^2)
+ *  and x = x + eta m / (sqrt(v) + tau), each in double, kept as F32 in the sets "m" and "v" behind the model's tensors; both begin
+ *  with zeros. Partial aggregation is FedAvg's. INVALID where base has no such sets, or a value is not finite any more. Cost: n d.
+ *  Source: Reddi et al. 2021, "Adaptive Federated Optimization", Algorithm 2, with P2PFL's weights (samples) and defaults (eta 0.1,
+ *  beta_1 0.9, 0 in FedAdagrad, beta_2 0.99, tau 1e-9). Unlike P2PFL's: no bias correction in FedAdam, and the first round is a
+ * step like any other. */
+enum pfl_rc pfl_fedopt(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in, size_t n,
+                       struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

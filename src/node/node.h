@@ -99,7 +99,8 @@ enum pfl_action_kind {
     PFL_ACT_REPLY,     /* call, text or error (each may be NULL); hello: put ours in (handshake) */
     PFL_ACT_FIT,       /* id, payload, epochs, seed */
     PFL_ACT_EVALUATE,  /* id, payload */
-    PFL_ACT_AGGREGATE, /* id, contributions in order: n_in, in (models with references held by the action) */
+    PFL_ACT_AGGREGATE, /* id, payload (what the round began with), contributions in order: n_in, in (models with references held by
+                        * the action); partial: they become one contribution, else the round's result */
     PFL_ACT_CANCEL,    /* jobs that run: interrupt them; their events are ignored */
     PFL_ACT_DURABLE,   /* durable: to be kept, at most one in a step, behind the sends that wait for it */
     PFL_ACT_NOTE,      /* note: what happened, for log, event stream and report */
@@ -161,6 +162,7 @@ struct pfl_action {
     struct pfl_payload *payload;
     unsigned epochs;
     uint64_t seed;
+    bool partial;
     struct pfl_contribution *in; /* owned array; each model is a reference of the action's */
     size_t n_in;
     struct pfl_note *note;

@@ -64,6 +64,8 @@ static const struct pfl_entry *partial_of(struct pfl_node *n, struct pfl_round *
         return made;
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_AGGREGATE, NULL);
     a->id = ++n->next_id;
+    a->payload = n->model ? pfl_payload_ref(n->model) : NULL;
+    a->partial = true;
     a->in = pfl_xcalloc(n_entries, sizeof(*a->in));
     a->n_in = n_entries;
     for (size_t i = 0; i < n_entries; i++)

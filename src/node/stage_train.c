@@ -200,6 +200,7 @@ static void aggregate(struct pfl_node *n, struct pfl_round *r)
 {
     pfl_core_stage(n, PFL_STAGE_AGGREGATING);
     struct pfl_action *a = start_job(n, PFL_ACT_AGGREGATE, PFL_JOB_AGGREGATE);
+    a->payload = pfl_payload_ref(n->model);
     a->in = pfl_xcalloc(r->book.n, sizeof(*a->in));
     a->n_in = r->book.n;
     for (size_t i = 0; i < r->book.n; i++)

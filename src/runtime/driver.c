@@ -259,7 +259,7 @@ static enum pfl_rc open_journal(struct pfl_driver *d, const struct pfl_driver_op
     struct pfl_journal *journal = NULL;
     if (!opts->journal || !d->state_dir)
         return PFL_OK;
-    enum pfl_rc rc = pfl_journal_open(d->state_dir, d->learner.ops->layout(d->learner.self), &journal, ret_kept, err);
+    enum pfl_rc rc = pfl_journal_open(d->state_dir, d->method.model, d->method.contribution, &journal, ret_kept, err);
     if (rc == PFL_OK)
         d->keeper = pfl_keeper_new(d, journal, *ret_kept ? (*ret_kept)->seq : 0);
     return rc;
@@ -283,6 +283,7 @@ static void free_now(struct pfl_driver *d)
     pfl_keeper_free(d->keeper);
     pfl_events_close(d->events);
     pfl_tls_unref(d->tls);
+    pfl_method_deinit(&d->method);
     if (d->learner.ops)
         d->learner.ops->free(d->learner.self);
     free(d->name);
@@ -302,14 +303,15 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     d->state_dir = opts->state_dir ? pfl_xstrdup(opts->state_dir) : NULL;
     d->tls = opts->tls ? pfl_tls_ref(opts->tls) : NULL;
     d->call_timeout = opts->settings.call_timeout;
-    d->aggregator = opts->settings.aggregator;
     d->interop = opts->settings.interop;
     d->on_event = opts->on_event;
     d->on_event_user = opts->user;
     d->learner = opts->learner; /* given back on error: see below */
 
     PFL_AUTO(pfl_durable_freep) struct pfl_durable *kept = NULL;
-    enum pfl_rc rc = open_state(d, err);
+    enum pfl_rc rc = pfl_method_init(&d->method, opts->settings.aggregator, d->learner, err);
+    if (rc == PFL_OK)
+        rc = open_state(d, err);
     if (rc == PFL_OK)
         rc = open_journal(d, opts, &kept, err);
     if (rc == PFL_OK)
@@ -324,7 +326,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     s.entropy = pfl_rng_entropy();
     s.durable = d->keeper != NULL;
     d->address = pfl_xstrdup(pfl_rpc_server_address(d->server));
-    d->node = pfl_node_new(d->address, d->learner.ops->layout(d->learner.self), &s);
+    d->node = pfl_node_new(d->address, d->method.model, &s);
     uv_timer_init(d->loop, &d->timer);
     d->timer.data = d;
     d->revocation = pfl_revocation_start(d, opts);

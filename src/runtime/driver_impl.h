@@ -3,6 +3,7 @@
 #ifndef PFL_RUNTIME_DRIVER_IMPL_H
 #define PFL_RUNTIME_DRIVER_IMPL_H
 
+#include "learning/method.h"
 #include "runtime/driver.h"
 #include "runtime/events.h"
 
@@ -51,7 +52,7 @@ struct pfl_driver {
     struct pfl_rpc_server *server;
     struct pfl_learner learner;
     struct pfl_node *node;
-    const struct pfl_aggregator *aggregator;
+    struct pfl_method method; /* of the learner and the aggregator */
     pfl_ns call_timeout;
     bool interop;
     uv_timer_t timer;

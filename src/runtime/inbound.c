@@ -156,8 +156,8 @@ static size_t request_limit(void *user, const char *path, const struct pfl_rpc_p
     const struct pfl_driver *d = user;
     (void)peer;
     if (!pfl_streq(path, "/node.NodeServices/send"))
-        return 64 * 1024; /* an address and a Hello */
-    const struct pfl_layout *l = d->learner.ops->layout(d->learner.self);
+        return 64 * 1024;                         /* an address and a Hello */
+    const struct pfl_layout *l = d->method.model; /* the largest there is */
     size_t model = (d->interop ? pfl_p2pfl_inner_max(l) : l->bytes) + weights_slack, crl = PFL_CRL_MAX + crl_slack;
     return model > crl ? model : crl;
 }

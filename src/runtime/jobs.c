@@ -20,13 +20,12 @@ struct pfl_job {
     bool on_learner;
     uint64_t id, seq, seed, call;
     unsigned epochs;
-    struct pfl_payload *in;                 /* fit, evaluate, save */
+    struct pfl_payload *in;                 /* fit, evaluate, save, aggregate */
     struct pfl_msg *msg;                    /* decode */
     json_t *fields;                         /* save */
     struct pfl_contribution *contributions; /* aggregate: owned, with references */
     size_t n_contributions;
-    struct pfl_layout *layout;
-    const struct pfl_aggregator *aggregator;
+    bool partial;
     pfl_ns started;
     /* results */
     enum pfl_rc rc;
@@ -45,7 +44,6 @@ static void job_free(struct pfl_job *j)
         pfl_model_unref(j->contributions[i].model);
     free(j->contributions);
     json_decref(j->fields);
-    pfl_layout_unref(j->layout);
     free(j);
 }
 
@@ -75,10 +73,9 @@ static enum pfl_rc payload_of(struct pfl_model *model, struct pfl_payload **ret,
 
 static enum pfl_rc run_fit(struct pfl_job *j)
 {
-    const struct pfl_learner *l = &j->d->learner;
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
     struct pfl_fit_result r = {0};
-    enum pfl_rc rc = l->ops->fit(l->self, j->in->model, j->epochs, j->seed, NULL, NULL, &model, &r, &j->err);
+    enum pfl_rc rc = pfl_method_fit(&j->d->method, j->in->model, j->epochs, j->seed, &model, &r, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     if (rc == PFL_OK)
@@ -91,14 +88,15 @@ static enum pfl_rc run_fit(struct pfl_job *j)
 static enum pfl_rc run_init(struct pfl_job *j)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
-    enum pfl_rc rc = j->d->learner.ops->init(j->d->learner.self, &model, &j->err);
+    enum pfl_rc rc = pfl_method_init_model(&j->d->method, &model, &j->err);
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
 }
 
 static enum pfl_rc run_aggregate(struct pfl_job *j)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
-    enum pfl_rc rc = j->aggregator->aggregate(j->aggregator, j->contributions, j->n_contributions, &model, &j->err);
+    enum pfl_rc rc = pfl_method_aggregate(&j->d->method, j->in ? j->in->model : NULL, j->partial, j->contributions,
+                                          j->n_contributions, &model, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
@@ -108,7 +106,11 @@ static enum pfl_rc run_aggregate(struct pfl_job *j)
 static enum pfl_rc decode_pickle(struct pfl_job *j)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
-    enum pfl_rc rc = pfl_p2pfl_decode(j->msg->weights, j->layout, pfl_p2pfl_inner_max(j->layout), &model, &j->err);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *params = NULL;
+    struct pfl_layout *layout = j->d->method.params, *want = pfl_method_layout(&j->d->method, j->msg->cmd);
+    enum pfl_rc rc = pfl_p2pfl_decode(j->msg->weights, layout, pfl_p2pfl_inner_max(layout), &params, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_method_fit_layout(params, want, &model, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
@@ -130,7 +132,8 @@ static enum pfl_rc run_decode(struct pfl_job *j)
         return pfl_err_set(&j->err, PFL_MALFORMED, "the model's bytes do not have the digest that the message states");
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
     size_t off = (size_t)(m->weights.data - m->blob->data);
-    enum pfl_rc rc = pfl_safetensors_decode(m->blob, off, m->weights.len, j->layout, &model, &j->err);
+    struct pfl_layout *layout = pfl_method_layout(&j->d->method, m->cmd);
+    enum pfl_rc rc = pfl_safetensors_decode(m->blob, off, m->weights.len, layout, &model, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     if (rc == PFL_OK)
@@ -142,7 +145,14 @@ static enum pfl_rc run_save(struct pfl_job *j)
 {
     PFL_AUTO(pfl_freep) char *models = pfl_fs_join(j->d->state_dir, "models");
     PFL_AUTO(pfl_freep) char *path = pfl_fs_join(models, "final.safetensors");
-    const struct pfl_bytes parts[] = {pfl_buf_view(&j->in->head), pfl_bytes_of(j->in->model->data, j->in->model->layout->bytes)};
+    PFL_AUTO(pfl_model_freep) struct pfl_model *params = NULL; /* what the rule remembers is of no use to others */
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = NULL;
+    enum pfl_rc rc = pfl_method_fit_layout(j->in->model, j->d->method.params, &params, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_payload_new(params, &p, &j->err);
+    if (rc != PFL_OK)
+        return rc;
+    const struct pfl_bytes parts[] = {pfl_buf_view(&p->head), pfl_bytes_of(params->data, params->layout->bytes)};
     return pfl_fs_write_atomic_parts(path, parts, PFL_ARRAY_LEN(parts), 0600, &j->err);
 }
 
@@ -158,7 +168,7 @@ static void on_work(uv_work_t *w)
         j->rc = run_fit(j);
         break;
     case JOB_EVALUATE:
-        j->rc = j->d->learner.ops->evaluate(j->d->learner.self, j->in->model, &j->metrics, &j->err);
+        j->rc = pfl_method_evaluate(&j->d->method, j->in->model, &j->metrics, &j->err);
         break;
     case JOB_AGGREGATE:
         j->rc = run_aggregate(j);
@@ -287,7 +297,8 @@ void pfl_job_aggregate(struct pfl_driver *d, const struct pfl_action *a)
 {
     struct pfl_job *j = job_new(d, JOB_AGGREGATE);
     j->id = a->id;
-    j->aggregator = d->aggregator;
+    j->in = a->payload ? pfl_payload_ref(a->payload) : NULL;
+    j->partial = a->partial;
     j->n_contributions = a->n_in;
     j->contributions = pfl_xcalloc(a->n_in ? a->n_in : 1, sizeof(*j->contributions));
     for (size_t i = 0; i < a->n_in; i++) {
@@ -310,7 +321,6 @@ void pfl_job_decode(struct pfl_driver *d, struct pfl_msg *msg, uint64_t call)
     struct pfl_job *j = job_new(d, JOB_DECODE);
     j->msg = pfl_msg_ref(msg);
     j->call = call;
-    j->layout = pfl_layout_ref(d->learner.ops->layout(d->learner.self));
     job_start(j);
 }
 

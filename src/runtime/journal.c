@@ -48,14 +48,15 @@ static void sweep(const struct pfl_journal *j)
 
 /* ---- reading ---- */
 
-static enum pfl_rc read_models(struct pfl_journal *j, struct pfl_layout *layout, struct pfl_journal_row *row, struct pfl_err *err)
+static enum pfl_rc read_models(struct pfl_journal *j, struct pfl_layout *layout, struct pfl_layout *contribution,
+                               struct pfl_journal_row *row, struct pfl_err *err)
 {
     struct pfl_durable *d = row->state;
     enum pfl_rc rc = PFL_OK;
     if (row->model.name)
         rc = pfl_journal_file_read(j->models, &row->model, layout, &d->model, err);
     if (rc == PFL_OK && row->contribution.name)
-        rc = pfl_journal_file_read(j->models, &row->contribution, layout, &d->contribution, err);
+        rc = pfl_journal_file_read(j->models, &row->contribution, contribution, &d->contribution, err);
     if (rc == PFL_OK)
         return rc;
     if (d->learning)
@@ -68,13 +69,14 @@ static enum pfl_rc read_models(struct pfl_journal *j, struct pfl_layout *layout,
     return PFL_OK;
 }
 
-static enum pfl_rc load(struct pfl_journal *j, struct pfl_layout *layout, struct pfl_durable **ret, struct pfl_err *err)
+static enum pfl_rc load(struct pfl_journal *j, struct pfl_layout *layout, struct pfl_layout *contribution, struct pfl_durable **ret,
+                        struct pfl_err *err)
 {
     PFL_AUTO(pfl_journal_row_deinit) struct pfl_journal_row row = {0};
     bool found = false;
     enum pfl_rc rc = pfl_journal_db_read(j->db, j->path, &row, &found, err);
     if (rc == PFL_OK && found)
-        rc = read_models(j, layout, &row, err);
+        rc = read_models(j, layout, contribution, &row, err);
     if (rc != PFL_OK || !found)
         return rc;
     pfl_journal_file_set(&j->model, row.model.name, row.model.digest);
@@ -84,8 +86,8 @@ static enum pfl_rc load(struct pfl_journal *j, struct pfl_layout *layout, struct
     return PFL_OK;
 }
 
-enum pfl_rc pfl_journal_open(const char *dir, struct pfl_layout *layout, struct pfl_journal **ret, struct pfl_durable **ret_kept,
-                             struct pfl_err *err)
+enum pfl_rc pfl_journal_open(const char *dir, struct pfl_layout *layout, struct pfl_layout *contribution, struct pfl_journal **ret,
+                             struct pfl_durable **ret_kept, struct pfl_err *err)
 {
     PFL_AUTO(pfl_journal_freep) struct pfl_journal *j = pfl_xcalloc(1, sizeof(*j));
     PFL_AUTO(pfl_durable_freep) struct pfl_durable *kept = NULL;
@@ -95,7 +97,7 @@ enum pfl_rc pfl_journal_open(const char *dir, struct pfl_layout *layout, struct 
     if (rc == PFL_OK)
         rc = pfl_journal_db_open(j->path, &j->db, err);
     if (rc == PFL_OK)
-        rc = load(j, layout, &kept, err);
+        rc = load(j, layout, contribution, &kept, err);
     if (rc != PFL_OK)
         return rc;
     sweep(j);

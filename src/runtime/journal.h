@@ -25,12 +25,12 @@ enum {
 
 struct pfl_journal;
 /** Opens or makes `dir`/node.db and removes leftovers of writes that were cut off. *ret_kept: what it holds, owned; NULL where it
- *  holds nothing. layout: of the node's models, borrowed.
+ *  holds nothing. layout: of the node's models, contribution: of its contributions (learning/method.h); borrowed.
  *  UNAVAILABLE: another process has it. IO: it cannot be written. AUTH: others may read it. MALFORMED: it is damaged, or names a
  * model that is missing, damaged or of another layout while an experiment runs: to go on without it might contradict what this node
  * said before, so the operator decides. Where no experiment runs, such a model is only a warning and not restored. */
-enum pfl_rc pfl_journal_open(const char *dir, struct pfl_layout *layout, struct pfl_journal **ret, struct pfl_durable **ret_kept,
-                             struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_journal_open(const char *dir, struct pfl_layout *layout, struct pfl_layout *contribution, struct pfl_journal **ret,
+                             struct pfl_durable **ret_kept, struct pfl_err *err) PFL_WARN_UNUSED;
 /** On disk when it returns OK; else what was there before still is, and a later write is possible. From one thread at a time. */
 enum pfl_rc pfl_journal_write(struct pfl_journal *j, const struct pfl_durable *d, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_journal_close(struct pfl_journal *j);

@@ -67,3 +67,16 @@ enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct p
         return pfl_err_set(err, PFL_INVALID, "unknown model '%s'; there are mlp and dummy", pfl_q(c->model));
     return setup_mlp(c, s, ret, err);
 }
+
+enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_aggregator *ret, struct pfl_err *err)
+{
+    const struct pfl_aggregator_config *p = &c->aggregator_params;
+    const struct pfl_aggregator_params params = {.byzantine = p->byzantine,
+                                                 .selected = p->selected,
+                                                 .trim = p->trim,
+                                                 .eta = p->eta,
+                                                 .beta_1 = p->beta_1,
+                                                 .beta_2 = p->beta_2,
+                                                 .tau = p->tau};
+    return pfl_aggregator_make(c->aggregator, &params, ret, err);
+}

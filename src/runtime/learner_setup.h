@@ -4,10 +4,15 @@
 #define PFL_RUNTIME_LEARNER_SETUP_H
 
 #include "config/settings.h"
+#include "learning/aggregator.h"
 #include "learning/learner.h"
 
 /** Loads this node's part of the data and makes its learner. *ret is owned. Errors name the file, or the package that brings it. */
 enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
                               struct pfl_learner *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** The aggregator with its parameters. *ret is the caller's storage. */
+enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_aggregator *ret,
+                                 struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

@@ -90,13 +90,6 @@ static enum pfl_rc load_tls(const struct pfl_settings *settings, const char *crl
     return rc == PFL_OK ? pfl_tls_new(&files, ret, err) : rc;
 }
 
-static enum pfl_rc make_aggregator(const struct pfl_learner_config *l, struct pfl_aggregator *ret, struct pfl_err *err)
-{
-    const struct pfl_aggregator_config *c = &l->aggregator_params;
-    const struct pfl_aggregator_params params = {.byzantine = c->byzantine, .selected = c->selected, .trim = c->trim};
-    return pfl_aggregator_make(l->aggregator, &params, ret, err);
-}
-
 static void node_settings(const struct pfl_node_config *c, const struct pfl_aggregator *aggregator, struct pfl_node_settings *s)
 {
     pfl_node_settings_default(s);
@@ -137,7 +130,7 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
     if (rc == PFL_OK)
         rc = pfl_fs_mkdirs(c->state_dir, 0700, err);
     if (rc == PFL_OK)
-        rc = make_aggregator(&c->learner, &p->aggregator, err);
+        rc = pfl_aggregator_setup(&c->learner, &p->aggregator, err);
     if (rc == PFL_OK)
         rc = pfl_learner_setup(&c->learner, &c->settings, c->name, &learner, err);
     const struct pfl_credentials_opts credentials = {.files = pfl_node_tls_files(&c->settings, crl_kept),

@@ -63,7 +63,10 @@ static void send_now(struct pfl_driver *d, const struct waiting *w, const struct
 static void on_work(uv_work_t *work)
 {
     struct pfl_pickling *p = work->data;
-    const struct pfl_model *model = p->payload->model;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL; /* P2PFL's nodes know no tensors but the model's own */
+    p->rc = pfl_method_fit_layout(p->payload->model, p->d->method.params, &model, &p->err);
+    if (p->rc != PFL_OK)
+        return;
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf buf = {.limit = model->layout->bytes + model->layout->n * per_tensor + envelope};
     p->rc = pfl_p2pfl_encode(model, &buf, &p->err);
     if (p->rc != PFL_OK)

@@ -6,6 +6,7 @@
 #ifndef PFL_SIM_IMPL_H
 #define PFL_SIM_IMPL_H
 
+#include "learning/method.h"
 #include "sim/check.h"
 #include "sim/queue.h"
 #include "sim/sim.h"
@@ -68,6 +69,7 @@ struct pfl_sim_node {
     char addr[40], name[16];
     struct pfl_node *core; /* NULL while it is down */
     struct pfl_learner learner;
+    struct pfl_method method;
     struct pfl_sim_disk disk;
     unsigned incarnation;
     pfl_ns paused_until;

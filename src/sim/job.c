@@ -54,7 +54,8 @@ struct pfl_payload *pfl_sim_decode(struct pfl_sim *s, const struct pfl_msg *m, s
     }
     (s->o.digest ? s->o.digest : fast_digest)(&m->weights, 1, digest);
     size_t off = (size_t)(m->weights.data - m->blob->data);
-    if (pfl_safetensors_decode(m->blob, off, m->weights.len, s->layout, &model, err) != PFL_OK)
+    struct pfl_layout *layout = pfl_method_layout(&s->nodes[0].method, m->cmd);
+    if (pfl_safetensors_decode(m->blob, off, m->weights.len, layout, &model, err) != PFL_OK)
         return NULL;
     return pfl_model_check_finite(model, err) == PFL_OK ? pfl_sim_payload(s, model) : NULL;
 }
@@ -78,11 +79,10 @@ static void failed(struct pfl_sim_item *it, enum pfl_rc rc, const char *text)
 
 static void fit(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
 {
-    const struct pfl_learner *l = &s->nodes[i].learner;
     PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
     struct pfl_fit_result r = {0};
     struct pfl_err err = {0};
-    enum pfl_rc rc = l->ops->fit(l->self, a->payload->model, a->epochs, a->seed, NULL, NULL, &m, &r, &err);
+    enum pfl_rc rc = pfl_method_fit(&s->nodes[i].method, a->payload->model, a->epochs, a->seed, &m, &r, &err);
     if (rc != PFL_OK) {
         failed(it, rc, err.msg);
         return;
@@ -95,18 +95,17 @@ static void fit(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struc
 
 static void evaluate(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
 {
-    const struct pfl_learner *l = &s->nodes[i].learner;
     struct pfl_err err = {0};
-    enum pfl_rc rc = l->ops->evaluate(l->self, a->payload->model, &it->metrics, &err);
+    enum pfl_rc rc = pfl_method_evaluate(&s->nodes[i].method, a->payload->model, &it->metrics, &err);
     if (rc != PFL_OK)
         failed(it, rc, err.msg);
 }
 
-static void aggregate(struct pfl_sim *s, const struct pfl_action *a, struct pfl_sim_item *it)
+static void aggregate(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
     struct pfl_err err = {0};
-    enum pfl_rc rc = s->sc->settings.aggregator->aggregate(s->sc->settings.aggregator, a->in, a->n_in, &m, &err);
+    enum pfl_rc rc = pfl_method_aggregate(&s->nodes[i].method, a->payload->model, a->partial, a->in, a->n_in, &m, &err);
     if (rc == PFL_OK)
         it->payload = pfl_sim_payload(s, m);
     else
@@ -128,5 +127,5 @@ void pfl_sim_job(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     else if (a->kind == PFL_ACT_EVALUATE)
         evaluate(s, i, a, it);
     else
-        aggregate(s, a, it);
+        aggregate(s, i, a, it);
 }

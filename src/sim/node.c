@@ -90,7 +90,7 @@ static struct pfl_payload *initial_model(struct pfl_sim *s, unsigned i)
     struct pfl_sim_node *x = &s->nodes[i];
     struct pfl_model *m = NULL;
     struct pfl_err err = {0};
-    if (x->learner.ops->init(x->learner.self, &m, &err) != PFL_OK) {
+    if (pfl_method_init_model(&x->method, &m, &err) != PFL_OK) {
         pfl_sim_fail(s, "learner", i, "no initial model: %s", err.msg);
         return NULL;
     }
@@ -112,7 +112,7 @@ void pfl_sim_node_start(struct pfl_sim *s, unsigned i, bool with_disk)
     x->jobs = 0;
     x->tick_at = 0;
     pfl_sim_check_start(s, i);
-    x->core = pfl_node_new(x->addr, s->layout, &set);
+    x->core = pfl_node_new(x->addr, x->method.model, &set);
     bool warm = with_disk && x->disk.model;
     pfl_sim_trace(s, i, "starts%s", warm ? " with what its disk holds" : "");
     PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = warm ? pfl_payload_ref(x->disk.model) : initial_model(s, i);

@@ -331,7 +331,8 @@ static enum pfl_rc make_node(struct pfl_sim *s, unsigned i, struct pfl_err *err)
         pfl_standin_learner_new(i, s->sc->values, &x->learner);
     }
     const struct pfl_layout *layout = x->learner.ops->layout(x->learner.self);
-    return s->layout ? pfl_layout_check_same(layout, s->layout, err) : PFL_OK;
+    enum pfl_rc rc = pfl_method_init(&x->method, s->sc->settings.aggregator, x->learner, err);
+    return rc == PFL_OK && s->layout ? pfl_layout_check_same(layout, s->layout, err) : rc;
 }
 
 enum pfl_rc pfl_sim_new(const struct pfl_sim_opts *opts, struct pfl_sim **ret, struct pfl_err *err)
@@ -370,6 +371,7 @@ enum pfl_rc pfl_sim_new(const struct pfl_sim_opts *opts, struct pfl_sim **ret, s
 static void node_free(struct pfl_sim_node *x)
 {
     pfl_node_free(x->core);
+    pfl_method_deinit(&x->method);
     if (x->learner.ops)
         x->learner.ops->free(x->learner.self);
     pfl_payload_unref(x->disk.model);

@@ -33,8 +33,10 @@ int main(int argc, char **argv)
     if (argc != 8 || !pfl_parse_i64(argv[2], -1, 1000, &byzantine) || !pfl_parse_i64(argv[3], 0, 1000, &selected) ||
         !pfl_parse_i64(argv[5], 0, 1000, &n) || !pfl_parse_i64(argv[6], 1, 1 << 24, &d) || !pfl_parse_i64(argv[7], 0, d, &split))
         return fail("usage: aggregate NAME BYZANTINE SELECTED TRIM N D SPLIT");
-    struct pfl_aggregator_params params = {
-        .byzantine = (int)byzantine, .selected = (unsigned)selected, .trim = strtod(argv[4], NULL)};
+    struct pfl_aggregator_params params = pfl_aggregator_params_default();
+    params.byzantine = (int)byzantine;
+    params.selected = (unsigned)selected;
+    params.trim = strtod(argv[4], NULL);
     struct pfl_aggregator aggregator;
     struct pfl_err err = {0};
     if (pfl_aggregator_make(argv[1], &params, &aggregator, &err) != PFL_OK)

@@ -122,7 +122,7 @@ static struct pfl_journal *open_ok(const struct world *w, struct pfl_durable **k
 {
     struct pfl_journal *j = NULL;
     struct pfl_err err = {0};
-    if (pfl_journal_open(w->dir, w->layout, &j, kept, &err) != PFL_OK)
+    if (pfl_journal_open(w->dir, w->layout, w->layout, &j, kept, &err) != PFL_OK)
         fail_msg("%s", err.msg);
     return j;
 }
@@ -152,7 +152,7 @@ static void open_fails(const struct world *w, enum pfl_rc rc, const char *says)
     struct pfl_journal *j = NULL;
     struct pfl_durable *kept = NULL;
     struct pfl_err err = {0};
-    assert_int_equal(pfl_journal_open(w->dir, w->layout, &j, &kept, &err), rc);
+    assert_int_equal(pfl_journal_open(w->dir, w->layout, w->layout, &j, &kept, &err), rc);
     if (!strstr(err.msg, says))
         fail_msg("'%s' does not say '%s'", err.msg, says);
     assert_null(j);
@@ -439,7 +439,7 @@ static void child_writes(const struct world *w, unsigned from)
 {
     struct pfl_journal *j = NULL;
     struct pfl_durable *kept = NULL;
-    if (pfl_journal_open(w->dir, w->layout, &j, &kept, NULL) != PFL_OK)
+    if (pfl_journal_open(w->dir, w->layout, w->layout, &j, &kept, NULL) != PFL_OK)
         _exit(3);
     for (unsigned round = from; round < from + 50; round++) {
         for (unsigned contributed = 0; contributed < 2; contributed++) {
