@@ -53,8 +53,9 @@ static enum pfl_rc cmd_start_learning(struct pfl_node *n, struct pfl_incoming *i
     enum pfl_rc rc = start_args(&in->msg->args, &args, err);
     if (rc != PFL_OK)
         return rc;
-    if (n->learning && pfl_streq(args.name, n->experiment))
-        return PFL_OK; /* a neighbour told it before */
+    bool was_there = pfl_streq(args.name, n->left) || (pfl_streq(args.name, n->experiment) && (n->learning || n->over));
+    if (was_there) /* a neighbour told it before; or does so now, after this node was started again */
+        return PFL_OK;
     if (n->learning) {
         pfl_core_note_text(n, PFL_NOTE_WARNING, in->msg->source, "start_learning '%s' is ignored: '%s' is running",
                            pfl_q(args.name), pfl_q(n->experiment));

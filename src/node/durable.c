@@ -143,6 +143,7 @@ static void expect(struct pfl_node *n, const struct pfl_strs *addrs, bool linked
         p->last_heard = p->last_direct = p->last_beat = n->now + patience;
         p->link = linked ? PFL_LINK_SUSPECT : PFL_LINK_NONE;
         p->retry_at = n->now;
+        pfl_core_note(n, PFL_NOTE_KNOWN, p->addr); /* it is taken for alive: whoever follows the events is told */
     }
     n->members_at = 0;
 }

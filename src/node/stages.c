@@ -256,6 +256,16 @@ static const char *learn_wrong(const struct pfl_node *n, const struct pfl_learn_
     return NULL;
 }
 
+/* A name says which run is meant: two within one second do not share it. */
+static char *name_of_run(const struct pfl_node *n, const char *base, int64_t seconds)
+{
+    char *name = pfl_xasprintf("%s-%lld", base, (long long)seconds);
+    if (!pfl_streq(name, n->experiment) && !pfl_streq(name, n->left))
+        return name;
+    free(name);
+    return name_of_run(n, base, seconds + 1);
+}
+
 void pfl_core_on_learn(struct pfl_node *n, const struct pfl_event *ev)
 {
     const char *why = learn_wrong(n, &ev->learn);
@@ -263,7 +273,7 @@ void pfl_core_on_learn(struct pfl_node *n, const struct pfl_event *ev)
     if (why)
         return;
     const char *base = ev->learn.name && ev->learn.name[0] ? ev->learn.name : "experiment";
-    PFL_AUTO(pfl_freep) char *name = pfl_xasprintf("%s-%lld", base, (long long)(ev->wall / PFL_SEC));
+    PFL_AUTO(pfl_freep) char *name = name_of_run(n, base, ev->wall / PFL_SEC);
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs args = {0};
     const unsigned numbers[] = {ev->learn.rounds, ev->learn.epochs, ev->learn.trainset_size};
     for (size_t i = 0; i < PFL_ARRAY_LEN(numbers); i++) {

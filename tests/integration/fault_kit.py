@@ -2,6 +2,7 @@
 """Some nodes on fixed addresses that can be killed, frozen and started again, and what must hold of an experiment that they were in."""
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -46,10 +47,17 @@ learner:
 
 
 def free_ports(n, host="127.0.0.1"):
-    """Ports that nobody listens on just now: a node that is started again needs its old one."""
-    held = [socket.socket() for _ in range(n)]
-    for s in held:
-        s.bind((host, 0))
+    """Ports that nobody listens on just now. A node that is started again needs its old one, so they lie below those that the system gives
+    to connections: none of them takes it while the node is down."""
+    held = []
+    while len(held) < n:
+        s = socket.socket()
+        try:
+            s.bind((host, random.randrange(12000, 30000)))
+        except OSError:
+            s.close()
+            continue
+        held.append(s)
     ports = [s.getsockname()[1] for s in held]
     for s in held:
         s.close()
