@@ -137,7 +137,7 @@ void pfl_sim_calls_forget(struct pfl_sim *s, unsigned caller)
 
 /* ---- sending ---- */
 
-static struct pfl_msg *decode(struct pfl_sim *s, unsigned i, struct pfl_scatter *body)
+struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter *body)
 {
     if (body == s->last_body)
         return pfl_msg_ref(s->last_msg);
@@ -222,7 +222,7 @@ static void transmit(struct pfl_sim *s, uint64_t token, struct pfl_msg *m, const
 void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
 {
     unsigned to = pfl_sim_index(s, a->addr);
-    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = decode(s, i, a->body);
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_sim_msg_of(s, i, a->body);
     if (!m)
         return;
     if (to == UINT_MAX || to == i) {
@@ -232,7 +232,7 @@ void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
         return;
     }
     count(s, m, a->body->total);
-    pfl_sim_check_send(s, i, to, m);
+    pfl_sim_check_send(s, i, m);
     uint64_t token = pfl_sim_call_new(s, PFL_SIM_CALL_SEND, i, to, s->now + a->timeout);
     struct pfl_sim_call *c = call_of(s, token);
     c->send_id = a->id;
@@ -249,14 +249,14 @@ void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
         transmit(s, token, m, body);
         return;
     }
-    PFL_AUTO(pfl_msg_freep) struct pfl_msg *other = decode(s, i, body);
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *other = pfl_sim_msg_of(s, i, body);
     if (other)
         transmit(s, token, other, body);
 }
 
 void pfl_sim_send_body(struct pfl_sim *s, unsigned i, unsigned to, struct pfl_scatter *body)
 {
-    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = decode(s, i, body);
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_sim_msg_of(s, i, body);
     if (!m)
         return;
     count(s, m, body->total);

@@ -31,6 +31,8 @@ void pfl_sim_checks_deinit(struct pfl_sim *s)
         free(s->nodes[i].watch.seen);
         free(s->nodes[i].watch.failed);
         free(s->nodes[i].watch.company);
+        free(s->nodes[i].watch.votes);
+        free(s->nodes[i].watch.works);
     }
     free(s->checks.knows);
 }
@@ -58,7 +60,25 @@ void pfl_sim_fail(struct pfl_sim *s, const char *checker, unsigned node, const c
     pfl_sim_trace(s, node, "FAILED %s: %s", checker, text);
 }
 
-void pfl_sim_check_start(struct pfl_sim *s, unsigned i)
+/* What its disk says of the experiment is what it must go on with. */
+static void check_kept(struct pfl_sim *s, unsigned i, const struct pfl_durable *kept)
+{
+    struct pfl_sim_watch *w = &s->nodes[i].watch;
+    bool was_in = kept && (kept->learning || kept->over);
+    if (!kept) {
+        w->forgot = w->forgot || s->nodes[i].incarnation > 1;
+        w->promised = -1;
+    }
+    if (!was_in && w->promised >= 0)
+        pfl_sim_fail(s, "kept", i, "had finished round %d and knows of no experiment any more", w->promised);
+    w->disturbed = w->disturbed || (s->learn_at > 0 && !was_in);
+    if (kept && kept->over) {
+        w->started = w->finished = true;
+        w->round = (int32_t)s->sc->rounds - 1;
+    }
+}
+
+void pfl_sim_check_start(struct pfl_sim *s, unsigned i, const struct pfl_durable *kept)
 {
     struct pfl_sim_watch *w = &s->nodes[i].watch;
     for (unsigned k = 0; k < s->n; k++) {
@@ -72,6 +92,7 @@ void pfl_sim_check_start(struct pfl_sim *s, unsigned i)
     w->ticks = 0;
     w->running = w->finished = w->stopped = w->started = false;
     w->round = w->aggregated = -1;
+    check_kept(s, i, kept);
 }
 
 /* ---- sets ---- */
@@ -144,13 +165,58 @@ void pfl_sim_check_after(struct pfl_sim *s, unsigned i, const struct pfl_event *
         pfl_sim_fail(s, "limits", i, "%zu actions in one step, %zu are expected at most", out->n, most);
 }
 
-void pfl_sim_check_send(struct pfl_sim *s, unsigned i, unsigned to, const struct pfl_msg *m)
+void pfl_sim_check_forwards(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
+{
+    unsigned to = pfl_sim_index(s, a->addr);
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = s->checks.deep && to != UINT_MAX ? pfl_sim_msg_of(s, i, a->body) : NULL;
+    if (!m || m->kind != PFL_MSG_GOSSIP)
+        return;
+    bool again = take_failed(&s->nodes[i].watch, to, m->hash);
+    s->checks.forwarded = s->checks.forwarded || (s->checks.of_message && m->hash == s->checks.hash && !again);
+}
+
+static uint64_t hash_of(const struct pfl_strs *texts)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < texts->n; i++) {
+        for (const char *p = texts->items[i]; *p; p++)
+            h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+        h = (h ^ 0xff) * UINT64_C(0x100000001b3);
+    }
+    return h | 1;
+}
+
+/* The first of its kind for this round, or the same as that. */
+static void check_said(struct pfl_sim *s, unsigned i, uint64_t **said, int32_t round, uint64_t what, const char *name)
+{
+    size_t n = s->sc->rounds < RESULTS_MAX ? s->sc->rounds : RESULTS_MAX;
+    if (!*said)
+        *said = pfl_xcalloc(n, sizeof(**said));
+    if (round < 0 || (size_t)round >= n)
+        return;
+    if ((*said)[round] && (*said)[round] != what)
+        pfl_sim_fail(s, "contradicts", i, "sends another %s for round %d than before", name, round);
+    (*said)[round] = what;
+}
+
+static void check_words(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
+{
+    struct pfl_sim_node *x = &s->nodes[i];
+    uint64_t work = 1;
+    if (x->lied || x->watch.forgot || strcmp(m->source, x->addr) != 0)
+        return;
+    if (strcmp(m->cmd, "vote_train_set") == 0)
+        check_said(s, i, &x->watch.votes, m->round, hash_of(&m->args), "ballot");
+    if (strcmp(m->cmd, "partial_model") != 0 || m->contributors.n != 1 || strcmp(m->contributors.items[0], x->addr) != 0)
+        return;
+    memcpy(&work, m->digest, sizeof(work));
+    check_said(s, i, &x->watch.works, m->round, work | 1, "contribution");
+}
+
+void pfl_sim_check_send(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
 {
     struct pfl_sim_watch *w = &s->nodes[i].watch;
-    if (m->kind == PFL_MSG_GOSSIP && s->checks.deep) {
-        bool again = take_failed(w, to, m->hash);
-        s->checks.forwarded = s->checks.forwarded || (s->checks.of_message && m->hash == s->checks.hash && !again);
-    }
+    check_words(s, i, m);
     if (s->now - w->second >= PFL_SEC) {
         w->second = s->now;
         w->sends = 0;
@@ -220,10 +286,23 @@ static void on_started(struct pfl_sim *s, unsigned i)
         w->results = pfl_xcalloc(n, sizeof(*w->results));
 }
 
+static void on_resumed(struct pfl_sim *s, unsigned i, int32_t round)
+{
+    struct pfl_sim_watch *w = &s->nodes[i].watch;
+    on_started(s, i);
+    bool last = round == (int32_t)s->sc->rounds - 1 && w->promised == round;
+    if (round <= w->promised && !last)
+        pfl_sim_fail(s, "kept", i, "had finished round %d and comes back in round %d", w->promised, round);
+    w->round = round;
+    w->again = true;
+}
+
 static void on_round(struct pfl_sim *s, unsigned i, int32_t round)
 {
     struct pfl_sim_watch *w = &s->nodes[i].watch;
-    if (!w->running || round <= w->round || round >= (int32_t)s->sc->rounds)
+    bool again = w->again && round == w->round;
+    w->again = false;
+    if (!w->running || (round <= w->round && !again) || round >= (int32_t)s->sc->rounds)
         pfl_sim_fail(s, "rounds", i, "goes from round %d to round %d of %u", w->round, round, s->sc->rounds);
     w->round = round;
     w->last_round_at = s->now;
@@ -272,6 +351,8 @@ static void on_result(struct pfl_sim *s, unsigned i, const struct pfl_note *note
     uint64_t first = 0;
     if (!note->has_digest || note->round < 0 || note->round >= (int32_t)s->sc->rounds || note->round >= RESULTS_MAX || !w->results)
         return;
+    if (note->kind == PFL_NOTE_ROUND_FINISHED && !s->nodes[i].disk.lost)
+        w->promised = note->round;
     memcpy(&first, note->digest, sizeof(first));
     w->results[note->round] = first ? first : 1;
 }
@@ -307,6 +388,9 @@ void pfl_sim_check_note(struct pfl_sim *s, unsigned i, const struct pfl_note *no
         break;
     case PFL_NOTE_LEARNING_STARTED:
         on_started(s, i);
+        break;
+    case PFL_NOTE_RESUMED:
+        on_resumed(s, i, note->round);
         break;
     case PFL_NOTE_ROUND_STARTED:
         on_round(s, i, note->round);

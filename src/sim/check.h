@@ -9,6 +9,8 @@
  *   spin        a node that was given its tick does not ask for it again and again at the same moment
  *   limits      actions of one step, calls under way, sends per second and memory stay within bounds
  *   codec       what is sent can be decoded
+ *   kept        who comes back with its disk is where it was: no round that it said was finished is lost
+ *   contradicts a node has one ballot and one contribution for a round, also after it was started again
  *   deadline    a node that learns says what it waits for; a wait for others has an end, at which the node goes on; all have ended
  *               by the scenario's limit
  *   reason      who stops says why; without any fault nobody stops
@@ -33,6 +35,10 @@ struct pfl_sim_watch {
     uint64_t *results;    /* owned, per round: the first bytes of its result's digest, 0: none */
     double loss;
     uint8_t digest[PFL_DIGEST_LEN];
+    int32_t promised;        /* the last round that it said was finished, with a disk that works; -1 */
+    bool again;              /* it comes back in the round that it was in */
+    bool forgot;             /* it may not know any more what it said */
+    uint64_t *votes, *works; /* owned, per round: of the ballot and of the contribution that it sent; 0: none */
     /* gossip that it processed: a set of hashes, open addressing */
     int64_t *seen; /* owned */
     size_t n_seen, cap_seen;
@@ -67,12 +73,14 @@ void pfl_sim_checks_deinit(struct pfl_sim *s);
 void pfl_sim_fail(struct pfl_sim *s, const char *checker, unsigned node, const char *fmt, ...) PFL_PRINTF(4, 5);
 bool pfl_sim_failed(const struct pfl_sim *s);
 
-void pfl_sim_check_start(struct pfl_sim *s, unsigned i); /* a node begins its life, again or for the first time */
+/** A node begins its life, again (kept: with that) or for the first time. */
+void pfl_sim_check_start(struct pfl_sim *s, unsigned i, const struct pfl_durable *kept);
 void pfl_sim_check_before(struct pfl_sim *s, unsigned i, const struct pfl_event *ev);
 void pfl_sim_check_after(struct pfl_sim *s, unsigned i, const struct pfl_event *ev, const struct pfl_actions *out);
 void pfl_sim_check_carried(struct pfl_sim *s, unsigned i); /* the step's actions were carried out */
 void pfl_sim_check_note(struct pfl_sim *s, unsigned i, const struct pfl_note *note);
-void pfl_sim_check_send(struct pfl_sim *s, unsigned i, unsigned to, const struct pfl_msg *m);
+void pfl_sim_check_forwards(struct pfl_sim *s, unsigned i, const struct pfl_action *a); /* a SEND of a step, before it goes out */
+void pfl_sim_check_send(struct pfl_sim *s, unsigned i, const struct pfl_msg *m);
 void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t hash);
 void pfl_sim_check_tick(struct pfl_sim *s, unsigned i);
 void pfl_sim_check_probe(struct pfl_sim *s);

@@ -14,6 +14,16 @@ bool pfl_sim_absent_at_start(const struct pfl_sim *s, unsigned i)
     return false;
 }
 
+bool pfl_sim_returns(const struct pfl_sim *s, unsigned i)
+{
+    for (size_t k = 0; k < s->sc->n_faults; k++) {
+        const struct pfl_sim_fault *f = &s->sc->faults[k];
+        if (f->kind == PFL_SIM_RESTART && f->disk && f->node == i)
+            return true;
+    }
+    return false;
+}
+
 void pfl_sim_faults_plan(struct pfl_sim *s)
 {
     s->faults_over = s->now;
@@ -127,7 +137,7 @@ void pfl_sim_fault_begin(struct pfl_sim *s, size_t k)
     switch (f->kind) {
     case PFL_SIM_CRASH:
     case PFL_SIM_RESTART:
-        x->watch.disturbed = true;
+        x->watch.disturbed = x->watch.disturbed || f->kind == PFL_SIM_CRASH || !f->disk;
         pfl_sim_node_crash(s, f->node);
         break;
     case PFL_SIM_PAUSE:
@@ -153,6 +163,9 @@ void pfl_sim_fault_begin(struct pfl_sim *s, size_t k)
         break;
     case PFL_SIM_SLOW_LEARNER:
         x->slow_learner = f->factor;
+        break;
+    case PFL_SIM_SLOW_DISK:
+        x->slow_disk = f->factor;
         break;
     case PFL_SIM_FAIL_FIT:
         x->failing++;
@@ -201,6 +214,9 @@ void pfl_sim_fault_end(struct pfl_sim *s, size_t k)
         break;
     case PFL_SIM_SLOW_LEARNER:
         x->slow_learner = 1.0;
+        break;
+    case PFL_SIM_SLOW_DISK:
+        x->slow_disk = 1.0;
         break;
     case PFL_SIM_FAIL_FIT:
         x->failing--;

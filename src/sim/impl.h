@@ -21,6 +21,7 @@ enum pfl_sim_item_kind {
     PFL_SIM_IT_CONNECT, /* the operator of `node` links it with node `from` */
     PFL_SIM_IT_LIE,     /* a Byzantine node does something by itself */
     PFL_SIM_IT_PROBE,   /* the checkers look around */
+    PFL_SIM_IT_DISK,    /* a write of `node` has ended, or may be tried again */
 };
 
 struct pfl_sim_item {
@@ -60,9 +61,14 @@ struct pfl_sim_call {
     uint32_t next_free;
 };
 
-/** What a node would find again after it was started anew. */
+/** What a node finds again after it was started anew, and what waits to get there. See disk.c. */
 struct pfl_sim_disk {
-    struct pfl_payload *model; /* a reference; NULL: nothing was ever saved */
+    struct pfl_durable *kept;             /* owned; NULL: nothing was ever written */
+    struct pfl_durable *writing, *newest; /* owned; newest: what is written next */
+    uint64_t done;                        /* the newest state that nothing waits for any more */
+    struct pfl_sim_held *head, **tail;    /* owned: actions that wait */
+    bool lost, releasing;
+    bool read_again; /* a fault starts the node with its disk */
 };
 
 struct pfl_sim_node {
@@ -79,7 +85,7 @@ struct pfl_sim_node {
     pfl_ns tick_at;
     /* jobs */
     unsigned job_epoch, jobs;
-    double slow_learner;
+    double slow_learner, slow_disk;
     unsigned failing, disk_full; /* how many faults want it so */
     struct pfl_rng rng;          /* of its jobs' times */
     unsigned calls, degree;      /* under way; links that it is configured to have */
@@ -132,7 +138,21 @@ void pfl_sim_trace_note(struct pfl_sim *s, unsigned node, const struct pfl_note 
 /** The same replacement of addresses, for other texts; owned by the caller. */
 char *pfl_sim_names(const struct pfl_sim *s, const char *text);
 
+/* ---- disk.c ---- */
+/** True: the action waits for the disk, and what it owned was taken from it. */
+bool pfl_sim_disk_holds(struct pfl_sim *s, unsigned i, struct pfl_action *a);
+/** The link with that address ends: what waits for it is dropped. */
+void pfl_sim_disk_forget(struct pfl_sim *s, unsigned i, const char *addr);
+/** Takes the state of a DURABLE action. */
+void pfl_sim_disk_take(struct pfl_sim *s, unsigned i, struct pfl_durable *state);
+void pfl_sim_disk_written(struct pfl_sim *s, const struct pfl_sim_item *it);
+void pfl_sim_disk_crash(struct pfl_sim *s, unsigned i);
+/** What a process that starts finds; borrowed until its first write. NULL: nothing. */
+const struct pfl_durable *pfl_sim_disk_open(struct pfl_sim *s, unsigned i, bool with_disk);
+void pfl_sim_disk_deinit(struct pfl_sim_disk *d);
+
 /* ---- node.c: life and clocks ---- */
+void pfl_sim_carry_out(struct pfl_sim *s, unsigned i, struct pfl_action *a);
 pfl_ns pfl_sim_mono(const struct pfl_sim *s, unsigned i);
 pfl_ns pfl_sim_wall(const struct pfl_sim *s, unsigned i);
 void pfl_sim_drift(struct pfl_sim *s, unsigned i, int64_t ppm);
@@ -151,6 +171,8 @@ void pfl_sim_channel_set(struct pfl_sim *s, unsigned from, unsigned to, bool the
 void pfl_sim_reset(struct pfl_sim *s, unsigned a, unsigned b);
 
 /* ---- call.c ---- */
+/** What a body says: a reference. NULL: it cannot be decoded, which has failed the run. */
+struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter *body);
 uint64_t pfl_sim_call_new(struct pfl_sim *s, enum pfl_sim_call_kind kind, unsigned from, unsigned to, pfl_ns deadline);
 void pfl_sim_open(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
 void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
@@ -176,6 +198,7 @@ struct pfl_payload *pfl_sim_decode(struct pfl_sim *s, const struct pfl_msg *m, s
 /* ---- fault.c ---- */
 void pfl_sim_faults_plan(struct pfl_sim *s); /* when the learning starts */
 bool pfl_sim_absent_at_start(const struct pfl_sim *s, unsigned i);
+bool pfl_sim_returns(const struct pfl_sim *s, unsigned i); /* with its disk */
 void pfl_sim_fault_begin(struct pfl_sim *s, size_t k);
 void pfl_sim_fault_end(struct pfl_sim *s, size_t k);
 

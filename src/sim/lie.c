@@ -74,9 +74,35 @@ static struct pfl_payload *other_layout(struct pfl_sim *s)
     return pfl_sim_payload(s, m);
 }
 
-static struct pfl_scatter *wrong_weights(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
+/* Finite numbers of the right shape, and nothing that anybody learned. */
+static struct pfl_payload *poison(struct pfl_sim *s, float value)
 {
-    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = s->nodes[i].lie == PFL_SIM_LIE_NAN ? nan_payload(s) : other_layout(s);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
+    enum pfl_rc rc = pfl_model_new(s->layout, &m, NULL);
+    PFL_ASSERT(rc == PFL_OK);
+    float *w = (float *)(void *)pfl_model_data_mut(m);
+    for (size_t k = 0; s->layout->tensors[0].dtype == PFL_F32 && k < s->layout->bytes / sizeof(*w); k++)
+        w[k] = value;
+    return pfl_sim_payload(s, m);
+}
+
+static struct pfl_payload *wrong_payload(struct pfl_sim *s, unsigned i, unsigned to)
+{
+    switch (s->nodes[i].lie) {
+    case PFL_SIM_LIE_NAN:
+        return nan_payload(s);
+    case PFL_SIM_LIE_POISON:
+        return poison(s, -1000.0F);
+    case PFL_SIM_LIE_TWO_FACED:
+        return poison(s, (float)to);
+    default:
+        return other_layout(s);
+    }
+}
+
+static struct pfl_scatter *wrong_weights(struct pfl_sim *s, unsigned i, unsigned to, const struct pfl_msg *m)
+{
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = wrong_payload(s, i, to);
     struct pfl_msg *c = copy_msg(m);
     memcpy(c->digest, p->digest, sizeof(c->digest));
     c->has_digest = true;
@@ -143,7 +169,9 @@ struct pfl_scatter *pfl_sim_lie(struct pfl_sim *s, unsigned i, unsigned to, cons
     switch (x->lie) {
     case PFL_SIM_LIE_NAN:
     case PFL_SIM_LIE_LAYOUT:
-        return partial ? wrong_weights(s, i, m) : pfl_scatter_ref(body);
+    case PFL_SIM_LIE_POISON:
+    case PFL_SIM_LIE_TWO_FACED:
+        return partial ? wrong_weights(s, i, to, m) : pfl_scatter_ref(body);
     case PFL_SIM_LIE_CONTRIBUTORS:
         return partial ? forged(s, i, m, body) : pfl_scatter_ref(body);
     case PFL_SIM_LIE_EQUIVOCATE:

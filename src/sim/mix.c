@@ -126,6 +126,8 @@ static void draw_fault(struct draw *d)
         f->factor = 2 + 48 * unit(d);
     else if (kind == PFL_SIM_SLOW_LEARNER)
         f->factor = chance(d, 0.5) ? 10 : 100;
+    else if (kind == PFL_SIM_SLOW_DISK)
+        f->factor = 2 + 198 * unit(d);
     else if (kind == PFL_SIM_CLOCK_DRIFT)
         f->factor = 0.999 + 0.002 * unit(d);
     f->amount = kind == PFL_SIM_CLOCK_JUMP ? between(d, -3600 * PFL_SEC, 3600 * PFL_SEC) : 0;

@@ -106,16 +106,23 @@ void pfl_sim_node_start(struct pfl_sim *s, unsigned i, bool with_disk)
     set.seed = s->sc->seed;
     set.entropy = pfl_rng_u64(&s->rng);
     set.federation = NULL;
+    set.durable = true;
     PFL_ASSERT(!x->core);
     x->incarnation++;
     x->job_epoch++;
     x->jobs = 0;
     x->tick_at = 0;
-    pfl_sim_check_start(s, i);
+    const struct pfl_durable *kept = pfl_sim_disk_open(s, i, with_disk);
+    pfl_sim_check_start(s, i, kept);
     x->core = pfl_node_new(x->addr, x->method.model, &set);
-    bool warm = with_disk && x->disk.model;
-    pfl_sim_trace(s, i, "starts%s", warm ? " with what its disk holds" : "");
-    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = warm ? pfl_payload_ref(x->disk.model) : initial_model(s, i);
+    pfl_sim_trace(s, i, "starts%s", kept ? " with what its disk holds" : "");
+    if (kept) {
+        struct pfl_event ev = {.kind = PFL_EV_RESTORE, .durable = kept};
+        pfl_sim_step(s, i, &ev);
+    }
+    if (pfl_node_model(x->core))
+        return;
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = initial_model(s, i);
     struct pfl_event ev = {.kind = PFL_EV_MODEL, .payload = p};
     pfl_sim_step(s, i, &ev);
 }
@@ -144,6 +151,7 @@ void pfl_sim_node_crash(struct pfl_sim *s, unsigned i)
     pfl_sim_trace(s, i, "CRASHES");
     pfl_node_free(x->core);
     x->core = NULL;
+    pfl_sim_disk_crash(s, i);
     x->incarnation++;
     x->paused_until = 0;
     pfl_sim_calls_forget(s, i);
@@ -157,28 +165,17 @@ void pfl_sim_node_crash(struct pfl_sim *s, unsigned i)
 
 /* ---- what a driver does ---- */
 
-static void save(struct pfl_sim *s, unsigned i)
-{
-    struct pfl_sim_node *x = &s->nodes[i];
-    struct pfl_payload *p = pfl_node_model(x->core);
-    if (!p || x->disk_full)
-        return;
-    pfl_payload_ref(p);
-    pfl_payload_unref(x->disk.model);
-    x->disk.model = p;
-}
-
 static void on_note(struct pfl_sim *s, unsigned i, const struct pfl_note *note)
 {
     pfl_sim_trace_note(s, i, note);
     pfl_sim_check_note(s, i, note);
-    if (note->kind == PFL_NOTE_ROUND_FINISHED || note->kind == PFL_NOTE_ADOPTED)
-        save(s, i);
 }
 
-static void carry_out(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
+void pfl_sim_carry_out(struct pfl_sim *s, unsigned i, struct pfl_action *a)
 {
     unsigned to;
+    if (a->kind == PFL_ACT_CLOSE || a->kind == PFL_ACT_GOODBYE)
+        pfl_sim_disk_forget(s, i, a->addr);
     switch (a->kind) {
     case PFL_ACT_OPEN:
         pfl_sim_open(s, i, a);
@@ -205,7 +202,8 @@ static void carry_out(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     case PFL_ACT_CANCEL:
         s->nodes[i].job_epoch++;
         break;
-    case PFL_ACT_DURABLE: /* not asked for */
+    case PFL_ACT_DURABLE:
+        pfl_sim_disk_take(s, i, pfl_steal(&a->durable));
         break;
     case PFL_ACT_NOTE:
         on_note(s, i, a->note);
@@ -246,8 +244,13 @@ void pfl_sim_step(struct pfl_sim *s, unsigned i, struct pfl_event *ev)
     if (s->o.after)
         s->o.after(s->o.user, i, ev, &s->actions);
     pfl_sim_check_after(s, i, ev, &s->actions);
-    for (size_t k = 0; k < s->actions.n; k++)
-        carry_out(s, i, &s->actions.items[k]);
+    for (size_t k = 0; k < s->actions.n; k++) {
+        struct pfl_action *a = &s->actions.items[k];
+        if (a->kind == PFL_ACT_SEND)
+            pfl_sim_check_forwards(s, i, a);
+        if (!pfl_sim_disk_holds(s, i, a))
+            pfl_sim_carry_out(s, i, a);
+    }
     pfl_actions_clear(&s->actions);
     pfl_sim_check_carried(s, i);
     pfl_sim_schedule_tick(s, i);

@@ -67,6 +67,8 @@ void pfl_sim_scenario_default(struct pfl_sim_scenario *s)
         .trainset_size = 4,
         .fit_min = 100 * PFL_MS,
         .fit_max = 900 * PFL_MS,
+        .disk_min = PFL_MS,
+        .disk_max = 10 * PFL_MS,
         .values = 12,
         .start_limit = 30 * PFL_SEC,
     };
@@ -144,6 +146,8 @@ enum pfl_rc pfl_sim_scenario_check(const struct pfl_sim_scenario *s, struct pfl_
     }
     if (s->n_faults > PFL_SIM_FAULTS_MAX)
         return pfl_err_set(err, PFL_INVALID, "%zu faults: %d are possible", s->n_faults, PFL_SIM_FAULTS_MAX);
+    if (s->disk_min < 0 || s->disk_max < s->disk_min)
+        return pfl_err_set(err, PFL_INVALID, "the disk: a write must take 0 or more, from the shortest to the longest");
     if (s->fit_min < 0 || s->fit_max < s->fit_min || s->values == 0)
         return pfl_err_set(err, PFL_INVALID, "the learner: a fit must take 0 or more, from the shortest to the longest");
     for (size_t i = 0; i < s->n_faults; i++) {

@@ -27,7 +27,8 @@ enum {
     X(FAIL_FIT, "failing-learner")  /* its fits fail */                                                                            \
     X(CLOCK_JUMP, "clock-jump")     /* its wall clock moves by `amount`; its monotonic clock does not */                           \
     X(CLOCK_DRIFT, "clock-drift")   /* both clocks run `factor` times as fast */                                                   \
-    X(DISK_FULL, "disk-full")       /* what it saves is not saved */                                                               \
+    X(DISK_FULL, "disk-full")       /* what it keeps is not kept; what is on disk stays */                                         \
+    X(SLOW_DISK, "slow-disk")       /* its writes take `factor` times as long */                                                   \
     X(BYZANTINE, "byzantine")       /* it lies: `lie` */
 enum pfl_sim_fault_kind {
 #define X(id, name) PFL_SIM_##id,
@@ -42,6 +43,8 @@ bool pfl_sim_fault_parse(const char *name, enum pfl_sim_fault_kind *ret);
 #define PFL_SIM_LIE_LIST(X)                                                                                                        \
     X(NAN, "nan-weights")                  /* its contribution is full of NaN */                                                   \
     X(LAYOUT, "wrong-layout")              /* its contribution has another shape */                                                \
+    X(POISON, "wrong-weights")             /* its contribution leads away from where it should go */                               \
+    X(TWO_FACED, "two-contributions")      /* it sends each member another contribution */                                         \
     X(CONTRIBUTORS, "forged-contributors") /* its contribution claims to be that of others, too */                                 \
     X(EQUIVOCATE, "equivocation")          /* it sends each neighbour another vote */                                              \
     X(REPLAY, "replay")                    /* it sends what it saw again, later, as it came and with new hashes */                 \
@@ -84,6 +87,7 @@ struct pfl_sim_scenario {
     struct pfl_node_settings settings; /* seed, entropy and federation are the simulator's */
     struct pfl_sim_net_opts net;
     pfl_ns fit_min, fit_max;      /* how long a fit takes; uniform */
+    pfl_ns disk_min, disk_max;    /* how long a write to a node's disk takes; uniform */
     size_t values;                /* of the stand-in learner's vector */
     struct pfl_sim_fault *faults; /* owned */
     size_t n_faults;

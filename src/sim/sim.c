@@ -146,6 +146,7 @@ static bool waits_for_node(const struct pfl_sim *s, const struct pfl_sim_item *i
     case PFL_SIM_IT_TICK:
     case PFL_SIM_IT_CONNECT:
     case PFL_SIM_IT_LIE:
+    case PFL_SIM_IT_DISK:
         return pfl_sim_paused(s, it->node);
     case PFL_SIM_IT_ARRIVE:
     case PFL_SIM_IT_TIMEOUT:
@@ -197,6 +198,9 @@ static bool run_item(struct pfl_sim *s, struct pfl_sim_item *it)
     case PFL_SIM_IT_PROBE:
         pfl_sim_check_probe(s);
         probe_later(s);
+        break;
+    case PFL_SIM_IT_DISK:
+        pfl_sim_disk_written(s, it);
         break;
     }
     return true;
@@ -319,7 +323,9 @@ static enum pfl_rc make_node(struct pfl_sim *s, unsigned i, struct pfl_err *err)
     unsigned k = i + 1;
     snprintf(x->addr, sizeof(x->addr), "10.%u.%u.%u:6666", k / 62500 % 250, k / 250 % 250, k % 250);
     snprintf(x->name, sizeof(x->name), "node-%u", k);
-    x->slow_learner = 1.0;
+    x->slow_learner = x->slow_disk = 1.0;
+    x->disk.tail = &x->disk.head;
+    x->disk.read_again = pfl_sim_returns(s, i);
     x->mono_base = (pfl_ns)pfl_rng_below(&s->rng, 1000000) * PFL_MS + PFL_SEC; /* each machine counts from its own start */
     x->wall_off = (pfl_ns)pfl_rng_below(&s->rng, 20 * (uint64_t)PFL_SEC) - 10 * PFL_SEC;
     pfl_rng_seed_named(&x->rng, s->sc->seed, x->addr);
@@ -374,7 +380,7 @@ static void node_free(struct pfl_sim_node *x)
     pfl_method_deinit(&x->method);
     if (x->learner.ops)
         x->learner.ops->free(x->learner.self);
-    pfl_payload_unref(x->disk.model);
+    pfl_sim_disk_deinit(&x->disk);
     for (size_t k = 0; k < x->n_kept; k++)
         pfl_scatter_unref(x->kept[k]);
 }

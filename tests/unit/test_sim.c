@@ -136,6 +136,32 @@ static void test_restart__is_up_at_the_end(void **state)
     assert_true(r.finished >= 5 && r.one_model);
 }
 
+static void test_restart__at_any_time__takes_up_what_it_was_in(void **state)
+{
+    (void)state;
+    for (pfl_ns at = PFL_SEC / 10; at < 7 * PFL_SEC; at += PFL_SEC / 10) { /* before others evict it: nothing is lost */
+        struct pfl_sim_result r = run_fault(PFL_SIM_RESTART, at, at + PFL_SEC, 1, 0);
+        if (r.finished != 6 || !r.one_model)
+            fail_msg("started anew at %.1f s: %u finished", (double)at / 1e9, r.finished);
+    }
+}
+
+static void test_full_disk__the_node_goes_on(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_DISK_FULL, PFL_SEC, 3 * PFL_SEC, 1, 0);
+    assert_int_equal(r.finished, 6);
+    assert_true(r.one_model);
+}
+
+static void test_slow_disk__is_no_dead_node(void **state)
+{
+    (void)state;
+    struct pfl_sim_result r = run_fault(PFL_SIM_SLOW_DISK, 0, PFL_NEVER, 1000, 0);
+    assert_int_equal(r.finished, 6);
+    assert_int_equal(r.evictions, 0);
+}
+
 static void test_short_pause__nobody_is_left_out(void **state)
 {
     (void)state;
@@ -204,6 +230,9 @@ int main(void)
         cmocka_unit_test(test_same_seed__same_trace__another_seed__another),
         cmocka_unit_test(test_crash__the_others_finish),
         cmocka_unit_test(test_restart__is_up_at_the_end),
+        cmocka_unit_test(test_restart__at_any_time__takes_up_what_it_was_in),
+        cmocka_unit_test(test_full_disk__the_node_goes_on),
+        cmocka_unit_test(test_slow_disk__is_no_dead_node),
         cmocka_unit_test(test_short_pause__nobody_is_left_out),
         cmocka_unit_test(test_clock_jump__nobody_notices),
         cmocka_unit_test(test_failing_learner__the_round_goes_on_without_it),

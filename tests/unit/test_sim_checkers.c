@@ -22,7 +22,7 @@ struct plant {
     bool (*before)(void *user, unsigned node, struct pfl_event *ev);
     void (*after)(void *user, unsigned node, const struct pfl_event *ev, struct pfl_actions *out);
     pfl_ns (*deadline)(void *user, unsigned node, pfl_ns at);
-    bool partition;
+    bool partition, restart;
     /* state of a running one */
     struct pfl_payload *fork;
     struct pfl_scatter *body;
@@ -283,6 +283,38 @@ static void never_trains(void *user, unsigned node, const struct pfl_event *ev, 
     }
 }
 
+static struct pfl_durable *found_on_disk(unsigned node, const struct pfl_event *ev)
+{
+    bool learns = node == VICTIM && ev->kind == PFL_EV_RESTORE && ev->durable->learning;
+    return learns ? (struct pfl_durable *)(uintptr_t)ev->durable : NULL;
+}
+
+/* Its disk held an older state than it said. */
+static bool loses_a_round(void *user, unsigned node, struct pfl_event *ev)
+{
+    struct pfl_durable *d = found_on_disk(node, ev);
+    (void)user;
+    if (d) {
+        assert_true(d->rounds_done > 0);
+        d->rounds_done--;
+        d->round = (int32_t)d->rounds_done;
+        d->voted = d->contributed = -1;
+    }
+    return true;
+}
+
+static bool votes_otherwise(void *user, unsigned node, struct pfl_event *ev)
+{
+    struct pfl_durable *d = found_on_disk(node, ev);
+    (void)user;
+    if (d) {
+        assert_true(d->voted == d->round && d->ballot.n > 1);
+        free(d->ballot.items[1]);
+        d->ballot.items[1] = pfl_xstrdup("7");
+    }
+    return true;
+}
+
 /* ---- the runs ---- */
 
 static struct pfl_sim_result run(const struct plant *with, bool planted)
@@ -308,6 +340,12 @@ static struct pfl_sim_result run(const struct plant *with, bool planted)
         f->nodes[0] = 1;
         f->nodes[1] = 2;
         f->n_nodes = 2;
+    }
+    if (p.restart) {
+        struct pfl_sim_fault *f = pfl_sim_scenario_fault(&sc, PFL_SIM_RESTART, 3 * PFL_SEC, 4 * PFL_SEC);
+        f->node = VICTIM;
+        f->disk = true;
+        sc.rounds = 8;
     }
     struct pfl_sim_opts o = {.scenario = &sc, .user = &p};
     if (planted) {
@@ -360,6 +398,8 @@ PLANT(forks_at_the_end, .checker = "one-model", .before = forks_last, .after = u
 PLANT(forks_on_the_way, .checker = "one-result", .before = forks_first)
 PLANT(stays_apart, .checker = "converged", .after = never_dials, .partition = true)
 PLANT(never_trains, .checker = "learning", .after = never_trains)
+PLANT(loses_a_round, .checker = "kept", .before = loses_a_round, .restart = true)
+PLANT(votes_otherwise, .checker = "contradicts", .before = votes_otherwise, .restart = true)
 
 static void test_planted__leaks__found(void **state)
 {
@@ -389,6 +429,8 @@ int main(void)
         cmocka_unit_test(test_planted__forks_on_the_way__found),
         cmocka_unit_test(test_planted__stays_apart__found),
         cmocka_unit_test(test_planted__never_trains__found),
+        cmocka_unit_test(test_planted__loses_a_round__found),
+        cmocka_unit_test(test_planted__votes_otherwise__found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
