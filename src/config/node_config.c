@@ -348,6 +348,7 @@ static void put_settings(struct pfl_buf *b, const struct pfl_settings *s)
         pfl_buf_printf(b, "    seed: %" PRIu64 "\n", s->seed);
     if (s->interop)
         pfl_buf_append_str(b, "    interop: p2pfl\n");
+    pfl_interop_compression_write(&s->interop_compression, "    ", b);
     pfl_buf_append_str(b, "  heartbeat:\n");
     put_seconds(b, "period", s->heartbeat_period);
     put_seconds(b, "timeout", s->heartbeat_timeout);

@@ -99,8 +99,9 @@ static enum pfl_rc read_interop(const struct pfl_yaml_doc *doc, struct pfl_yaml 
 
 static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_settings *s, struct pfl_err *err)
 {
-    static const char *const keys[] = {"grpc_timeout", "log_level", "seed",          "interop",           "resource_monitor_period",
-                                       "disable_ray",  "log_dir",   "max_log_files", "exclude_beat_logs", "file_log_size"};
+    static const char *const keys[] = {
+        "grpc_timeout", "log_level", "seed",          "interop",           "interop_compression", "resource_monitor_period",
+        "disable_ray",  "log_dir",   "max_log_files", "exclude_beat_logs", "file_log_size"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(get_seconds(doc, m, "grpc_timeout", &s->grpc_timeout, err));
     TRY(pfl_yaml_str(doc, m, "log_level", &s->log_level, err));
@@ -111,6 +112,11 @@ static enum pfl_rc read_general(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(pfl_yaml_u64(doc, m, "seed", &s->seed, err));
     s->has_seed = pfl_yaml_get(m, "seed") != NULL;
     TRY(read_interop(doc, m, &s->interop, err));
+    struct pfl_yaml *compression = NULL;
+    TRY(pfl_yaml_map(doc, m, "interop_compression", &compression, err));
+    TRY(pfl_interop_compression_read(doc, compression, &s->interop_compression, err));
+    if (!s->interop)
+        note_no_effect(m, "interop_compression", "it is for P2PFL's own nodes, and interop is off", s);
     note_no_effect(m, "resource_monitor_period", polled, s);
     note_no_effect(m, "disable_ray", scheduling, s);
     static const char *const log_keys[] = {"log_dir", "max_log_files", "exclude_beat_logs", "file_log_size"};

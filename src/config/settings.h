@@ -22,6 +22,27 @@ struct pfl_crl_config {
     enum pfl_crl_policy policy; /* default: prefer */
 };
 
+/** What is done to models on their way to P2PFL's own nodes; what each means: learning/p2pfl_payload.h. All zero: nothing. Texts
+ * are static. */
+enum { PFL_INTEROP_TECHNIQUES = 3 };
+struct pfl_interop_technique {
+    const char *name;    /* "low_rank", "topk", "ptq" */
+    double k, threshold; /* topk, low_rank */
+    const char *dtype;   /* ptq: "int8", "uint8", "int16", "float16" */
+    bool asymmetric, per_channel;
+    unsigned axis;
+};
+struct pfl_interop_compression {
+    struct pfl_interop_technique techniques[PFL_INTEROP_TECHNIQUES]; /* in the order of their application; ptq is the last */
+    size_t n;
+    const char *compressor; /* "zlib", "lzma" or NULL */
+    int level;
+};
+enum pfl_rc pfl_interop_compression_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_interop_compression *ret,
+                                         struct pfl_err *err) PFL_WARN_UNUSED;
+/** Appends it to YAML as `interop_compression:` under `indent`; nothing where it is all zero. */
+void pfl_interop_compression_write(const struct pfl_interop_compression *c, const char *indent, struct pfl_buf *out);
+
 struct pfl_settings {
     pfl_ns grpc_timeout;                        /* general.grpc_timeout, 10 s */
     char *log_level;                            /* general.log_level, "INFO"; owned */
@@ -35,8 +56,9 @@ struct pfl_settings {
     unsigned batch_size;                        /* training.default_batch_size, 128 */
     unsigned threads;                           /* training.threads: BLAS threads of one node, 1 */
     bool has_seed;
-    uint64_t seed; /* general.seed */
-    bool interop;  /* general.interop: p2pfl */
+    uint64_t seed;                                      /* general.seed */
+    bool interop;                                       /* general.interop: p2pfl */
+    struct pfl_interop_compression interop_compression; /* general.interop_compression */
     struct pfl_ssl_config ssl;
     struct pfl_crl_config crl;
     struct pfl_strs notes; /* "settings.gossip.period has no effect: ..." */

@@ -246,6 +246,8 @@ static enum pfl_rc multiply_out(struct decoding *d, size_t i, const struct pfl_p
     TRY(item_of(d, i, pfl_py_at(parts, 2), &v));
     if (pfl_py_n(parts) != 3 || u.rank != 2 || v.rank != 2 || s.rank != 1 || u.shape[1] != s.shape[0] || v.shape[0] != s.shape[0])
         return bad(d, i, "low_rank needs U (m, k), s (k) and V (k, n)");
+    if (s.n > u.shape[0] || s.n > v.shape[1]) /* more work than any matrix of that size has in it */
+        return bad(d, i, "low_rank has more singular values than rows or columns");
     size_t rows = u.shape[0], cols = v.shape[1], k = s.shape[0], n;
     if (!pfl_size_mul(rows, cols, &n))
         return bad(d, i, "its shape overflows");
@@ -389,28 +391,87 @@ static void copy_raw(const struct pfl_py *a, uint8_t *out)
         pfl_py_element_bytes(a, i, out + i * n);
 }
 
-static enum pfl_rc build_model(const struct decoding *d, struct pfl_layout *layout, struct pfl_model **ret)
+/* Where in `want` the tensor "@set.NAME" has its parameter NAME, counted among parameters. */
+static bool param_index(const struct pfl_layout *layout, const char *set_tensor, size_t *ret)
 {
-    if (d->n != layout->n)
-        return pfl_err_set(d->err, PFL_MALFORMED, "P2PFL payload: %zu parameters, the model has %zu", d->n, layout->n);
-    for (size_t i = 0; i < d->n; i++)
-        TRY(check_fits(d, i, &layout->tensors[i]));
+    const char *name = strchr(set_tensor, '.');
+    size_t at = 0;
+    for (size_t i = 0; name && i < layout->n; i++) {
+        if (!pfl_p2pfl_is_param(&layout->tensors[i]))
+            continue;
+        if (pfl_streq(layout->tensors[i].name, name + 1)) {
+            *ret = at;
+            return true;
+        }
+        at++;
+    }
+    return false;
+}
+
+/* A tensor of a set, from the list in additional_info that it stands in; what did not come stays zero. */
+static enum pfl_rc fill_set(struct decoding *d, const struct pfl_layout *layout, const struct pfl_tensor_desc *t,
+                            const struct pfl_py *info, uint8_t *out)
+{
+    const char *group, *key;
+    size_t at;
+    struct item it;
+    if (!pfl_p2pfl_set_place(t->name, &group, &key) || !param_index(layout, t->name, &at))
+        return PFL_OK;
+    const struct pfl_py *list = pfl_py_get(pfl_py_get(info, group), key);
+    if (pfl_py_n(list) == 0)
+        return PFL_OK;
+    if (pfl_py_n(list) != d->n)
+        return pfl_err_set(d->err, PFL_MALFORMED, "P2PFL payload: %s.%s has %zu arrays for %zu parameters", group, key,
+                           pfl_py_n(list), d->n);
+    TRY(item_of(d, at, pfl_py_at(list, at), &it));
+    struct pfl_err why = {0};
+    const struct decoding one = {.items = &it, .n = 1, .err = &why};
+    if (check_fits(&one, 0, t) != PFL_OK)
+        return pfl_err_set(d->err, PFL_MALFORMED, "P2PFL payload: %s.%s does not fit: %s", group, key, why.msg);
+    copy_raw(it.raw, out);
+    return PFL_OK;
+}
+
+static enum pfl_rc build_model(struct decoding *d, struct pfl_layout *layout, const struct pfl_py *info, struct pfl_model **ret)
+{
+    size_t n_params = 0, at = 0;
+    for (size_t i = 0; i < layout->n; i++)
+        n_params += pfl_p2pfl_is_param(&layout->tensors[i]);
+    if (d->n != n_params)
+        return pfl_err_set(d->err, PFL_MALFORMED, "P2PFL payload: %zu parameters, the model has %zu", d->n, n_params);
+    for (size_t i = 0; i < layout->n; i++) {
+        if (pfl_p2pfl_is_param(&layout->tensors[i]))
+            TRY(check_fits(d, at++, &layout->tensors[i]));
+    }
+    at = 0;
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
     TRY(pfl_model_new(layout, &model, d->err));
     uint8_t *out = pfl_model_data_mut(model);
-    for (size_t i = 0; i < d->n; i++) {
-        const struct item *it = &d->items[i];
+    for (size_t i = 0; i < layout->n; i++) {
+        const struct pfl_tensor_desc *t = &layout->tensors[i];
+        if (!pfl_p2pfl_is_param(t)) {
+            TRY(fill_set(d, layout, t, info, out + t->offset));
+            continue;
+        }
+        const struct item *it = &d->items[at++];
         if (it->raw)
-            copy_raw(it->raw, out + layout->tensors[i].offset);
+            copy_raw(it->raw, out + t->offset);
         else if (it->n)
-            memcpy(out + layout->tensors[i].offset, it->values, it->n * sizeof(float));
+            memcpy(out + t->offset, it->values, it->n * sizeof(float));
     }
     *ret = pfl_steal(&model);
     return PFL_OK;
 }
 
+static void read_info(const struct pfl_py *info, struct pfl_p2pfl_info *ret)
+{
+    double mu;
+    if (ret && pfl_py_number(pfl_py_get(pfl_py_get(info, "fedprox"), "proximal_mu"), &mu) && mu >= 0.0)
+        *ret = (struct pfl_p2pfl_info){.has_proximal_mu = true, .proximal_mu = mu};
+}
+
 static enum pfl_rc decode_inner(struct pfl_bytes in, struct pfl_layout *want, size_t inner_max, struct pfl_model **ret,
-                                struct pfl_err *err)
+                                struct pfl_p2pfl_info *ret_info, struct pfl_err *err)
 {
     PFL_AUTO(pfl_pickle_freep) struct pfl_pickle *p = NULL;
     PFL_AUTO(decoding_deinit) struct decoding d = {.budget = inner_max, .err = err};
@@ -424,12 +485,14 @@ static enum pfl_rc decode_inner(struct pfl_bytes in, struct pfl_layout *want, si
     d.n = pfl_py_n(params);
     for (size_t i = 0; i < d.n; i++)
         TRY(item_of(&d, i, pfl_py_at(params, i), &d.items[i]));
-    TRY(undo_techniques(&d, pfl_py_get(pfl_pickle_root(p), "additional_info")));
-    if (want)
-        return build_model(&d, want, ret);
+    const struct pfl_py *info = pfl_py_get(pfl_pickle_root(p), "additional_info");
+    TRY(undo_techniques(&d, info));
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *own = NULL;
-    TRY(own_layout(&d, &own));
-    return build_model(&d, own, ret);
+    if (!want)
+        TRY(own_layout(&d, &own));
+    TRY(build_model(&d, want ? want : own, info, ret));
+    read_info(info, ret_info);
+    return PFL_OK;
 }
 
 size_t pfl_p2pfl_inner_max(const struct pfl_layout *layout)
@@ -438,7 +501,7 @@ size_t pfl_p2pfl_inner_max(const struct pfl_layout *layout)
 }
 
 enum pfl_rc pfl_p2pfl_decode(struct pfl_bytes in, struct pfl_layout *want, size_t inner_max, struct pfl_model **ret,
-                             struct pfl_err *err)
+                             struct pfl_p2pfl_info *ret_info, struct pfl_err *err)
 {
     struct pfl_err local = {0};
     err = err ? err : &local;
@@ -449,7 +512,7 @@ enum pfl_rc pfl_p2pfl_decode(struct pfl_bytes in, struct pfl_layout *want, size_
     if (!compressor || !bytes || bytes->kind != PFL_PY_BYTES)
         return pfl_err_set(err, PFL_MALFORMED, "P2PFL payload: it has no 'byte_compressor' and 'bytes'");
     if (compressor->kind == PFL_PY_NONE)
-        return decode_inner(bytes->bytes, want, inner_max, ret, err);
+        return decode_inner(bytes->bytes, want, inner_max, ret, ret_info, err);
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf inner = {.limit = inner_max};
     if (pfl_py_is_str(compressor, "zlib"))
         TRY(inflate_all(bytes->bytes, &inner, err));
@@ -457,5 +520,5 @@ enum pfl_rc pfl_p2pfl_decode(struct pfl_bytes in, struct pfl_layout *want, size_
         TRY(unlzma(bytes->bytes, &inner, err));
     else
         return pfl_err_set(err, PFL_UNSUPPORTED, "P2PFL payload: a compressor that is not zlib or lzma");
-    return decode_inner(pfl_buf_view(&inner), want, inner_max, ret, err);
+    return decode_inner(pfl_buf_view(&inner), want, inner_max, ret, ret_info, err);
 }

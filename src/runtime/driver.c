@@ -14,6 +14,7 @@
 #include "runtime/driver_impl.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
+#include "runtime/pickled.h"
 #include "runtime/revocation.h"
 
 struct pfl_queued {
@@ -304,12 +305,15 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     d->tls = opts->tls ? pfl_tls_ref(opts->tls) : NULL;
     d->call_timeout = opts->settings.call_timeout;
     d->interop = opts->settings.interop;
+    d->pickle = opts->pickle;
     d->on_event = opts->on_event;
     d->on_event_user = opts->user;
     d->learner = opts->learner; /* given back on error: see below */
 
     PFL_AUTO(pfl_durable_freep) struct pfl_durable *kept = NULL;
     enum pfl_rc rc = pfl_method_init(&d->method, opts->settings.aggregator, d->learner, err);
+    if (rc == PFL_OK && (rc = pfl_p2pfl_options_check(&d->pickle, d->method.params, err)) != PFL_OK)
+        (void)pfl_err_wrap(err, "settings.general.interop_compression");
     if (rc == PFL_OK)
         rc = open_state(d, err);
     if (rc == PFL_OK)

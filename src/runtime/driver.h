@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "learning/learner.h"
+#include "learning/p2pfl_payload.h"
 #include "node/node.h"
 #include "rpc/rpc.h"
 #include "tls/context.h"
@@ -36,7 +37,8 @@ struct pfl_driver_opts {
      * asked every ca_poll (0: 60 s). Copied. The policy and the CRLs to begin with are the context's. */
     const char *crl, *crl_kept, *ca_service;
     pfl_ns ca_poll;
-    const struct pfl_credentials_opts *credentials;             /* NULL: certificates stay as they are */
+    struct pfl_p2pfl_options pickle;                /* how models go to P2PFL's own nodes; checked against the learner's layout */
+    const struct pfl_credentials_opts *credentials; /* NULL: certificates stay as they are */
     void (*on_event)(void *user, const char *line, size_t len); /* each event line, on the loop; may be NULL */
     void *user;
 };

@@ -55,6 +55,7 @@ struct pfl_driver {
     struct pfl_method method; /* of the learner and the aggregator */
     pfl_ns call_timeout;
     bool interop;
+    struct pfl_p2pfl_options pickle;
     uv_timer_t timer;
     struct pfl_events *events;
     struct pfl_control *control;
@@ -118,10 +119,6 @@ void pfl_job_cancel(struct pfl_driver *d);
 void pfl_job_decode(struct pfl_driver *d, struct pfl_msg *msg, uint64_t call);
 /** Writes models/final.safetensors, then emits the event. Takes the reference to fields. */
 void pfl_job_save_final(struct pfl_driver *d, struct pfl_payload *payload, json_t *fields);
-
-/* pickled.c */
-/** A SEND with msg and payload: goes out when the payload is pickled. */
-void pfl_pickled_send(struct pfl_driver *d, const struct pfl_action *a);
 
 /* notes.c */
 extern const char pfl_driver_interop_weaker[]; /* what is weaker with interop, in one line */

@@ -106,11 +106,8 @@ static enum pfl_rc run_aggregate(struct pfl_job *j)
 static enum pfl_rc decode_pickle(struct pfl_job *j)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
-    PFL_AUTO(pfl_model_freep) struct pfl_model *params = NULL;
-    struct pfl_layout *layout = j->d->method.params, *want = pfl_method_layout(&j->d->method, j->msg->cmd);
-    enum pfl_rc rc = pfl_p2pfl_decode(j->msg->weights, layout, pfl_p2pfl_inner_max(layout), &params, &j->err);
-    if (rc == PFL_OK)
-        rc = pfl_method_fit_layout(params, want, &model, &j->err);
+    struct pfl_layout *want = pfl_method_layout(&j->d->method, j->msg->cmd);
+    enum pfl_rc rc = pfl_p2pfl_decode(j->msg->weights, want, pfl_p2pfl_inner_max(want), &model, NULL, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;

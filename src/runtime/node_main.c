@@ -12,6 +12,7 @@
 #include "config/node_config.h"
 #include "runtime/driver.h"
 #include "runtime/learner_setup.h"
+#include "runtime/pickled.h"
 #include "runtime/renewal.h"
 
 struct program {
@@ -150,6 +151,7 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .crl_kept = crl_kept,
                                    .ca_service = c->ca.service,
                                    .ca_poll = c->ca.poll,
+                                   .pickle = pfl_pickled_options(&c->settings.interop_compression),
                                    .credentials = &credentials};
     node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK) {

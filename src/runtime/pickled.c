@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models on their way to P2PFL's own nodes. A payload is pickled once, on a worker, and keeps the result for everybody else whom it
  * goes to; who asks while it is under way waits for the same job. */
+#include "runtime/pickled.h"
+
 #include <stdlib.h>
 
-#include "learning/p2pfl_payload.h"
 #include "runtime/driver_impl.h"
-
-static const size_t envelope = (size_t)64 << 10; /* what a pickle has beside tensors and their headers */
-static const size_t per_tensor = (size_t)1 << 10;
 
 struct waiting {
     struct waiting *next;
@@ -27,6 +25,31 @@ struct pfl_pickling {
     enum pfl_rc rc;
     struct pfl_err err;
 };
+
+struct pfl_p2pfl_options pfl_pickled_options(const struct pfl_interop_compression *c)
+{
+    struct pfl_p2pfl_options o = {.level = c->level};
+    if (c->compressor)
+        o.compressor = pfl_streq(c->compressor, "zlib") ? PFL_P2PFL_ZLIB : PFL_P2PFL_LZMA;
+    for (size_t i = 0; i < c->n; i++) {
+        const struct pfl_interop_technique *t = &c->techniques[i];
+        o.techniques[o.n++] = (struct pfl_p2pfl_technique){
+            .kind = pfl_streq(t->name, "topk")       ? PFL_P2PFL_TOPK
+                    : pfl_streq(t->name, "low_rank") ? PFL_P2PFL_LOW_RANK
+                                                     : PFL_P2PFL_PTQ,
+            .k = t->k,
+            .threshold = t->threshold,
+            .dtype = pfl_streq(t->dtype, "int8")    ? PFL_I8
+                     : pfl_streq(t->dtype, "uint8") ? PFL_U8
+                     : pfl_streq(t->dtype, "int16") ? PFL_I16
+                                                    : PFL_F16,
+            .asymmetric = t->asymmetric,
+            .per_channel = t->per_channel,
+            .axis = t->axis,
+        };
+    }
+    return o;
+}
 
 static void waiting_free(struct waiting *w)
 {
@@ -63,12 +86,9 @@ static void send_now(struct pfl_driver *d, const struct waiting *w, const struct
 static void on_work(uv_work_t *work)
 {
     struct pfl_pickling *p = work->data;
-    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL; /* P2PFL's nodes know no tensors but the model's own */
-    p->rc = pfl_method_fit_layout(p->payload->model, p->d->method.params, &model, &p->err);
-    if (p->rc != PFL_OK)
-        return;
-    PFL_AUTO(pfl_buf_deinit) struct pfl_buf buf = {.limit = model->layout->bytes + model->layout->n * per_tensor + envelope};
-    p->rc = pfl_p2pfl_encode(model, &buf, &p->err);
+    const struct pfl_model *model = p->payload->model;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf buf = {.limit = pfl_p2pfl_encoded_max(model->layout)};
+    p->rc = pfl_p2pfl_encode(model, &p->d->pickle, &buf, &p->err);
     if (p->rc != PFL_OK)
         return;
     p->out = pfl_blob_copy(buf.data, buf.len);

@@ -24,6 +24,8 @@ from pathlib import Path
 import grpc
 import numpy as np
 
+from techniques import undo
+
 POLL = 0.1
 GRACE = 1.5  # seconds in which a sender may not have heard yet what this node counts
 LOCK = threading.Lock()
@@ -274,8 +276,7 @@ class Peer:
         else:
             data = outer["bytes"]
         inner = pickle.loads(data)
-        _ = inner["additional_info"]["applied_techniques"]
-        params = inner["params"]
+        params = undo(inner["additional_info"]["applied_techniques"], inner["params"])
         if [p.shape for p in params] != [p.shape for p in self.params] or any(p.dtype != np.float32 for p in params):
             raise Stopped(f"{m.cmd} of {m.source} does not fit: {[(p.shape, str(p.dtype)) for p in params]}")
         return params
@@ -525,7 +526,7 @@ class Peer:
         self.running = False
         for addr in self.known(direct=True):
             try:
-                self.link(addr).disconnect(pb.HandShakeRequest(addr=self.addr), timeout=2)
+                self.link(addr).disconnect(pb.HandShakeRequest(addr=self.addr))  # without a deadline
             except grpc.RpcError:
                 pass
         server.stop(0.2).wait()

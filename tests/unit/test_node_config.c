@@ -266,6 +266,13 @@ static void assert_same_settings(const struct pfl_settings *a, const struct pfl_
     assert_true(a->heartbeat_timeout == b->heartbeat_timeout && a->vote_timeout == b->vote_timeout);
     assert_true(a->aggregation_timeout == b->aggregation_timeout && a->ttl == b->ttl && a->seen_max == b->seen_max);
     assert_true(a->batch_size == b->batch_size && a->threads == b->threads && a->has_seed == b->has_seed && a->seed == b->seed);
+    const struct pfl_interop_compression *x = &a->interop_compression, *y = &b->interop_compression;
+    assert_true(a->interop == b->interop && x->n == y->n && pfl_streq(x->compressor, y->compressor) && x->level == y->level);
+    for (size_t i = 0; i < x->n; i++) {
+        const struct pfl_interop_technique *t = &x->techniques[i], *u = &y->techniques[i];
+        assert_true(pfl_streq(t->name, u->name) && t->k == u->k && t->threshold == u->threshold && pfl_streq(t->dtype, u->dtype));
+        assert_true(t->asymmetric == u->asymmetric && t->per_channel == u->per_channel && t->axis == u->axis);
+    }
     assert_string_equal(a->log_level, b->log_level);
     assert_true(a->ssl.use_ssl == b->ssl.use_ssl && a->ssl.tls12_allowed == b->ssl.tls12_allowed);
     assert_true(pfl_streq(a->ssl.ca_crt, b->ssl.ca_crt) && pfl_streq(a->ssl.passphrase_file, b->ssl.passphrase_file));
@@ -360,6 +367,15 @@ static void test_node_config_write__reads_back_the_same(void **state)
     c.settings.ssl.tls12_allowed = false;
     c.settings.has_seed = false;
     c.settings.seed = 0;
+    c.settings.interop = true;
+    c.settings.interop_compression = (struct pfl_interop_compression){
+        .techniques =
+            {{.name = "low_rank", .k = 0.1, .threshold = 1.0 / 3, .dtype = "float16"},
+             {.name = "topk", .k = 1.0 / 7, .threshold = 0.95, .dtype = "float16"},
+             {.name = "ptq", .k = 0.1, .threshold = 0.95, .dtype = "int8", .asymmetric = true, .per_channel = true, .axis = 2}},
+        .n = 3,
+        .compressor = "lzma",
+        .level = 9};
     round_trip(&c);
 }
 
