@@ -327,7 +327,7 @@ enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *o, struct pfl
     ch->connect_timeout = o->connect_timeout ? o->connect_timeout : PFL_RPC_CONNECT_TIMEOUT;
     ch->backoff_min = o->backoff_min ? o->backoff_min : PFL_RPC_BACKOFF_MIN;
     ch->backoff_max = o->backoff_max ? o->backoff_max : PFL_RPC_BACKOFF_MAX;
-    ch->ping_period = PFL_RPC_PING_PERIOD;
+    ch->ping_period = o->idle_ping_period ? o->idle_ping_period : PFL_RPC_PING_PERIOD;
     ch->timer_due = PFL_NEVER;
     ch->finished_tail = &ch->finished;
     pfl_rng_seed(&ch->rng, pfl_rng_entropy());

@@ -140,9 +140,19 @@ static void begin_h2(struct pfl_conn *c)
         pfl_conn_write(c); /* the peer's settings may have been in it: calls that waited for them go out now */
 }
 
+/* For the listening side: who connected; for the dialling side: who listens. */
+static int64_t uid_behind(int fd)
+{
+    struct ucred who;
+    socklen_t len = sizeof who;
+    bool known = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0 && who.uid != (uid_t)-1;
+    return known ? (int64_t)who.uid : -1;
+}
+
 static void admit(struct pfl_conn *c)
 {
     struct pfl_err err = {0};
+    c->peer->pub.uid = uid_behind(c->fd);
     if (c->tls) {
         c->peer->pub.identity = pfl_identity_ref(pfl_tls_session_peer(c->tls));
         c->peer->pub.tls_version = pfl_tls_session_version(c->tls);
@@ -451,6 +461,7 @@ static struct pfl_peer *peer_new(const char *remote)
 {
     struct pfl_peer *p = pfl_xcalloc(1, sizeof *p);
     p->refs = 1;
+    p->pub.uid = -1;
     snprintf(p->pub.remote, sizeof p->pub.remote, "%s", remote);
     return p;
 }

@@ -43,6 +43,7 @@ struct pfl_rpc_peer {
     char remote[PFL_ADDR_MAX + 16];   /* "127.0.0.1:53422" or "unix" */
     struct pfl_identity *identity;    /* borrowed for the connection's life; NULL on plaintext */
     const char *tls_version, *cipher; /* "TLSv1.3", "TLS_AES_128_GCM_SHA256"; NULL on plaintext */
+    int64_t uid;                      /* on Unix sockets: whose process is at the other end, by the kernel's word; -1 elsewhere */
 };
 
 /** Bytes to send; what the parts point to stays valid until release(owner) is called, exactly once, when the transport is done with
@@ -145,6 +146,7 @@ struct pfl_rpc_channel_opts {
     void (*on_not_replaced)(void *user, const char *reason);
     size_t response_limit;                            /* 0: 4 MiB */
     pfl_ns connect_timeout, backoff_min, backoff_max; /* 0: 10 s, 200 ms, 10 s; jitter 20 % */
+    pfl_ns idle_ping_period;                          /* 0: default. A server that answers no PING is given up */
 };
 enum pfl_rc pfl_rpc_channel_new(const struct pfl_rpc_channel_opts *opts, struct pfl_rpc_channel **ret,
                                 struct pfl_err *err) PFL_WARN_UNUSED;
