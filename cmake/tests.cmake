@@ -71,6 +71,10 @@ foreach(file ${tools})
   pfl_test_program(${name} ${file})
 endforeach()
 
+if(TARGET test_remote_learner) # starts it as its learner
+  add_dependencies(test_remote_learner learner_peer)
+endif()
+
 file(GLOB fuzzers CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
 foreach(file ${fuzzers})
   get_filename_component(name ${file} NAME_WE)
