@@ -14,6 +14,7 @@
 #include "cli/cli.h"
 #include "runtime/control.h"
 #include "runtime/node_main.h"
+#include "runtime/remote_process.h"
 
 static const char help[] =
     "usage: p2pfl node start -c NODE.YAML\n"
@@ -235,6 +236,8 @@ static int start(const struct opts *o)
 int pfl_cmd_node(int argc, char **argv)
 {
     struct opts o;
+    if (argc > 1 && pfl_streq(argv[1], "as-learner-of")) /* this program as its own launcher */
+        return pfl_process_launch(argc - 1, argv + 1);
     int done = parse(argc, argv, &o);
     if (done)
         return done - 1;

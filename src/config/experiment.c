@@ -118,6 +118,7 @@ void pfl_experiment_deinit(struct pfl_experiment_config *c)
     free(c->description);
     free(c->name);
     free(c->additional);
+    free(c->remote_nodes);
     pfl_learner_config_deinit(&c->learner);
     pfl_settings_deinit(&c->settings);
     *c = (struct pfl_experiment_config){0};
@@ -307,11 +308,41 @@ static enum pfl_rc read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_ya
     return PFL_OK;
 }
 
+/* A learner in another process, for all nodes or for some of them. */
+static enum pfl_rc read_remote(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
+                               struct pfl_err *err)
+{
+    static const char *const keys[] = {"command", "folder", "start_timeout", "silence_timeout", "params", "nodes"};
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_remote_config_read(doc, m, &c->learner.remote, err));
+    if (c->learner.remote.command.n == 0)
+        return pfl_yaml_fail(doc, m, PFL_INVALID, err, "'command' is missing, such as [python3, train.py]");
+    TRY(pfl_yaml_list(doc, m, "nodes", &list, err));
+    for (const struct pfl_yaml *y = list ? list->first : NULL; y; y = y->next) {
+        int64_t i = 0;
+        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 0, (int64_t)c->nodes - 1, &i) ||
+            c->n_remote_nodes == PFL_EXPERIMENT_NODES_MAX)
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be nodes from 0 to %u, such as [0, 2]", c->nodes - 1);
+        c->remote_nodes = pfl_xrealloc(c->remote_nodes, (c->n_remote_nodes + 1) * sizeof(*c->remote_nodes));
+        c->remote_nodes[c->n_remote_nodes++] = (unsigned)i;
+    }
+    return PFL_OK;
+}
+
+bool pfl_experiment_is_remote(const struct pfl_experiment_config *c, unsigned node)
+{
+    bool found = c->n_remote_nodes == 0;
+    for (size_t i = 0; i < c->n_remote_nodes && !found; i++)
+        found = c->remote_nodes[i] == node;
+    return found && pfl_remote_is_set(&c->learner.remote);
+}
+
 static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
                                    struct pfl_err *err)
 {
     static const char *const keys[] = {"name",         "rounds",  "epochs", "trainset_size", "seed",
-                                       "wait_timeout", "dataset", "model",  "aggregator"};
+                                       "wait_timeout", "dataset", "model",  "aggregator",    "learner"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, m, "name", &c->name, err));
     if (c->name[0] == '\0' || c->name[0] == '.' || strlen(c->name) > 128 || strchr(c->name, '/'))
@@ -325,7 +356,8 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
     TRY(pfl_yaml_double(doc, m, "wait_timeout", 0.01, 1e6, &minutes, err));
     if (minutes > 0)
         c->wait_timeout = (pfl_ns)(minutes * 60e9);
-    struct pfl_yaml *dataset = NULL, *model = NULL, *aggregator = NULL;
+    struct pfl_yaml *dataset = NULL, *model = NULL, *aggregator = NULL, *remote = NULL;
+    TRY(pfl_yaml_map(doc, m, "learner", &remote, err));
     TRY(pfl_yaml_map(doc, m, "dataset", &dataset, err));
     TRY(pfl_yaml_map(doc, m, "model", &model, err));
     TRY(pfl_yaml_map(doc, m, "aggregator", &aggregator, err));
@@ -333,6 +365,8 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
         TRY(read_dataset(doc, dataset, c, err));
     if (model)
         TRY(read_model(doc, model, &c->learner, err));
+    if (remote)
+        TRY(read_remote(doc, remote, c, err));
     return aggregator ? read_aggregator(doc, aggregator, &c->learner, err) : PFL_OK;
 }
 

@@ -26,6 +26,8 @@ struct pfl_experiment_config {
     uint64_t seed;       /* experiment.seed, default 666 */
     pfl_ns wait_timeout; /* minutes in the file; default 60 */
     struct pfl_learner_config learner;
+    unsigned *remote_nodes; /* owned; whose learner is learner.remote, where that is set; none: all nodes' */
+    size_t n_remote_nodes;
     struct pfl_settings settings; /* notes: what has no effect */
 };
 void pfl_experiment_default(struct pfl_experiment_config *c);
@@ -34,6 +36,9 @@ void pfl_experiment_deinit(struct pfl_experiment_config *c);
 enum pfl_rc pfl_experiment_parse(const char *file, const char *text, size_t len, struct pfl_experiment_config *ret,
                                  struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_experiment_load(const char *path, struct pfl_experiment_config *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** Does this node (from 0) have its learner in another process? */
+bool pfl_experiment_is_remote(const struct pfl_experiment_config *c, unsigned node);
 
 bool pfl_topology_parse(const char *text, enum pfl_topology *ret, unsigned *ret_degree);
 const char *pfl_topology_name(enum pfl_topology t); /* "random" for random_k */

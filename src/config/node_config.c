@@ -66,15 +66,18 @@ static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
 static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
                                 struct pfl_err *err)
 {
-    static const char *const keys[] = {"dataset",          "dataset_path",     "partition",  "part_index",   "part_count",
-                                       "part_seed",        "reduction_factor", "model",      "hidden_sizes", "learning_rate",
-                                       "model_seed",       "batch_size",       "aggregator", "dummy_values", "dummy_delay_ms",
-                                       "partition_params", "aggregator_params"};
+    static const char *const keys[] = {"dataset",          "dataset_path",      "partition",  "part_index",   "part_count",
+                                       "part_seed",        "reduction_factor",  "model",      "hidden_sizes", "learning_rate",
+                                       "model_seed",       "batch_size",        "aggregator", "dummy_values", "dummy_delay_ms",
+                                       "partition_params", "aggregator_params", "command",    "socket",       "folder",
+                                       "start_timeout",    "silence_timeout",   "params"};
     static const char *const datasets[] = {"fashion-mnist", "mnist", "dummy"};
     static const char *const models[] = {"mlp", "dummy"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_remote_config_read(doc, m, &l->remote, err));
     TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
-    TRY(check_name(doc, m, "dataset", l->dataset, datasets, PFL_ARRAY_LEN(datasets), err));
+    if (!pfl_remote_is_set(&l->remote)) /* whose data are its own affair */
+        TRY(check_name(doc, m, "dataset", l->dataset, datasets, PFL_ARRAY_LEN(datasets), err));
     TRY(pfl_yaml_str(doc, m, "dataset_path", &l->dataset_path, err));
     TRY(pfl_yaml_str(doc, m, "partition", &l->partition, err));
     TRY(check_name(doc, m, "partition", l->partition, pfl_partition_names, PFL_ARRAY_LEN(pfl_partition_names), err));
@@ -123,6 +126,11 @@ static void resolve_all(const char *dir, struct pfl_node_config *c)
     for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
         resolve(dir, paths[i]);
     resolve(dir, &c->settings.crl.file);
+    struct pfl_remote_config *r = &c->learner.remote;
+    resolve(dir, &r->socket);
+    resolve(dir, &r->folder);
+    if (r->command.n > 0 && !r->folder)
+        r->folder = pfl_xstrdup(dir);
 }
 
 static enum pfl_rc read_connect(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
@@ -246,6 +254,11 @@ static enum pfl_rc check_federation(const struct pfl_yaml_doc *doc, const struct
     const struct pfl_ssl_config *s = &c->settings.ssl;
     if (!s->use_ssl)
         return pfl_err_set(err, PFL_INVALID, "%s: settings.ssl.use_ssl: false has no place in a federation's settings", doc->file);
+    if (pfl_remote_is_set(&c->learner.remote))
+        return pfl_err_set(err, PFL_INVALID,
+                           "%s: learner.command and learner.socket have no place in a federation's settings: what "
+                           "runs on a machine is decided there",
+                           doc->file);
     if (s->ca_crt || s->server_crt || s->server_key || s->client_crt || s->client_key || s->passphrase_file || s->pin_file ||
         c->settings.crl.file)
         return pfl_err_set(err, PFL_INVALID, "%s: settings.ssl names files: each node has its own, made when it joins", doc->file);
@@ -392,6 +405,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
         pfl_buf_printf(b, "  batch_size: %u\n", l->batch_size);
     put_str(b, "  ", "aggregator", l->aggregator);
     pfl_learner_config_write_params(l, "  ", b);
+    pfl_remote_config_write(&l->remote, "  ", b);
     pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values,
                    (long long)(l->dummy_delay / PFL_MS));
 }

@@ -281,5 +281,6 @@ void pfl_learner_config_deinit(struct pfl_learner_config *l)
     free(l->partition);
     free(l->model);
     free(l->aggregator);
+    pfl_remote_config_deinit(&l->remote);
     *l = (struct pfl_learner_config){0};
 }

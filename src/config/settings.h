@@ -87,6 +87,28 @@ struct pfl_aggregator_config {
     double eta, beta_1, beta_2, tau; /* beta_1 -1: the rule's own default */
 };
 
+enum {
+    PFL_REMOTE_COMMAND_MAX = 64, /* words */
+    PFL_REMOTE_PARAMS_MAX = 32,
+    PFL_REMOTE_KEY_MAX = 63, /* bytes */
+    PFL_REMOTE_VALUE_MAX = 511,
+};
+/** A learner in another process (runtime/remote_learner.h): command or socket is set, or neither where the learner is built in. */
+struct pfl_remote_config {
+    struct pfl_strs command;               /* program and arguments */
+    char *socket, *folder;                 /* owned or NULL; folder: where command runs */
+    pfl_ns start_timeout, silence_timeout; /* 0: default */
+    struct pfl_strs params;                /* "name=value": for the learner alone */
+};
+extern const char *const pfl_remote_keys[6];
+bool pfl_remote_is_set(const struct pfl_remote_config *r);
+void pfl_remote_config_deinit(struct pfl_remote_config *r);
+/** Reads its keys from a map, which may have others too. */
+enum pfl_rc pfl_remote_config_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_remote_config *r,
+                                   struct pfl_err *err) PFL_WARN_UNUSED;
+/** Appends what read reads. */
+void pfl_remote_config_write(const struct pfl_remote_config *r, const char *indent, struct pfl_buf *out);
+
 /** Data, model and aggregator by our names; shared by experiments and node files. */
 struct pfl_learner_config {
     char *dataset;                   /* "fashion-mnist", "mnist", "dummy"; owned */
@@ -104,8 +126,9 @@ struct pfl_learner_config {
     unsigned batch_size;
     char *aggregator; /* "fedavg" */
     struct pfl_aggregator_config aggregator_params;
-    uint64_t dummy_values; /* model "dummy": float32 values, default 1000 */
-    pfl_ns dummy_delay;    /* how long its fit takes */
+    uint64_t dummy_values;           /* model "dummy": float32 values, default 1000 */
+    pfl_ns dummy_delay;              /* how long its fit takes */
+    struct pfl_remote_config remote; /* where it is set, the rest is told to that learner */
 };
 void pfl_learner_config_default(struct pfl_learner_config *l);
 void pfl_learner_config_deinit(struct pfl_learner_config *l);

@@ -3,12 +3,14 @@
 #include "runtime/learner_setup.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "learning/dataset.h"
 #include "learning/dummy.h"
 #include "learning/trainer.h"
 #include "learning/partition.h"
+#include "runtime/remote_learner.h"
 
 /* This node's samples, and the whole test set: every node is measured on the same one. */
 static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_dataset **ret_train,
@@ -58,9 +60,64 @@ static enum pfl_rc setup_mlp(const struct pfl_learner_config *c, const struct pf
     return pfl_trainer_new(&o, train, test, ret, err);
 }
 
+/* What the configuration says, for a learner in another process. */
+static enum pfl_rc describe(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
+                            struct pfl_learner_describe *ret, struct pfl_err *err)
+{
+    static_assert((int)PFL_REMOTE_PARAMS_MAX <= (int)PFL_LEARNER_PARAMS_MAX && (int)PFL_REMOTE_KEY_MAX < (int)PFL_LEARNER_KEY_MAX &&
+                      (int)PFL_REMOTE_VALUE_MAX < (int)PFL_LEARNER_VALUE_MAX && PFL_ARRAY_LEN(c->hidden) <= PFL_LEARNER_HIDDEN_MAX,
+                  "the configuration's limits are within the message's");
+    const char *path = c->dataset_path ? c->dataset_path : "";
+    if (strlen(path) >= sizeof(ret->dataset_path) || strlen(c->dataset) >= sizeof(ret->dataset))
+        return pfl_err_set(err, PFL_TOO_BIG, "learner.dataset_path or learner.dataset is too long");
+    *ret = (struct pfl_learner_describe){
+        .part_index = c->part_index,
+        .part_count = c->part_count ? c->part_count : 1,
+        .part_seed = c->part_seed ? c->part_seed : s->seed,
+        .seed = c->has_model_seed ? c->model_seed : s->seed,
+        .reduction_factor = c->reduction_factor,
+        .learning_rate = c->learning_rate,
+        .batch_size = c->batch_size ? c->batch_size : s->batch_size,
+        .threads = s->threads,
+        .n_hidden = c->n_hidden,
+        .n_params = c->remote.params.n,
+    };
+    (void)snprintf(ret->node, sizeof(ret->node), "%s", node_name);
+    (void)snprintf(ret->dataset, sizeof(ret->dataset), "%s", c->dataset);
+    (void)snprintf(ret->dataset_path, sizeof(ret->dataset_path), "%s", path);
+    (void)snprintf(ret->partition, sizeof(ret->partition), "%s", c->partition);
+    for (size_t i = 0; i < c->n_hidden; i++)
+        ret->hidden[i] = c->hidden[i];
+    for (size_t i = 0; i < c->remote.params.n; i++) {
+        const char *key = c->remote.params.items[i], *value = strchr(key, '=');
+        (void)snprintf(ret->params[i].key, sizeof(ret->params[i].key), "%.*s", (int)(value - key), key);
+        (void)snprintf(ret->params[i].value, sizeof(ret->params[i].value), "%s", value + 1);
+    }
+    return PFL_OK;
+}
+
+static enum pfl_rc setup_remote(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
+                                struct pfl_learner *ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) struct pfl_learner_describe *config = pfl_xmalloc(sizeof(*config));
+    enum pfl_rc rc = describe(c, s, node_name, config, err);
+    const struct pfl_remote_opts opts = {
+        .command = &c->remote.command,
+        .socket = c->remote.socket,
+        .folder = c->remote.folder,
+        .launcher = "/proc/self/exe",
+        .config = config,
+        .start_timeout = c->remote.start_timeout,
+        .silence_timeout = c->remote.silence_timeout,
+    };
+    return rc == PFL_OK ? pfl_remote_learner_new(&opts, ret, err) : rc;
+}
+
 enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
                               struct pfl_learner *ret, struct pfl_err *err)
 {
+    if (pfl_remote_is_set(&c->remote))
+        return setup_remote(c, s, node_name, ret, err);
     if (pfl_streq(c->dataset, "dummy") || pfl_streq(c->model, "dummy"))
         return pfl_dummy_learner_new(c->dummy_values, c->dummy_delay, node_name, ret, err);
     if (!pfl_streq(c->model, "mlp"))

@@ -138,6 +138,21 @@ static enum pfl_rc resolve_data(struct pfl_plan *p, struct pfl_err *err)
     return PFL_OK;
 }
 
+/* A command runs where `p2pfl run` was called, as in a shell, or in its `folder`. */
+static enum pfl_rc resolve_command(struct pfl_plan *p, struct pfl_err *err)
+{
+    struct pfl_remote_config *r = &p->cfg.learner.remote;
+    if (!pfl_remote_is_set(r))
+        return PFL_OK;
+    PFL_AUTO(pfl_freep) char *beside = r->folder ? pfl_fs_join(p->source_dir, r->folder) : pfl_xstrdup(".");
+    char *full = realpath(beside, NULL);
+    if (!full)
+        return pfl_err_errno(err, errno, "experiment.learner.folder: %s", beside);
+    free(r->folder);
+    r->folder = full;
+    return PFL_OK;
+}
+
 /* ---- the folder ---- */
 
 static bool dir_is_empty(const char *path)
@@ -235,6 +250,7 @@ static void impostor_learner(struct pfl_learner_config *l)
     l->dummy_values = 1000;
     l->part_index = 0;
     l->part_count = 1;
+    l->remote = (struct pfl_remote_config){0};
 }
 
 static enum pfl_rc write_node(const struct pfl_plan *p, const struct pfl_run_opts *o, const struct pfl_plan_node *n, unsigned index,
@@ -263,6 +279,8 @@ static enum pfl_rc write_node(const struct pfl_plan *p, const struct pfl_run_opt
         c.learner.has_model_seed = true;
         c.learner.model_seed = p->cfg.seed;
     }
+    if (!pfl_experiment_is_remote(&p->cfg, index))
+        c.learner.remote = (struct pfl_remote_config){0};
     if (n == &p->impostor)
         impostor_learner(&c.learner);
     PFL_AUTO(pfl_freep) char *path = pfl_fs_join(n->dir, "node.yaml");
@@ -279,6 +297,8 @@ enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret,
         rc = apply_options(&p, opts, err);
     if (rc == PFL_OK)
         rc = resolve_data(&p, err);
+    if (rc == PFL_OK)
+        rc = resolve_command(&p, err);
     if (rc == PFL_OK)
         rc = pfl_topology_edges(&p.cfg, &p.edges, &p.n_edges, err);
     if (rc == PFL_OK)

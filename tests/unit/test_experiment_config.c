@@ -100,6 +100,11 @@ static const struct {
     {EXP "  model: {compression: {ptq: {}}}\n", PFL_UNSUPPORTED, "experiment.model.compression: compression is not supported yet"},
     {EXP "  model: {compression: ptq}\n", PFL_UNSUPPORTED, "compression is not supported yet"},
     {EXP "  model: {params: {compression: {topk: {k: 0.1}}}}\n", PFL_UNSUPPORTED, "compression is not supported yet"},
+    /* learner */
+    {EXP "  learner: {folder: x}\n", PFL_INVALID, "experiment.learner.folder: belongs to a learner in another process"},
+    {EXP "  learner: {nodes: [1]}\n", PFL_INVALID, "e.yaml:3: experiment.learner: 'command' is missing"},
+    {EXP "  learner: {socket: /x}\n", PFL_INVALID, "unknown key 'socket' in experiment.learner"},
+    {EXP "  learner: {command: [a], nodes: [4]}\n", PFL_INVALID, "experiment.learner.nodes[0]: must be nodes from 0 to 3"},
     /* aggregator */
     {EXP "  aggregator: {aggregator: Scaffold}\n", PFL_UNSUPPORTED, "'Scaffold' is not supported yet; supported is 'FedAvg'"},
     {EXP "  aggregator: {aggregator: FedAvgg}\n", PFL_INVALID, "did you mean 'FedAvg'"},
@@ -273,6 +278,20 @@ static void test_experiment_parse__all_said(void **state)
     assert_int_equal(c.learner.batch_size, 64); /* none in the data set's block */
 }
 
+static void test_experiment_parse__learner_of_some_nodes(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_experiment_deinit)
+    struct pfl_experiment_config some = parse(EXP "  learner: {command: [python3, x.py], nodes: [0, 2], params: {a: 1}}\n");
+    PFL_AUTO(pfl_experiment_deinit) struct pfl_experiment_config all = parse(EXP "  learner: {command: [x]}\n");
+    PFL_AUTO(pfl_experiment_deinit) struct pfl_experiment_config none = parse(EXP);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_true(pfl_experiment_is_remote(&some, i) == (i % 2 == 0));
+        assert_true(pfl_experiment_is_remote(&all, i));
+        assert_false(pfl_experiment_is_remote(&none, i));
+    }
+}
+
 static void test_experiment_parse__reduction__only_where_asked_for(void **state)
 {
     (void)state;
@@ -420,6 +439,7 @@ int main(void)
         cmocka_unit_test(test_experiment_load__examples__as_the_readme_says),
         cmocka_unit_test(test_experiment_parse__little_said__defaults),
         cmocka_unit_test(test_experiment_parse__all_said),
+        cmocka_unit_test(test_experiment_parse__learner_of_some_nodes),
         cmocka_unit_test(test_experiment_parse__reduction__only_where_asked_for),
         cmocka_unit_test(test_topology_edges__regular_ones),
         cmocka_unit_test(test_topology_edges__additional__joined_without_doubles_or_refused),

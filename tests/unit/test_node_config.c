@@ -73,6 +73,13 @@ static const struct {
     {NODE "name: .hidden\n", PFL_INVALID, "name: '.hidden' is not a name"},
     {NODE "name: \"\"\n", PFL_INVALID, "name: '' is not a name"},
     {NODE "name: \"a\\nb\"\n", PFL_INVALID, "name: 'a\\x0ab' is not a name"},
+    {NODE "learner: {command: [a], socket: b}\n", PFL_INVALID, "node.yaml:4: learner.socket: and command exclude each other"},
+    {NODE "learner: {command: []}\n", PFL_INVALID, "learner.command: must name a program"},
+    {NODE "learner: {command: python3 train.py}\n", PFL_INVALID, "learner.command"},
+    {NODE "learner: {command: [a, \"\"]}\n", PFL_INVALID, "learner.command[1]: must be at most 64 words"},
+    {NODE "learner: {folder: x}\n", PFL_INVALID, "learner.folder: belongs to a learner in another process"},
+    {NODE "learner: {command: [a], start_timeout: 0}\n", PFL_INVALID, "learner.start_timeout"},
+    {NODE "learner: {command: [a], params: {b: [1]}}\n", PFL_INVALID, "learner.params.b: must be a single value"},
     {NODE "federation: a b\n", PFL_INVALID, "federation: 'a b' is not a name"},
     {NODE "connect: 10.0.0.1:1\n", PFL_INVALID, "connect: must be a list"},
     {NODE "connect: ['10.0.0.1:x']\n", PFL_INVALID, "connect[0]: must be an address: address '10.0.0.1:x'"},
@@ -302,6 +309,13 @@ static void assert_same(const struct pfl_node_config *a, const struct pfl_node_c
     const struct pfl_partition_config *p = &l->partition_params, *q = &m->partition_params;
     assert_true(p->alpha == q->alpha && p->min_size == q->min_size && p->self_balancing == q->self_balancing);
     assert_true(p->shards_per_part == q->shards_per_part && p->main_share == q->main_share && p->main_classes == q->main_classes);
+    assert_true(l->remote.command.n == m->remote.command.n && l->remote.params.n == m->remote.params.n);
+    for (size_t i = 0; i < l->remote.command.n; i++)
+        assert_string_equal(l->remote.command.items[i], m->remote.command.items[i]);
+    for (size_t i = 0; i < l->remote.params.n; i++)
+        assert_string_equal(l->remote.params.items[i], m->remote.params.items[i]);
+    assert_true(pfl_streq(l->remote.socket, m->remote.socket) && pfl_streq(l->remote.folder, m->remote.folder));
+    assert_true(l->remote.start_timeout == m->remote.start_timeout && l->remote.silence_timeout == m->remote.silence_timeout);
     assert_true(l->aggregator_params.byzantine == m->aggregator_params.byzantine);
     assert_true(l->aggregator_params.selected == m->aggregator_params.selected &&
                 l->aggregator_params.trim == m->aggregator_params.trim);
@@ -316,6 +330,35 @@ static struct pfl_node_config learner_lines(const char *lines)
     struct pfl_node_config c = load(path);
     round_trip(&c);
     return c;
+}
+
+static void test_node_config__learner_in_another_process__kept_and_its_folder_is_the_file_s(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_node_config_deinit)
+    struct pfl_node_config a = learner_lines("command: [python3, \"a b.py\", '--x=\"1\"'], dataset: of-its-own, start_timeout: 5, "
+                                             "silence_timeout: 0.5, params: {data: \"/x: y\", n: 3}");
+    assert_string_equal(a.learner.remote.folder, dir);
+    assert_string_equal(a.learner.remote.command.items[1], "a b.py");
+    assert_string_equal(a.learner.remote.params.items[0], "data=/x: y");
+    assert_true(a.learner.remote.silence_timeout == PFL_SEC / 2 && pfl_remote_is_set(&a.learner.remote));
+    PFL_AUTO(pfl_freep) char *beside = pfl_fs_join(dir, "run/l.sock");
+    PFL_AUTO(pfl_node_config_deinit) struct pfl_node_config b = learner_lines("socket: run/l.sock");
+    assert_string_equal(b.learner.remote.socket, beside);
+    assert_null(b.learner.remote.folder);
+}
+
+/* A federation's CA says how its nodes learn, not which programs run on them. */
+static void test_node_config_federation__names_a_program__refused(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"learner: {command: [sh, -c, id]}\n", "learner: {socket: /tmp/x}\n"};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(texts); i++) {
+        struct pfl_node_config c;
+        struct pfl_err err = {0};
+        assert_int_equal(pfl_node_config_federation("f", texts[i], strlen(texts[i]), &c, &err), PFL_INVALID);
+        assert_non_null(strstr(err.msg, "have no place in a federation's settings"));
+    }
 }
 
 static void test_node_config__parameters_of_partition_and_aggregator__kept(void **state)
@@ -428,6 +471,8 @@ int main(void)
         T(test_node_config_load__plaintext_on_this_machine__taken),
         T(test_node_config_load__little_said__defaults),
         T(test_node_config__parameters_of_partition_and_aggregator__kept),
+        T(test_node_config__learner_in_another_process__kept_and_its_folder_is_the_file_s),
+        T(test_node_config_federation__names_a_program__refused),
         T(test_node_config_load__all_said__paths_beside_the_file),
         T(test_node_config_load__revocation_and_the_ca_service__kept),
         T(test_node_config_load__revocation_misspelt__refused_with_line),
