@@ -47,6 +47,8 @@ class Install(unittest.TestCase):
         self.assertTrue((self.libdir / "libp2pfl.so").is_symlink())
         self.assertTrue((self.libdir / "libp2pfl.so.0").exists())
         self.assertEqual((self.prefix / "include/p2pfl/p2pfl.h").read_bytes(), (SRC / "include/p2pfl/p2pfl.h").read_bytes())
+        self.assertEqual({p.name for p in (self.prefix / "share/p2pfl/python/p2pfl_learner").iterdir()},
+                         {p.name for p in (SRC / "python/p2pfl_learner").glob("*.py")})
         pages = {p.name for p in (self.prefix / "share/man/man1").glob("*")}
         self.assertIn("p2pfl.1", pages)
         self.assertEqual(pages, {p.name for p in (SRC / "man").glob("*.1")})

@@ -47,6 +47,21 @@ static struct pfl_dataset *part(const struct pfl_dataset *full, uint64_t seed, u
     return d;
 }
 
+/* A learner in Python draws its own part: the same rows as in tests/integration/test_python_learner.py. */
+static void test_partition__iid__as_the_python_package_draws_it(void **state)
+{
+    (void)state;
+    static const uint8_t second_of_four[] = {79, 39, 14, 54, 43, 5, 6, 47}, tenth[] = {58, 74, 82, 67, 45, 42, 75, 0, 96, 91};
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *full = numbered();
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *a = part(full, 666, 1, 4, 1.0);
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *b = part(full, 666, 0, 1, 0.1);
+    assert_true(a->n == 26 && b->n == 10);
+    for (size_t i = 0; i < sizeof(second_of_four); i++)
+        assert_int_equal(a->images[2 * i], second_of_four[i]);
+    for (size_t i = 0; i < sizeof(tenth); i++)
+        assert_int_equal(b->images[2 * i], tenth[i]);
+}
+
 static const struct {
     const char *name;
     struct pfl_partition p;
@@ -360,6 +375,7 @@ static void test_strategies__bad_parameters__are_named(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_partition__iid__as_the_python_package_draws_it),
         cmocka_unit_test(test_iid__bad__refused),
         cmocka_unit_test(test_iid__parts__are_the_whole_and_do_not_overlap),
         cmocka_unit_test(test_iid__same_seed__same_part__other_seed__another),
