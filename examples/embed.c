@@ -2,8 +2,8 @@
 /* Two nodes inside one program: each has its own half of a made data set and fits y = w x + b by gradient descent; together they
  * train three rounds over mutual TLS on loopback, and end with the same model.
  *
- *   p2pfl ca init ca && p2pfl ca issue alice --ca ca --san IP:127.0.0.1 && p2pfl ca issue bob --ca ca --san IP:127.0.0.1
- *   cc embed.c $(pkg-config --cflags --libs p2pfl) -o embed && ./embed .
+ *   p2pfl ca init ca && p2pfl ca issue alice --ca ca --san IP:127.0.0.1 --role coordinator && p2pfl ca issue bob --ca ca --san
+ * IP:127.0.0.1 cc embed.c $(pkg-config --cflags --libs p2pfl) -o embed && ./embed .
  */
 #include <p2pfl/p2pfl.h>
 

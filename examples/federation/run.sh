@@ -110,8 +110,10 @@ cat ca.log
 
 chapter "3. Five nodes join"
 for node in $nodes; do
-    show ca token --ca ca --name "$node" --san IP:127.0.0.1,DNS:localhost --ttl 10m
-    line=$(p2pfl ca token --ca ca --name "$node" --san IP:127.0.0.1,DNS:localhost --ttl 10m)
+    role=node
+    [ "$node" = hospital-a ] && role=coordinator # it starts the learning
+    show ca token --ca ca --name "$node" --role $role --san IP:127.0.0.1,DNS:localhost --ttl 10m
+    line=$(p2pfl ca token --ca ca --name "$node" --role $role --san IP:127.0.0.1,DNS:localhost --ttl 10m)
     echo "$line"
     printf '\n$ %s --dir %s --address 127.0.0.1:0\n' "$line" "$node"
     $line --dir "$node" --address 127.0.0.1:0 # the line as it was printed: "p2pfl join HOST:PORT --token ... --ca-hash ..."

@@ -36,6 +36,7 @@ void pfl_node_config_deinit(struct pfl_node_config *c)
     pfl_strs_deinit(&c->connect);
     pfl_settings_deinit(&c->settings);
     pfl_learner_config_deinit(&c->learner);
+    pfl_policy_deinit(&c->policy);
     *c = (struct pfl_node_config){0};
 }
 
@@ -213,12 +214,49 @@ static enum pfl_rc read_ca(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, s
     return PFL_OK;
 }
 
+static enum pfl_rc read_ids(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, const char *key, struct pfl_strs *ret,
+                            struct pfl_err *err)
+{
+    struct pfl_yaml *list = NULL;
+    TRY(pfl_yaml_list(doc, m, key, &list, err));
+    if (list && !list->first)
+        return pfl_yaml_fail(doc, list, PFL_INVALID, err, "names nobody: leave it out to let everybody whose role may");
+    for (const struct pfl_yaml *y = list ? list->first : NULL; y; y = y->next) {
+        if (y->kind != PFL_YAML_SCALAR || !pfl_policy_pattern_valid(y->text))
+            return pfl_yaml_fail(doc, y, PFL_INVALID, err,
+                                 "must be a SPIFFE ID, as spiffe://lab/coordinator/a; a \"*\" may stand at its end");
+        pfl_strs_add(ret, y->text);
+    }
+    return PFL_OK;
+}
+
+static enum pfl_rc read_policy(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_policy *p, struct pfl_err *err)
+{
+    static const char *const keys[] = {"without_role", "connect", "train", "start", "max_rounds", "max_epochs", "max_model_bytes"};
+    static const char *const roles[] = {"node", "coordinator", "observer", "none"};
+    int64_t rounds = 0, epochs = 0, bytes = 0;
+    TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
+    TRY(pfl_yaml_str(doc, m, "without_role", &p->without_role, err));
+    if (p->without_role)
+        TRY(check_name(doc, m, "without_role", p->without_role, roles, PFL_ARRAY_LEN(roles), err));
+    TRY(read_ids(doc, m, "connect", &p->connect, err));
+    TRY(read_ids(doc, m, "train", &p->train, err));
+    TRY(read_ids(doc, m, "start", &p->start, err));
+    TRY(pfl_yaml_int(doc, m, "max_rounds", 1, 1000000, &rounds, err));
+    TRY(pfl_yaml_int(doc, m, "max_epochs", 1, 10000, &epochs, err));
+    TRY(pfl_yaml_int(doc, m, "max_model_bytes", 1, (int64_t)1 << 40, &bytes, err));
+    p->max_rounds = (uint64_t)rounds;
+    p->max_epochs = (uint64_t)epochs;
+    p->max_model_bytes = (uint64_t)bytes;
+    return PFL_OK;
+}
+
 static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_config *c, struct pfl_err *err)
 {
     static const char *const keys[] = {"name",    "address",  "federation", "state_dir", "journal",
-                                       "connect", "settings", "ca",         "learner"};
+                                       "connect", "settings", "ca",         "learner",   "policy"};
     bool journal = true;
-    struct pfl_yaml *root = doc->root, *settings = NULL, *ca = NULL, *learner = NULL;
+    struct pfl_yaml *root = doc->root, *settings = NULL, *ca = NULL, *learner = NULL, *policy = NULL;
     TRY(pfl_yaml_only(doc, root, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, root, "name", &c->name, err));
     TRY(pfl_yaml_str(doc, root, "address", &c->address, err));
@@ -240,8 +278,11 @@ static enum pfl_rc read_root(const struct pfl_yaml_doc *doc, struct pfl_node_con
     TRY(pfl_yaml_map(doc, root, "learner", &learner, err));
     if (settings)
         TRY(pfl_settings_read(doc, settings, &c->settings, err));
+    TRY(pfl_yaml_map(doc, root, "policy", &policy, err));
     if (ca)
         TRY(read_ca(doc, ca, &c->ca, err));
+    if (policy)
+        TRY(read_policy(doc, policy, &c->policy, err));
     if (learner)
         TRY(read_learner(doc, learner, &c->learner, err));
     if (c->learner.batch_size == 0)
@@ -410,6 +451,36 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
                    (long long)(l->dummy_delay / PFL_MS));
 }
 
+static void put_ids(struct pfl_buf *b, const char *key, const struct pfl_strs *ids)
+{
+    if (ids->n > 0)
+        pfl_buf_printf(b, "  %s:\n", key);
+    for (size_t i = 0; i < ids->n; i++) {
+        pfl_buf_append_str(b, "  ");
+        put_item(b, ids->items[i]);
+    }
+}
+
+static void put_policy(struct pfl_buf *b, const struct pfl_policy *p)
+{
+    bool any = p->without_role || p->connect.n || p->train.n || p->start.n || p->max_rounds || p->max_epochs || p->max_model_bytes;
+    if (!any)
+        return;
+    pfl_buf_append_str(b, "policy:\n");
+    put_str(b, "  ", "without_role", p->without_role);
+    put_ids(b, "connect", &p->connect);
+    put_ids(b, "train", &p->train);
+    put_ids(b, "start", &p->start);
+    const struct {
+        const char *key;
+        uint64_t value;
+    } limits[] = {{"max_rounds", p->max_rounds}, {"max_epochs", p->max_epochs}, {"max_model_bytes", p->max_model_bytes}};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(limits); i++) {
+        if (limits[i].value)
+            pfl_buf_printf(b, "  %s: %" PRIu64 "\n", limits[i].key, limits[i].value);
+    }
+}
+
 enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config *c, struct pfl_err *err)
 {
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {.limit = PFL_YAML_FILE_MAX};
@@ -432,6 +503,7 @@ enum pfl_rc pfl_node_config_write(const char *path, const struct pfl_node_config
                        ca->same_keys ? "same" : "fresh");
         pfl_buf_printf(&b, "  look: %" PRId64 ".%09" PRId64 "\n", ca->look / PFL_SEC, ca->look % PFL_SEC);
     }
+    put_policy(&b, &c->policy);
     put_learner(&b, &c->learner);
     if (b.failed)
         return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes", path, PFL_YAML_FILE_MAX);

@@ -4,6 +4,7 @@
 #define PFL_CONFIG_NODE_CONFIG_H
 
 #include "config/settings.h"
+#include "pki/policy.h"
 
 /** `ca:`, the CA service of the federation. */
 struct pfl_ca_config {
@@ -24,6 +25,7 @@ struct pfl_node_config {
     struct pfl_settings settings; /* ssl paths resolved */
     struct pfl_ca_config ca;
     struct pfl_learner_config learner;
+    struct pfl_policy policy; /* policy: who may do what here */
 };
 void pfl_node_config_default(struct pfl_node_config *c);
 void pfl_node_config_deinit(struct pfl_node_config *c);

@@ -212,6 +212,15 @@ void pfl_offers_arrived(struct pfl_offers *o, enum pfl_push_kind kind, int32_t r
     }
 }
 
+void pfl_offers_fulfilled(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const struct pfl_strs *contributors)
+{
+    for (size_t i = o->n; i > 0; i--) {
+        const struct pfl_offer *x = &o->items[i - 1];
+        if (x->kind == kind && x->round == round && same_list(&x->contributors, contributors))
+            offer_remove(o, i - 1);
+    }
+}
+
 void pfl_offers_forget(struct pfl_offers *o, const char *from)
 {
     for (size_t i = o->n; i > 0; i--) {

@@ -69,6 +69,8 @@ void pfl_offers_deinit(struct pfl_offers *o);
 bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from,
                      const struct pfl_strs *contributors, pfl_ns now, pfl_ns until);
 void pfl_offers_arrived(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from);
+/** The same for who passed on what somebody else sent. */
+void pfl_offers_fulfilled(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const struct pfl_strs *contributors);
 void pfl_offers_forget(struct pfl_offers *o, const char *from); /* the sender is lost */
 
 #endif

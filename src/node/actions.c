@@ -43,6 +43,9 @@ void pfl_actions_clear(struct pfl_actions *a)
             pfl_model_unref(x->in[k].model);
         free(x->in);
         pfl_durable_free(x->durable);
+        for (size_t k = 0; x->said && k < 2; k++)
+            pfl_statement_deinit(&x->said[k]);
+        free(x->said);
         note_free(x->note);
     }
     a->n = 0;

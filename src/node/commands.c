@@ -47,21 +47,39 @@ static enum pfl_rc start_args(const struct pfl_strs *args, struct pfl_learn_args
     return PFL_OK;
 }
 
+/* With a ttl of 0: who gets it from here does not pass it on. And who said that this experiment runs is asked again where it is. */
+static void keep_start(struct pfl_node *n, const struct pfl_msg *m)
+{
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+    if (m->blob && pfl_msg_forward(m, 0, &body, NULL) == PFL_OK)
+        pfl_core_keep_start(n, body);
+    for (size_t i = 0; pfl_streq(n->told_of, n->experiment) && i < n->peers.n; i++)
+        n->peers.items[i]->curious = n->peers.items[i]->states;
+}
+
 static enum pfl_rc cmd_start_learning(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
     struct pfl_learn_args args;
     enum pfl_rc rc = start_args(&in->msg->args, &args, err);
     if (rc != PFL_OK)
         return rc;
-    bool was_there = pfl_streq(args.name, n->left) || (pfl_streq(args.name, n->experiment) && (n->learning || n->over));
-    if (was_there) /* a neighbour told it before; or does so now, after this node was started again */
+    bool was_there = pfl_streq(args.name, n->left) || (pfl_streq(args.name, n->experiment) && (n->learning || n->over)) ||
+                     (n->set.signatures && pfl_strs_has(&n->past, args.name));
+    if (was_there) { /* a neighbour told it before; or does so now, after this node was started again */
+        if (n->learning && !n->start_body && pfl_streq(args.name, n->experiment))
+            keep_start(n, in->msg);
         return PFL_OK;
+    }
     if (n->learning) {
         pfl_core_note_text(n, PFL_NOTE_WARNING, in->msg->source, "start_learning '%s' is ignored: '%s' is running",
                            pfl_q(args.name), pfl_q(n->experiment));
         return PFL_OK;
     }
+    const char *over = pfl_core_over_policy(n, &args);
+    if (over)
+        return pfl_err_set(err, PFL_AUTH, "start_learning '%s': %s", pfl_q(args.name), over);
     pfl_core_begin(n, in->msg->source, &args);
+    keep_start(n, in->msg);
     return PFL_OK;
 }
 
@@ -155,7 +173,7 @@ static enum pfl_rc cmd_metrics(struct pfl_node *n, struct pfl_incoming *in, stru
     }
     if (args->n % 2 != 0)
         return pfl_err_set(err, PFL_MALFORMED, "metrics: %zu arguments, pairs of name and value are expected", args->n);
-    if (!n->learning && !n->over)
+    if ((!n->learning && !n->over) || pfl_core_foreign(n, in->msg))
         return PFL_OK;
     struct pfl_note *note = pfl_core_note(n, PFL_NOTE_METRICS, in->msg->source);
     note->round = in->msg->round;
@@ -166,7 +184,8 @@ static enum pfl_rc cmd_metrics(struct pfl_node *n, struct pfl_incoming *in, stru
 static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
     (void)err;
-    struct pfl_round *r = is_one_of_us(n, in) ? pfl_core_round_get(n, in->msg->round) : NULL;
+    bool ours = is_one_of_us(n, in) && !pfl_core_foreign(n, in->msg);
+    struct pfl_round *r = ours ? pfl_core_round_get(n, in->msg->round) : NULL;
     if (!r)
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
@@ -187,7 +206,8 @@ static enum pfl_rc cmd_models_ready(struct pfl_node *n, struct pfl_incoming *in,
     (void)err;
     if (is_one_of_us(n, in))
         pfl_core_ahead(n, in->msg->round < PFL_ROUNDS_MAX ? in->msg->round + 1 : in->msg->round);
-    struct pfl_round *r = is_one_of_us(n, in) ? pfl_core_round_get(n, in->msg->round) : NULL;
+    bool ours = is_one_of_us(n, in) && !pfl_core_foreign(n, in->msg);
+    struct pfl_round *r = ours ? pfl_core_round_get(n, in->msg->round) : NULL;
     if (!r)
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
@@ -257,11 +277,12 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
     const struct command *c = find_command(m->cmd);
     enum pfl_rc rc = check(c, m, &err);
     bool gossip = m->kind == PFL_MSG_GOSSIP;
-    if (rc == PFL_OK && (pfl_streq(m->source, n->addr) || (gossip && pfl_seen_has(&n->seen, m->hash)))) {
+    if (rc == PFL_OK && (pfl_streq(m->source, n->addr) || pfl_node_knows(n, m))) {
         pfl_core_reply(n, ev->call, NULL, NULL); /* our own echo, or known already */
         return;
     }
-    if (rc == PFL_OK && pfl_core_beat_counted(n, m)) {
+    bool plain_beats = !n->set.signatures || n->set.interop;
+    if (rc == PFL_OK && plain_beats && pfl_core_beat_counted(n, m)) {
         pfl_core_reply(n, ev->call, NULL, NULL);
         return;
     }
@@ -272,11 +293,15 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_reply(n, ev->call, NULL, barred);
         return;
     }
+    if (rc == PFL_OK)
+        rc = pfl_core_check_origin(n, ev, &err);
     if (rc == PFL_OK) {
         if (gossip)
-            (void)pfl_seen_add(&n->seen, m->hash);
+            (void)pfl_core_seen_add(n, m);
         in.peer = hear(n, c, m->source);
-        if (in.peer && !gossip)
+        if (in.peer && ev->signer)
+            in.peer->signs = true;
+        if (in.peer && !gossip && !ev->relayed)
             in.peer->last_direct = n->now;
         rc = c->run(n, &in, &err);
     }
@@ -288,6 +313,8 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
     pfl_core_reply(n, ev->call, rc == PFL_OK ? answer : NULL, silent ? NULL : err.msg);
     if (ev->call && in.hello)
         n->out->items[n->out->n - 1].hello = true;
+    if (ev->call && !silent && rc == PFL_AUTH)
+        n->out->items[n->out->n - 1].denied = true;
     if (rc == PFL_OK && gossip)
         pfl_core_forward(n, m);
 }
@@ -299,6 +326,8 @@ void pfl_core_again(struct pfl_node *n, struct pfl_msg *m)
     struct pfl_incoming in = {.msg = m, .peer = pfl_neighbours_find(&n->peers, m->source)};
     if (in.peer && !in.peer->alive)
         in.peer = NULL;
+    if (n->set.signatures && (pfl_core_foreign(n, m) || pfl_core_excluded(n, m->source)))
+        return;
     if (c->run(n, &in, &err) != PFL_OK)
         pfl_core_refused(n, m->source, err.msg);
 }

@@ -24,6 +24,7 @@ enum {
     PFL_EXPERIMENT_NAME_MAX = 128,
     PFL_REFUSED_NOTES_MAX = 50, /* per heartbeat period: a flood of bad messages is no flood of notes */
     PFL_GONE_MAX = 4096,
+    PFL_PAST_MAX = 64,     /* names of experiments that are over */
     PFL_BARRED_MAX = 4096, /* past it the oldest is forgotten: its certificate stays refused, only its gossip counts again */
 };
 
@@ -91,6 +92,13 @@ struct pfl_node {
 
     struct pfl_strs barred; /* addresses of revoked certificates, sorted by time; see revoked.c */
     bool revoked;           /* its own certificate was revoked */
+
+    /* see origin.c */
+    struct pfl_strs excluded;       /* who equivocated in this experiment */
+    struct pfl_strs past;           /* experiments that are over, oldest first */
+    char *told_of;                  /* owned: the experiment that a neighbour says is running */
+    char *early_init_of;            /* owned: the experiment that early_init was signed for */
+    struct pfl_scatter *start_body; /* a reference: the start_learning that began the experiment, for newcomers */
 
     /* mesh */
     struct pfl_neighbours peers;
@@ -279,10 +287,33 @@ void pfl_core_forget_peer(struct pfl_node *n, struct pfl_peer *p, const char *wh
 /* ---- revoked.c ---- */
 void pfl_core_on_revoked(struct pfl_node *n, const struct pfl_event *ev);
 bool pfl_core_barred(const struct pfl_node *n, const char *addr);
+/** Drops its contribution to rounds that are not aggregated yet. why ends the sentence. */
+void pfl_core_drop_contribution(struct pfl_node *n, const char *addr, const char *why);
 /** Whoever holds the address now has shown a certificate that is good. */
 void pfl_core_unbar(struct pfl_node *n, const char *addr);
 /** May this message count? Not from a barred source, and not with the contribution of a barred one alone. NULL: it may. */
 const char *pfl_core_barred_message(const struct pfl_node *n, const struct pfl_msg *m);
+
+/* ---- origin.c: who may say what ---- */
+/** AUTH: this message does not count, and why. Remembers what may be said once only; two that differ exclude their node. */
+enum pfl_rc pfl_core_check_origin(struct pfl_node *n, const struct pfl_event *ev, struct pfl_err *err);
+/** Is it signed for another experiment than the one that is known here? */
+bool pfl_core_foreign(const struct pfl_node *n, const struct pfl_msg *m);
+/** It said two things where only one is possible. */
+bool pfl_core_excluded(const struct pfl_node *n, const char *addr);
+/** Why this node's own certificate does not let its operator start or stop learning; NULL: it does. */
+const char *pfl_core_own_right(const struct pfl_node *n, const struct pfl_event *ev);
+/** Why an experiment like this is more than the policy here allows; NULL: it is not. */
+const char *pfl_core_over_policy(const struct pfl_node *n, const struct pfl_learn_args *a);
+/** An experiment begins: what came before and was signed for another one is dropped. */
+void pfl_core_sift_early(struct pfl_node *n);
+/** The message that started the experiment, for whoever comes late; body NULL: forget it. */
+void pfl_core_keep_start(struct pfl_node *n, struct pfl_scatter *body);
+/** This experiment is over: its start is not believed again. */
+void pfl_core_remember(struct pfl_node *n, const char *experiment);
+/** Marks a message as known; false where it was. A message is known by its source and its hash: nobody can make one known before it
+ * came by giving another its hash. */
+bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m);
 
 /* ---- interop.c: P2PFL's own nodes ---- */
 /** Is, or may be, one of P2PFL's own nodes; never where interop is off. p NULL: nothing is known of it. */

@@ -2,6 +2,7 @@
 /* Gossip out: own messages, forwarded ones. A message that a neighbour could not be given is tried again until the
  * neighbour is evicted: P2PFL drops it, and a vote that is lost on one link makes two nodes train in different train sets. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "node/core.h"
 
@@ -32,11 +33,15 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
     m->ttl = n->set.gossip_ttl;
     do {
         m->hash = (int64_t)pfl_rng_u64(&n->rng);
-    } while (!pfl_seen_add(&n->seen, m->hash));
+    } while (!pfl_core_seen_add(n, m));
+    if (n->set.signatures && !m->sign_for)
+        m->sign_for = pfl_xstrdup(n->experiment ? n->experiment : "");
     if (pfl_msg_encode(m, NULL, &body, &err) != PFL_OK) {
         pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "%s is not sent: %s", m->cmd, err.msg);
         return;
     }
+    if (strcmp(m->cmd, "start_learning") == 0)
+        pfl_core_keep_start(n, body);
     give_to_neighbours(n, body, NULL, false);
 }
 

@@ -248,6 +248,11 @@ static void take_state(struct pfl_node *n, const struct pfl_state *s, const char
 {
     if (!may_join(n, s))
         return;
+    if (!n->learning && n->set.signatures) { /* a neighbour's word starts nothing: it sends the starter's own, see state.c */
+        free(n->told_of);
+        n->told_of = pfl_xstrdup(s->name);
+        return;
+    }
     if (!n->learning) {
         struct pfl_learn_args args = {.rounds = s->rounds, .epochs = s->epochs, .trainset_size = s->trainset_size, .name = s->name};
         pfl_core_begin(n, by, &args);
@@ -266,7 +271,8 @@ static void take_state(struct pfl_node *n, const struct pfl_state *s, const char
         return;
     const struct pfl_round *last = pfl_core_round(n, s->round);
     bool starting = n->stage == PFL_STAGE_STARTING, done = last && last->done;
-    if (s->round > n->round || (s->ended && !done && n->stage != PFL_STAGE_WAITING) || (starting && s->round > 0))
+    bool late = starting && (s->round > 0 || (s->members.n > 0 && pfl_streq(n->told_of, n->experiment)));
+    if (s->round > n->round || (s->ended && !done && n->stage != PFL_STAGE_WAITING) || late)
         jump(n, s, by);
     else if (s->round == n->round)
         take_train_set(n, s);

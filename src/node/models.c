@@ -86,6 +86,8 @@ enum pfl_rc pfl_core_cmd_init_model(struct pfl_node *n, struct pfl_incoming *in,
         return PFL_OK;
     }
     n->early_init = pfl_payload_ref(in->ev->payload);
+    free(n->early_init_of);
+    n->early_init_of = in->msg->origin ? pfl_xstrdup(in->msg->origin->experiment) : NULL;
     if (n->early_until == PFL_NEVER)
         n->early_until = n->now + n->set.aggregation_timeout;
     return PFL_OK;
@@ -111,6 +113,7 @@ enum pfl_rc pfl_core_cmd_partial_model(struct pfl_node *n, struct pfl_incoming *
 {
     const struct pfl_msg *m = in->msg;
     pfl_offers_arrived(&n->offers, PFL_PUSH_PARTIAL, m->round, m->source);
+    pfl_offers_fulfilled(&n->offers, PFL_PUSH_PARTIAL, m->round, &m->contributors);
     enum pfl_rc rc = need_payload(in, err);
     if (rc != PFL_OK)
         return rc;
@@ -141,8 +144,8 @@ enum pfl_rc pfl_core_cmd_add_model(struct pfl_node *n, struct pfl_incoming *in, 
     enum pfl_rc rc = need_payload(in, err);
     if (rc != PFL_OK)
         return rc;
-    if (!n->learning && !n->over)
-        return pfl_err_set(err, PFL_STATE, "add_model: this node is not learning");
+    if ((!n->learning && !n->over) || pfl_core_foreign(n, in->msg))
+        return pfl_err_set(err, PFL_STATE, "add_model: this node is not learning%s", n->over ? " in that experiment" : "");
     if (wants_add(n, in)) {
         pfl_round_set_offer(pfl_core_round_get(n, in->msg->round), in->ev->payload, in->msg->source);
         n->dirty = true;

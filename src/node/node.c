@@ -90,6 +90,11 @@ void pfl_node_free(struct pfl_node *n)
     free(n->gone);
     pfl_strs_deinit(&n->partial_who);
     pfl_strs_deinit(&n->barred);
+    pfl_strs_deinit(&n->excluded);
+    pfl_strs_deinit(&n->past);
+    pfl_scatter_unref(n->start_body);
+    free(n->told_of);
+    free(n->early_init_of);
     pfl_layout_unref(n->layout);
     free(n->experiment);
     pfl_core_put_off_clear(n);
@@ -118,6 +123,29 @@ bool pfl_core_alive(void *user, const char *addr)
 bool pfl_core_is_outage(enum pfl_rc rc)
 {
     return rc == PFL_UNAVAILABLE || rc == PFL_TIMEOUT || rc == PFL_IO || rc == PFL_CANCELED;
+}
+
+/* Two messages share a key by chance only, and nobody knows the salt. */
+static int64_t seen_key(const struct pfl_node *n, const struct pfl_msg *m)
+{
+    struct pfl_rng rng;
+    pfl_rng_seed_named(&rng, (uint64_t)m->hash ^ n->seen.salt, m->source);
+    return (int64_t)pfl_rng_u64(&rng);
+}
+
+bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m)
+{
+    return pfl_seen_add(&n->seen, seen_key(n, m));
+}
+
+bool pfl_node_knows(const struct pfl_node *n, const struct pfl_msg *m)
+{
+    return m->kind == PFL_MSG_GOSSIP && (pfl_streq(m->source, n->addr) || pfl_seen_has(&n->seen, seen_key(n, m)));
+}
+
+bool pfl_node_is_learning(const struct pfl_node *n)
+{
+    return n->learning;
 }
 
 /* ---- the step ---- */

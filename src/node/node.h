@@ -15,6 +15,7 @@
 #include "learning/learner.h"
 #include "node/durable.h"
 #include "wire/msg.h"
+#include "wire/origin.h"
 #include "wire/payload.h"
 
 struct pfl_node_settings {
@@ -33,6 +34,9 @@ struct pfl_node_settings {
         entropy; /* other at each start: message hashes, which a node that comes back must not repeat and nobody should guess */
     const char *federation; /* copied; goes into our Hello */
     const struct pfl_aggregator *aggregator;
+    bool signatures; /* the driver verifies who signed a message; what must be signed and is not does not count: see origin.c */
+    unsigned max_rounds, max_epochs; /* of an experiment that this node takes part in; 0: no limit but the protocol's */
+    uint64_t max_model_bytes;
     bool interop; /* links with P2PFL's own nodes are taken: see interop.c */
     bool durable; /* tells by DURABLE actions what is to be kept */
 };
@@ -40,24 +44,36 @@ void pfl_node_settings_default(struct pfl_node_settings *s);
 /** What this core says of itself in a Hello: version, codecs, features. Static; the driver adds what it can do itself to a copy. */
 const struct pfl_hello *pfl_node_hello(void);
 
+/* ---- who signed ---- */
+enum pfl_may {
+    PFL_MAY_TRAIN = 1, /* vote, train, tell of it */
+    PFL_MAY_START = 2, /* start and stop learning */
+};
+/** The signer of a message: its signature is good, its certificate is, and the address of the source is its own. */
+struct pfl_signer {
+    char *id;     /* its identity in words, for notes */
+    unsigned may; /* enum pfl_may, by role and policy */
+};
+
 /* ---- events ---- */
 enum pfl_event_kind {
-    PFL_EV_TICK,        /* a deadline has passed */
-    PFL_EV_MODEL,       /* payload: the node's initial model is there (once, at the start; also a warm start while idle) */
-    PFL_EV_HANDSHAKE,   /* addr, hello, call: a peer whose certificate covers addr's host asks for a link */
-    PFL_EV_DISCONNECT,  /* addr, call: a peer (checked: addr is bound to its identity) takes its link back */
-    PFL_EV_LINK_UP,     /* addr, hello: OPEN succeeded (certificate, identity and, where asked, the handshake) */
-    PFL_EV_LINK_DOWN,   /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself.
-                         * An OPEN of an address that is linked already (a peer that lost its side shakes hands again) is answered
-                         * by LINK_UP, or by LINK_DOWN with AUTH when the caller is somebody else: then the link itself stays. */
-    PFL_EV_MESSAGE,     /* msg, call; weights: payload (decoded, digest checked, finite, right layout) or rc/text why not */
-    PFL_EV_SENT,        /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
-                         * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
-                         * peer answered with an error. hello: that of the answer, absent where a P2PFL node answered; NULL: not known */
-    PFL_EV_JOB,         /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples. A fit that failed (or
-                         * gave no samples) costs the round this node's contribution, nothing else: the node announces an empty
-                         * models_aggregated, on which nobody waits for it, collects the others' models and goes on with them */
-    PFL_EV_CMD_CONNECT, /* addr, call: an operator's commands; answered by one REPLY each */
+    PFL_EV_TICK,       /* a deadline has passed */
+    PFL_EV_MODEL,      /* payload: the node's initial model is there (once, at the start; also a warm start while idle) */
+    PFL_EV_HANDSHAKE,  /* addr, hello, call: a peer whose certificate covers addr's host asks for a link */
+    PFL_EV_DISCONNECT, /* addr, call: a peer (checked: addr is bound to its identity) takes its link back */
+    PFL_EV_LINK_UP,    /* addr, hello: OPEN succeeded (certificate, identity and, where asked, the handshake) */
+    PFL_EV_LINK_DOWN,  /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself.
+                        * An OPEN of an address that is linked already (a peer that lost its side shakes hands again) is answered
+                        * by LINK_UP, or by LINK_DOWN with AUTH when the caller is somebody else: then the link itself stays. */
+    PFL_EV_MESSAGE, /* msg, call, from; signer or forged (both NULL: not signed); weights: payload (decoded, digest checked, finite,
+                       right layout) or rc/text why not */
+    PFL_EV_SENT,    /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
+                     * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
+                     * peer answered with an error. hello: that of the answer, absent where a P2PFL node answered; NULL: not known */
+    PFL_EV_JOB,     /* id, rc, text: a job ended; payload (fit, aggregate: with digest), metrics, samples. A fit that failed (or
+                     * gave no samples) costs the round this node's contribution, nothing else: the node announces an empty
+                     * models_aggregated, on which nobody waits for it, collects the others' models and goes on with them */
+    PFL_EV_CMD_CONNECT,    /* addr, call: an operator's commands; answered by one REPLY each */
     PFL_EV_CMD_DISCONNECT, /* addr, call */
     PFL_EV_CMD_LEARN,      /* learn, call */
     PFL_EV_CMD_STOP,       /* call */
@@ -86,6 +102,10 @@ struct pfl_event {
     uint64_t n_samples;
     struct pfl_learn_args learn;
     const struct pfl_durable *durable;
+    const char *from;                /* MESSAGE: who delivered it, in words; NULL: not known */
+    bool relayed;                    /* MESSAGE: that was somebody else than who signed it */
+    const struct pfl_signer *signer; /* MESSAGE; CMD_LEARN, CMD_STOP: this node itself; NULL: nobody, or nobody looked */
+    const char *forged;              /* MESSAGE: why its signature does not count; NULL: it does, or has none */
 };
 
 /* ---- actions ---- */
@@ -96,13 +116,14 @@ enum pfl_action_kind {
                     * the state `after` is on disk (see durable.h). body NULL: msg with payload as P2PFL's pickle, which the driver
                     * encodes (only with interop) */
     PFL_ACT_GOODBYE,   /* addr: rpc disconnect, then close */
-    PFL_ACT_REPLY,     /* call, text or error (each may be NULL); hello: put ours in (handshake) */
+    PFL_ACT_REPLY,     /* call, text or error (each may be NULL); hello: put ours in (handshake); denied: the caller may not */
     PFL_ACT_FIT,       /* id, payload, epochs, seed */
     PFL_ACT_EVALUATE,  /* id, payload */
     PFL_ACT_AGGREGATE, /* id, payload (what the round began with), contributions in order: n_in, in (models with references held by
                         * the action); partial: they become one contribution, else the round's result */
     PFL_ACT_CANCEL,    /* jobs that run: interrupt them; their events are ignored */
     PFL_ACT_DURABLE,   /* durable: to be kept, at most one in a step, behind the sends that wait for it */
+    PFL_ACT_EVIDENCE,  /* addr, said: two statements of one node that contradict each other, to be kept */
     PFL_ACT_NOTE,      /* note: what happened, for log, event stream and report */
 };
 
@@ -151,7 +172,7 @@ struct pfl_note {
 struct pfl_action {
     enum pfl_action_kind kind;
     char *addr; /* owned */
-    bool handshake, hello;
+    bool handshake, hello, denied;
     uint64_t call, id;
     struct pfl_scatter *body;
     struct pfl_msg *msg; /* a reference */
@@ -165,6 +186,7 @@ struct pfl_action {
     bool partial;
     struct pfl_contribution *in; /* owned array; each model is a reference of the action's */
     size_t n_in;
+    struct pfl_statement *said; /* owned: two, or NULL */
     struct pfl_note *note;
 };
 struct pfl_actions {
@@ -182,6 +204,9 @@ void pfl_node_free(struct pfl_node *n);
 /** Appends to out, in the order in which they are to be carried out. Never fails: what is wrong with an event becomes a reply or a
  * note. */
 void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_actions *out);
+/** Is this gossip known already? Then whoever signed it need not be looked at again. */
+bool pfl_node_knows(const struct pfl_node *n, const struct pfl_msg *m);
+bool pfl_node_is_learning(const struct pfl_node *n);
 /** Monotonic time at which a TICK is due; PFL_NEVER where nothing is pending. */
 pfl_ns pfl_node_deadline(const struct pfl_node *n);
 

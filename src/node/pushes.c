@@ -118,6 +118,21 @@ static size_t lacking(const struct pfl_node *n, const struct pfl_round *r, const
     return n_ret;
 }
 
+/* Would `to`, one of ours, take it from us? It wants its trainer's signature; or what P2PFL's own nodes made, who have none. */
+static bool may_relay(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_entry *e, bool plain)
+{
+    if (!n->set.signatures || plain)
+        return true;
+    const struct pfl_round_peer *row = e->who.n == 1 ? pfl_round_find(r, e->who.items[0]) : NULL;
+    if (row && row->said_model.origin)
+        return true;
+    for (size_t i = 0; n->set.interop && i < e->who.n; i++) {
+        if (pfl_core_plain_addr(n, e->who.items[i]))
+            return true;
+    }
+    return false;
+}
+
 /* Relays what is due, and with it what is nearly due: several together travel as one partial aggregate. */
 static void plan_relay(struct pfl_node *n, struct pfl_round *r, const char *to, const struct pfl_entry **entries, size_t n_entries)
 {
@@ -130,7 +145,7 @@ static void plan_relay(struct pfl_node *n, struct pfl_round *r, const char *to, 
             slack = n->set.retry_period;
     }
     for (size_t i = 0; i < n_entries; i++) {
-        pfl_ns turn = turn_of(n, r, entries[i], plain);
+        pfl_ns turn = may_relay(n, r, entries[i], plain) ? turn_of(n, r, entries[i], plain) : PFL_NEVER;
         if (turn != PFL_NEVER && turn - slack <= n->now) {
             entries[n_due++] = entries[i];
             n_samples += entries[i]->n_samples;
@@ -138,7 +153,8 @@ static void plan_relay(struct pfl_node *n, struct pfl_round *r, const char *to, 
             pfl_core_wake(n, turn);
         }
     }
-    bool together = n_due > 1 && n->set.aggregator->partial && n_samples <= INT32_MAX;
+    /* One of ours takes a contribution only with its trainer's signature, which an aggregate has not. */
+    bool together = n_due > 1 && n->set.aggregator->partial && n_samples <= INT32_MAX && (plain || !n->set.signatures);
     if (together) {
         const struct pfl_entry *made = partial_of(n, r, entries, n_due);
         if (made)
@@ -271,9 +287,24 @@ static uint64_t ask(struct pfl_node *n, const struct pfl_push *p)
     return send_msg(n, p->to, m, NULL, n->set.call_timeout);
 }
 
+/* Somebody else's contribution goes out in its trainer's name, with its signature, where we have that. */
+static struct pfl_msg *model_msg(struct pfl_node *n, const struct pfl_push *p, bool plain)
+{
+    const char *who = p->kind == PFL_PUSH_PARTIAL && p->contributors.n == 1 ? p->contributors.items[0] : n->addr;
+    const struct pfl_round *r = pfl_core_round(n, p->round);
+    const struct pfl_round_peer *row = r && !plain && strcmp(who, n->addr) != 0 ? pfl_round_find(r, who) : NULL;
+    bool signed_by_it = row && row->said_model.origin;
+    struct pfl_msg *m = pfl_msg_new(signed_by_it ? who : n->addr, p->round, pfl_push_command(p->kind), PFL_MSG_WEIGHTS);
+    if (signed_by_it)
+        m->origin = pfl_origin_ref(row->said_model.origin);
+    else if (n->set.signatures && !plain)
+        m->sign_for = pfl_xstrdup(n->experiment ? n->experiment : "");
+    return m;
+}
+
 static uint64_t send_model(struct pfl_node *n, const struct pfl_push *p, bool plain)
 {
-    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new(n->addr, p->round, pfl_push_command(p->kind), PFL_MSG_WEIGHTS);
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = model_msg(n, p, plain);
     m->num_samples = (int32_t)p->n_samples;
     pfl_strs_copy(&m->contributors, &p->contributors);
     if (plain)

@@ -39,7 +39,7 @@ static void bar(struct pfl_node *n, const char *addr)
 }
 
 /* Once the aggregation runs, its inputs are fixed. */
-static void drop_contribution(struct pfl_node *n, const char *addr)
+void pfl_core_drop_contribution(struct pfl_node *n, const char *addr, const char *why)
 {
     bool dropped = false;
     for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
@@ -49,7 +49,7 @@ static void drop_contribution(struct pfl_node *n, const char *addr)
             dropped = pfl_round_drop(r, addr) || dropped;
     }
     if (dropped)
-        pfl_core_note_text(n, PFL_NOTE_WARNING, addr, "its contribution is dropped: its certificate was revoked");
+        pfl_core_note_text(n, PFL_NOTE_WARNING, addr, "its contribution is dropped: %s", why);
 }
 
 static void own_revoked(struct pfl_node *n, const char *why)
@@ -82,6 +82,6 @@ void pfl_core_on_revoked(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_torn(n); /* who was behind it is dialled before silence evicts it */
     if (p)
         pfl_core_forget_peer(n, p, why);
-    drop_contribution(n, ev->addr);
+    pfl_core_drop_contribution(n, ev->addr, "its certificate was revoked");
     n->dirty = true;
 }

@@ -160,6 +160,8 @@ static void early_deinit(struct pfl_early *e)
 static void round_peer_free(struct pfl_round_peer *p)
 {
     free(p->addr);
+    pfl_statement_deinit(&p->said_vote);
+    pfl_statement_deinit(&p->said_model);
     pfl_strs_deinit(&p->ballot);
     pfl_strs_deinit(&p->holds);
     early_deinit(&p->early);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "wire/origin.h"
 #include "wire/payload.h"
 
 /* ---- contributions ---- */
@@ -56,7 +57,8 @@ struct pfl_early {
 };
 enum { PFL_READY_DIGESTS_MAX = 3 };
 struct pfl_round_peer {
-    char *addr; /* owned */
+    char *addr;                                 /* owned */
+    struct pfl_statement said_vote, said_model; /* what it may say once only, with its signature; empty: nothing, or not signed */
     bool voted;
     struct pfl_strs ballot;
     struct pfl_strs holds; /* its last models_aggregated */

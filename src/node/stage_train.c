@@ -128,7 +128,7 @@ static bool may_come(const struct pfl_node *n, const struct pfl_round *r, const 
 {
     const struct pfl_round_peer *row = pfl_round_find(r, member);
     bool withdrawn = row && row->withdrawn;
-    if (pfl_core_barred(n, member))
+    if (pfl_core_barred(n, member) || pfl_core_excluded(n, member))
         return false;
     if (!withdrawn && pfl_neighbours_alive(&n->peers, member))
         return true;

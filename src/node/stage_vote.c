@@ -89,6 +89,8 @@ static bool name_counts(void *user, const char *name)
 {
     const struct pfl_node *n = user;
     const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(n, n->round), name);
+    if (pfl_core_excluded(n, name))
+        return false;
     return pfl_core_alive(user, name) || (row && row->voted);
 }
 

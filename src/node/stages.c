@@ -195,6 +195,7 @@ static void forget_experiment(struct pfl_node *n)
 void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_args *args)
 {
     forget_experiment(n);
+    pfl_core_remember(n, n->experiment);
     free(n->experiment);
     n->experiment = pfl_xstrdup(args->name);
     n->rounds = args->rounds;
@@ -211,6 +212,9 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->kept[0] = pfl_steal(&n->early_round);
     n->initial = pfl_steal(&n->early_init);
     n->early_until = PFL_NEVER;
+    pfl_strs_deinit(&n->excluded);
+    pfl_core_keep_start(n, NULL);
+    pfl_core_sift_early(n);
     for (size_t i = 0; i < n->peers.n; i++) {
         n->peers.items[i]->takes_part = true; /* also one whose link is being made: the start waits for it in the outbox */
         n->peers.items[i]->lapsed = false;
@@ -269,6 +273,10 @@ static char *name_of_run(const struct pfl_node *n, const char *base, int64_t sec
 void pfl_core_on_learn(struct pfl_node *n, const struct pfl_event *ev)
 {
     const char *why = learn_wrong(n, &ev->learn);
+    if (!why)
+        why = pfl_core_own_right(n, ev);
+    if (!why)
+        why = pfl_core_over_policy(n, &ev->learn);
     pfl_core_reply(n, ev->call, NULL, why);
     if (why)
         return;
@@ -337,6 +345,10 @@ void pfl_core_on_stop(struct pfl_node *n, const struct pfl_event *ev)
 {
     if (!n->learning) {
         pfl_core_reply(n, ev->call, NULL, "this node is not learning");
+        return;
+    }
+    if (pfl_core_own_right(n, ev)) {
+        pfl_core_reply(n, ev->call, NULL, pfl_core_own_right(n, ev));
         return;
     }
     pfl_core_gossip(n, "stop_learning", -1, NULL);

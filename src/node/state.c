@@ -99,6 +99,8 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     in->text = describe(n, round);
     if (theirs < 0 || (in->msg->args.n > 2 && strcmp(in->msg->args.items[2], "anew") == 0))
         forget_former_life(n, p, same);
+    if (!same && n->learning && n->start_body) /* the words of who started it; ours are no proof */
+        pfl_outbox_add(&n->outbox, p->addr, n->start_body, 0, n->now, false);
     if (same ? theirs < round || n->over : theirs < 0 && !n->over) {
         p->joins = true;
         n->dirty = true;

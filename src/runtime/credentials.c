@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "runtime/credentials_impl.h"
+#include "runtime/origins.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ void pfl_driver_set_tls(struct pfl_driver *d, struct pfl_tls *fresh)
     PFL_ASSERT(old);
     d->tls = pfl_revocation_prepare(d, fresh);
     pfl_tls_unref(old);
+    pfl_origins_changed(d->origins);
     pfl_revocation_tls_changed(d); /* whom the new trust refuses is closed, not drained */
     pfl_rpc_server_set_tls(d->server, d->tls);
     for (struct pfl_link *l = d->links; l; l = l->next)

@@ -14,6 +14,7 @@
 #include "runtime/driver_impl.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
+#include "runtime/origins.h"
 #include "runtime/pickled.h"
 #include "runtime/revocation.h"
 
@@ -21,6 +22,8 @@ struct pfl_queued {
     struct pfl_queued *next;
     struct pfl_event ev;
     char *addr, *text; /* owned copies that ev points to */
+    char *from, *forged;
+    struct pfl_signer signer;
     struct pfl_hello hello;
 };
 
@@ -37,6 +40,14 @@ static struct pfl_queued *queued_new(const struct pfl_event *ev)
     q->text = ev->text ? pfl_xstrdup(ev->text) : NULL;
     q->ev.addr = q->addr;
     q->ev.text = q->text;
+    q->from = ev->from ? pfl_xstrdup(ev->from) : NULL;
+    q->forged = ev->forged ? pfl_xstrdup(ev->forged) : NULL;
+    q->ev.from = q->from;
+    q->ev.forged = q->forged;
+    if (ev->signer) {
+        q->signer = (struct pfl_signer){.id = pfl_xstrdup(ev->signer->id), .may = ev->signer->may};
+        q->ev.signer = &q->signer;
+    }
     if (ev->hello) {
         q->hello.present = ev->hello->present;
         q->hello.version = ev->hello->version;
@@ -59,6 +70,9 @@ static void queued_free(struct pfl_queued *q)
     pfl_hello_deinit(&q->hello);
     free(q->addr);
     free(q->text);
+    free(q->from);
+    free(q->forged);
+    pfl_signer_deinit(&q->signer);
     free(q);
 }
 
@@ -114,12 +128,15 @@ void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a)
 {
     if ((a->kind == PFL_ACT_SEND || a->kind == PFL_ACT_NOTE) && pfl_keeper_holds(d->keeper, a))
         return;
+    if (a->kind == PFL_ACT_SEND && pfl_origins_holds(d->origins, a))
+        return;
     switch (a->kind) {
     case PFL_ACT_OPEN:
         pfl_link_open(d, a->addr, a->handshake, a->call);
         break;
     case PFL_ACT_CLOSE:
         pfl_keeper_forget(d->keeper, a->addr);
+        pfl_origins_forget(d->origins, a->addr);
         pfl_link_close(d, a->addr);
         break;
     case PFL_ACT_SEND:
@@ -130,6 +147,7 @@ void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a)
         break;
     case PFL_ACT_GOODBYE:
         pfl_keeper_forget(d->keeper, a->addr);
+        pfl_origins_forget(d->origins, a->addr);
         pfl_link_goodbye(d, a->addr);
         break;
     case PFL_ACT_REPLY:
@@ -147,6 +165,9 @@ void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a)
         break;
     case PFL_ACT_DURABLE:
         pfl_keeper_take(d->keeper, pfl_steal(&a->durable));
+        break;
+    case PFL_ACT_EVIDENCE:
+        pfl_driver_evidence(d, a);
         break;
     case PFL_ACT_NOTE:
         pfl_driver_note(d, a->note);
@@ -209,7 +230,13 @@ void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const cha
     if (learn)
         ev.learn = *learn;
     ev.call = pfl_pending_add(d, NULL, done, user);
+    struct pfl_signer self = {0};
+    if (d->origins) {
+        pfl_origins_self(d, &self);
+        ev.signer = &self;
+    }
     pfl_driver_post(d, &ev);
+    pfl_signer_deinit(&self);
 }
 
 const char *pfl_driver_address(const struct pfl_driver *d)
@@ -282,6 +309,8 @@ static void free_now(struct pfl_driver *d)
 {
     pfl_node_free(d->node);
     pfl_keeper_free(d->keeper);
+    pfl_origins_free(d->origins);
+    pfl_policy_deinit(&d->policy);
     pfl_events_close(d->events);
     pfl_tls_unref(d->tls);
     pfl_method_deinit(&d->method);
@@ -303,6 +332,9 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     d->federation = opts->federation ? pfl_xstrdup(opts->federation) : NULL;
     d->state_dir = opts->state_dir ? pfl_xstrdup(opts->state_dir) : NULL;
     d->tls = opts->tls ? pfl_tls_ref(opts->tls) : NULL;
+    if (opts->policy)
+        pfl_policy_copy(&d->policy, opts->policy);
+    d->origins = d->tls ? pfl_origins_new(d) : NULL;
     d->call_timeout = opts->settings.call_timeout;
     d->interop = opts->settings.interop;
     d->pickle = opts->pickle;
@@ -329,6 +361,10 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     s.federation = d->federation;
     s.entropy = pfl_rng_entropy();
     s.durable = d->keeper != NULL;
+    s.signatures = d->origins != NULL;
+    s.max_rounds = (unsigned)d->policy.max_rounds;
+    s.max_epochs = (unsigned)d->policy.max_epochs;
+    s.max_model_bytes = d->policy.max_model_bytes;
     d->address = pfl_xstrdup(pfl_rpc_server_address(d->server));
     d->node = pfl_node_new(d->address, d->method.model, &s);
     uv_timer_init(d->loop, &d->timer);

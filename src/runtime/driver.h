@@ -14,6 +14,7 @@
 #include "tls/context.h"
 
 struct pfl_driver;
+struct pfl_policy; /* pki/policy.h */
 /** Where the node's certificates come from and how they stay fresh (runtime/credentials.h). All copied. */
 struct pfl_credentials_opts {
     struct pfl_tls_files files; /* what tls was loaded from: they are watched */
@@ -38,6 +39,7 @@ struct pfl_driver_opts {
     const char *crl, *crl_kept, *ca_service;
     pfl_ns ca_poll;
     struct pfl_p2pfl_options pickle;                /* how models go to P2PFL's own nodes; checked against the learner's layout */
+    const struct pfl_policy *policy;                /* NULL: roles alone; copied */
     const struct pfl_credentials_opts *credentials; /* NULL: certificates stay as they are */
     void (*on_event)(void *user, const char *line, size_t len); /* each event line, on the loop; may be NULL */
     void *user;

@@ -4,6 +4,7 @@
 #define PFL_RUNTIME_DRIVER_IMPL_H
 
 #include "learning/method.h"
+#include "pki/policy.h"
 #include "runtime/driver.h"
 #include "runtime/events.h"
 
@@ -11,6 +12,7 @@ struct pfl_control;
 struct pfl_revocation;
 struct pfl_credentials;
 struct pfl_keeper;
+struct pfl_origins;
 
 /** A channel to one address, and who must be at its end. */
 struct pfl_link {
@@ -62,6 +64,9 @@ struct pfl_driver {
     struct pfl_revocation *revocation;   /* NULL: plaintext, or gone */
     struct pfl_credentials *credentials; /* the same, or not watched */
     struct pfl_keeper *keeper;           /* NULL: nothing is kept */
+    struct pfl_origins *origins;         /* NULL: plaintext */
+    struct pfl_policy policy;
+    unsigned n_evidence; /* pairs written since the start */
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;
@@ -126,6 +131,10 @@ void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *note);
 json_t *pfl_driver_counters_json(struct pfl_driver *d);
 void pfl_driver_refused(struct pfl_driver *d, const char *peer, const char *remote, const char *reason);
 void pfl_driver_note_link(struct pfl_driver *d, struct pfl_link *l);
+
+/* evidence.c */
+/** Keeps two statements that contradict each other in the state folder. */
+void pfl_driver_evidence(struct pfl_driver *d, const struct pfl_action *a);
 
 /* control.c */
 enum pfl_rc pfl_control_start(struct pfl_driver *d, struct pfl_err *err);

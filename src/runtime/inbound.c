@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "learning/p2pfl_payload.h"
 #include "runtime/driver_impl.h"
+#include "runtime/origins.h"
 #include "runtime/revocation.h"
 
 /* A weights message may carry its model and this much more: envelope, safetensors header, contributors. */
@@ -61,6 +62,18 @@ static bool speaks_for(struct pfl_driver *d, struct pfl_rpc_call *call, const ch
     return true;
 }
 
+/* Has this caller anything to say here at all? */
+static bool may_connect(struct pfl_driver *d, struct pfl_rpc_call *call)
+{
+    const struct pfl_rpc_peer *peer = pfl_rpc_call_peer(call);
+    if (!d->origins || pfl_driver_rights(d, peer->identity) & PFL_RIGHT_CONNECT)
+        return true;
+    refuse(d, call, PFL_GRPC_PERMISSION_DENIED,
+           "%s may not take part here: its certificate's role is %s, or the policy here says no",
+           pfl_q(pfl_identity_text(peer->identity)), pfl_q(pfl_policy_role(&d->policy, peer->identity, true)));
+    return false;
+}
+
 static void on_hand(struct pfl_driver *d, struct pfl_rpc_call *call, struct pfl_blob *request, enum pfl_event_kind kind)
 {
     PFL_AUTO(pfl_freep) char *addr = NULL;
@@ -75,7 +88,7 @@ static void on_hand(struct pfl_driver *d, struct pfl_rpc_call *call, struct pfl_
         pfl_hello_deinit(&hello);
         return;
     }
-    if (speaks_for(d, call, addr)) {
+    if (may_connect(d, call) && speaks_for(d, call, addr)) {
         struct pfl_event ev = pfl_driver_event(kind);
         ev.addr = addr;
         ev.hello = &hello;
@@ -110,27 +123,30 @@ static void on_send(void *user, struct pfl_rpc_call *call, struct pfl_blob *requ
         refuse(d, call, PFL_GRPC_INVALID_ARGUMENT, "%s", err.msg);
         return;
     }
-    if (msg->kind != PFL_MSG_GOSSIP && !speaks_for(d, call, msg->source))
+    if (!may_connect(d, call))
+        return;
+    /* A model with its author's signature may be passed on by anybody, as gossip is. */
+    bool by_anybody = msg->kind == PFL_MSG_GOSSIP || (d->origins && msg->kind == PFL_MSG_WEIGHTS && msg->origin);
+    if (!by_anybody && !speaks_for(d, call, msg->source))
         return;
     if (msg->kind == PFL_MSG_WEIGHTS && pfl_streq(msg->cmd, "crl")) {
         pfl_revocation_on_message(d, call, msg);
         return;
     }
-    uint64_t token = pfl_pending_add(d, call, NULL, NULL);
-    if (msg->kind == PFL_MSG_WEIGHTS) {
-        pfl_job_decode(d, msg, token);
-        return;
-    }
-    struct pfl_event ev = pfl_driver_event(PFL_EV_MESSAGE);
-    ev.msg = msg;
-    ev.call = token;
-    pfl_driver_post(d, &ev);
+    if (msg->kind == PFL_MSG_WEIGHTS)
+        pfl_job_decode(d, msg, pfl_pending_add(d, call, NULL, NULL));
+    else if (!pfl_origins_receive(d, msg, call))
+        pfl_rpc_call_fail(call, PFL_GRPC_UNAVAILABLE, "too many messages wait to be verified: send it again");
 }
 
 void pfl_inbound_reply(struct pfl_driver *d, struct pfl_pending *p, const struct pfl_action *a)
 {
     if (p->disconnect && !a->error) {
         pfl_rpc_call_reply(p->call, NULL);
+        return;
+    }
+    if (a->denied && a->error) {
+        pfl_rpc_call_fail(p->call, PFL_GRPC_PERMISSION_DENIED, "%s", a->error);
         return;
     }
     struct pfl_hello hello = {.present = true, .version = 1};

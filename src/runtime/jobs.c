@@ -9,6 +9,7 @@
 #include "learning/p2pfl_payload.h"
 #include "pki/digest.h"
 #include "runtime/driver_impl.h"
+#include "runtime/origins.h"
 
 enum job_kind { JOB_INIT, JOB_FIT, JOB_EVALUATE, JOB_AGGREGATE, JOB_DECODE, JOB_SAVE };
 
@@ -22,6 +23,7 @@ struct pfl_job {
     unsigned epochs;
     struct pfl_payload *in;                 /* fit, evaluate, save, aggregate */
     struct pfl_msg *msg;                    /* decode */
+    struct pfl_check check;                 /* the same: who signed it */
     json_t *fields;                         /* save */
     struct pfl_contribution *contributions; /* aggregate: owned, with references */
     size_t n_contributions;
@@ -40,6 +42,7 @@ static void job_free(struct pfl_job *j)
     pfl_payload_unref(j->in);
     pfl_payload_unref(j->out);
     pfl_msg_unref(j->msg);
+    pfl_check_deinit(&j->check);
     for (size_t i = 0; i < j->n_contributions; i++)
         pfl_model_unref(j->contributions[i].model);
     free(j->contributions);
@@ -172,6 +175,7 @@ static void on_work(uv_work_t *w)
         break;
     case JOB_DECODE:
         j->rc = run_decode(j);
+        pfl_check_run(&j->check);
         break;
     case JOB_SAVE:
         j->rc = run_save(j);
@@ -208,12 +212,16 @@ static void post_result(struct pfl_job *j)
         }
         ev.kind = PFL_EV_MODEL;
     }
+    struct pfl_signer signer = {0};
+    char why[PFL_ERR_MAX];
     if (j->kind == JOB_DECODE) {
         ev.kind = PFL_EV_MESSAGE;
         ev.msg = j->msg;
         ev.call = j->call;
+        pfl_check_judge(d, &j->check, j->call, &ev, &signer, why);
     }
     pfl_driver_post(d, &ev);
+    pfl_signer_deinit(&signer);
 }
 
 static void on_done(uv_work_t *w, int status)
@@ -317,6 +325,7 @@ void pfl_job_decode(struct pfl_driver *d, struct pfl_msg *msg, uint64_t call)
 {
     struct pfl_job *j = job_new(d, JOB_DECODE);
     j->msg = pfl_msg_ref(msg);
+    pfl_check_init(d, msg, &j->check);
     j->call = call;
     job_start(j);
 }

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "runtime/driver_impl.h"
+#include "runtime/origins.h"
 #include "runtime/revocation.h"
 
 struct pfl_link *pfl_link_find(const struct pfl_driver *d, const char *addr)
@@ -167,6 +168,7 @@ static void on_state(void *user, bool up, const struct pfl_rpc_peer *peer, enum 
     if (up) {
         if (peer->identity && !l->bound)
             l->bound = pfl_identity_ref(peer->identity);
+        pfl_origins_met(l->d->origins, l->addr, l->bound);
         proceed(l);
         return;
     }

@@ -152,6 +152,7 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .ca_service = c->ca.service,
                                    .ca_poll = c->ca.poll,
                                    .pickle = pfl_pickled_options(&c->settings.interop_compression),
+                                   .policy = &c->policy,
                                    .credentials = &credentials};
     node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK) {

@@ -8,11 +8,12 @@
 #include "runtime/driver_impl.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
+#include "runtime/origins.h"
 #include "runtime/revocation.h"
 
 const char pfl_driver_interop_weaker[] =
-    "P2PFL's own nodes are taken as neighbours. Their messages are not signed, so any member of the network can speak in another's "
-    "name; "
+    "P2PFL's own nodes are taken as neighbours. Their messages are not signed: any member of the network can speak in the name of "
+    "one of them, start and stop learning so, and pass off a model as theirs, but not in the name of a node that signs; "
     "an address is all that names them; their models carry no digest, and results are equal within float32 rounding only";
 
 static json_t *list_json(const struct pfl_strs *l)
@@ -40,9 +41,10 @@ static json_t *text_json(const char *s)
 
 static void counters(struct pfl_driver *d, struct pfl_rpc_counters *ret)
 {
-    struct pfl_rpc_counters s;
+    struct pfl_rpc_counters s = {0};
     pfl_links_counters(d, ret);
-    pfl_rpc_server_counters(d->server, &s);
+    if (d->server) /* not any more where a note waited for the disk until the end */
+        pfl_rpc_server_counters(d->server, &s);
     ret->bytes_sent += s.bytes_sent;
     ret->bytes_received += s.bytes_received;
     ret->messages_sent += s.messages_sent;
@@ -177,6 +179,8 @@ void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *n)
 {
     if (n->kind == PFL_NOTE_NEIGHBOUR)
         return; /* pfl_driver_note_link says it with the certificate */
+    if (n->kind == PFL_NOTE_KNOWN_LOST || n->kind == PFL_NOTE_NEIGHBOUR_LOST)
+        pfl_origins_lost(d->origins, n->addr);
     json_t *fields = fields_of(d, n);
     char *text = json_dumps(fields, JSON_COMPACT);
     log_note(d, n, text);
@@ -270,6 +274,7 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     json_object_set_new(o, "rss_kb", json_integer(resident_kb()));
     json_object_set_new(o, "counters", pfl_driver_counters_json(d));
     json_object_set_new(o, "durability", pfl_keeper_status(d->keeper));
+    pfl_origins_status(d, o);
     pfl_revocation_status(d, o);
     pfl_credentials_status(d, o);
     pfl_snapshot_deinit(&s);

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "pki/digest.h"
+#include "runtime/origins.h"
 #include "runtime/revocation_impl.h"
 
 /* ---- to the neighbours ---- */
@@ -262,6 +263,7 @@ void pfl_revocation_accept(struct pfl_revocation *r, struct pfl_crl_set *set, co
             say_accepted(r, pfl_crl_set_at(set, i), from);
     d->tls = pfl_tls_with_crls(old, set);
     pfl_tls_unref(old);
+    pfl_origins_changed(d->origins);
     r->n.accepted++;
     pfl_revocation_flood(r, from, false);
     pfl_revocation_revise(r);

@@ -41,10 +41,10 @@ static enum pfl_rc random_passphrase(struct pfl_passphrase **ret, struct pfl_err
     return rc;
 }
 
-static enum pfl_rc issue(const struct pfl_ca *ca, const struct pfl_plan_node *node, struct pfl_err *err)
+static enum pfl_rc issue(const struct pfl_ca *ca, const struct pfl_plan_node *node, const char *role, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) char *dir = pfl_fs_join(node->dir, "certs");
-    struct pfl_issue_opts opts = {.name = node->name};
+    struct pfl_issue_opts opts = {.name = node->name, .role = role};
     pfl_strs_add(&opts.sans, "IP:127.0.0.1");
     pfl_strs_add(&opts.sans, "IP:::1");
     pfl_strs_add(&opts.sans, "DNS:localhost");
@@ -67,7 +67,7 @@ static enum pfl_rc make_certs(const char *dir, const char *ca_name, const struct
         return rc;
     rc = pfl_ca_open(dir, pass, &ca, err);
     for (size_t i = 0; rc == PFL_OK && i < n; i++)
-        rc = issue(ca, &nodes[i], err);
+        rc = issue(ca, &nodes[i], i == 0 && !ca_name ? "coordinator" : "node", err); /* the first one starts the learning */
     if (unlink(key) != 0 && rc == PFL_OK)
         rc = pfl_err_set(err, PFL_IO, "%s: cannot be removed", key);
     return rc;

@@ -205,6 +205,8 @@ void pfl_sim_carry_out(struct pfl_sim *s, unsigned i, struct pfl_action *a)
     case PFL_ACT_DURABLE:
         pfl_sim_disk_take(s, i, pfl_steal(&a->durable));
         break;
+    case PFL_ACT_EVIDENCE:
+        break;
     case PFL_ACT_NOTE:
         on_note(s, i, a->note);
         break;

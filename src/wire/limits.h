@@ -14,6 +14,10 @@ enum {
     PFL_WIRE_HELLO_ITEM_MAX = 64,
     PFL_WIRE_RESPONSE_MAX = 4096,      /* "true", or an error text */
     PFL_WIRE_CONTROL_MAX = 256 * 1024, /* a whole message without weights */
+    PFL_WIRE_ORIGIN_CERTS_MAX = 3,     /* what pki verifies, without the root */
+    PFL_WIRE_ORIGIN_CERT_MAX = 16 * 1024,
+    PFL_WIRE_ORIGIN_SIGNATURE_MAX = 1024, /* of RSA 8192 */
+    PFL_WIRE_EXPERIMENT_MAX = 256,        /* 128 is the longest name that is begun; P2PFL's have no limit */
 };
 
 /* The CA service. Requests come from machines that have no certificate yet, so all of one is small. */

@@ -9,6 +9,7 @@
 
 #include "node.pb.h"
 #include "wire/limits.h"
+#include "wire/origin.h"
 #include "wire/payload.h"
 #include "wire/pb.h"
 
@@ -36,6 +37,8 @@ void pfl_msg_unref(struct pfl_msg *m)
     free(m->source);
     free(m->cmd);
     free(m->codec);
+    free(m->sign_for);
+    pfl_origin_unref(m->origin);
     pfl_strs_deinit(&m->args);
     pfl_strs_deinit(&m->contributors);
     pfl_blob_unref(m->blob);
@@ -45,9 +48,10 @@ void pfl_msg_unref(struct pfl_msg *m)
 /* ---- decoding ---- */
 
 struct wants {
-    struct pfl_pb_str source, cmd, codec;
+    struct pfl_pb_str source, cmd, codec, experiment;
     struct pfl_pb_strs gossip_args, direct_args, contributors;
-    struct pfl_pb_view weights;
+    struct pfl_pb_view weights, signature;
+    struct pfl_pb_views certs;
 };
 
 static void wants_init(struct wants *w, node_RootMessage *pb, const struct pfl_pb_input *input)
@@ -60,6 +64,9 @@ static void wants_init(struct wants *w, node_RootMessage *pb, const struct pfl_p
         .direct_args = {"direct_message.args", PFL_WIRE_ARG_MAX, PFL_WIRE_ARGS_MAX, {0}, input},
         .contributors = {"weights.contributors", PFL_WIRE_ADDRESS_MAX, PFL_WIRE_CONTRIBUTORS_MAX, {0}, input},
         .weights = {"weights.weights", {NULL, 0}, input},
+        .certs = {"origin.certificate", PFL_WIRE_ORIGIN_CERT_MAX, PFL_WIRE_ORIGIN_CERTS_MAX, NULL, 0, input},
+        .signature = {"origin.signature", {NULL, 0}, input},
+        .experiment = {"origin.experiment", PFL_WIRE_EXPERIMENT_MAX, NULL, input},
     };
     pfl_pb_want_str(&pb->source, &w->source);
     pfl_pb_want_str(&pb->cmd, &w->cmd);
@@ -68,6 +75,9 @@ static void wants_init(struct wants *w, node_RootMessage *pb, const struct pfl_p
     pfl_pb_want_strs(&pb->direct_message.args, &w->direct_args);
     pfl_pb_want_strs(&pb->weights.contributors, &w->contributors);
     pfl_pb_want_view(&pb->weights.weights, &w->weights);
+    pfl_pb_want_views(&pb->origin.certificate, &w->certs);
+    pfl_pb_want_view(&pb->origin.signature, &w->signature);
+    pfl_pb_want_str(&pb->origin.experiment, &w->experiment);
 }
 
 static void wants_deinit(struct wants *w)
@@ -75,6 +85,8 @@ static void wants_deinit(struct wants *w)
     free(w->source.value);
     free(w->cmd.value);
     free(w->codec.value);
+    free(w->experiment.value);
+    free(w->certs.value);
     pfl_strs_deinit(&w->gossip_args.value);
     pfl_strs_deinit(&w->direct_args.value);
     pfl_strs_deinit(&w->contributors.value);
@@ -101,6 +113,24 @@ static enum pfl_rc check_decoded(const node_RootMessage *pb, const struct wants 
     if (len - w->weights.value.len > PFL_WIRE_CONTROL_MAX)
         return pfl_err_set(err, PFL_TOO_BIG, "message '%s': %zu bytes besides the weights, the limit is %d", pfl_q(w->cmd.value),
                            len - w->weights.value.len, PFL_WIRE_CONTROL_MAX);
+    return PFL_OK;
+}
+
+static enum pfl_rc fill_origin(struct pfl_msg *m, const node_RootMessage *pb, const struct wants *w, struct pfl_err *err)
+{
+    if (!pb->has_origin)
+        return PFL_OK;
+    if (w->certs.n == 0)
+        return pfl_err_set(err, PFL_MALFORMED, "origin without a certificate");
+    if (w->signature.value.len == 0 || w->signature.value.len > PFL_WIRE_ORIGIN_SIGNATURE_MAX)
+        return pfl_err_set(err, PFL_MALFORMED, "origin.signature is %zu bytes, 1 to %d are possible", w->signature.value.len,
+                           PFL_WIRE_ORIGIN_SIGNATURE_MAX);
+    struct pfl_origin *o = pfl_origin_new(w->experiment.value, pb->origin.sent_at_ms);
+    for (size_t i = 0; i < w->certs.n; i++)
+        pfl_buf_append(&o->certs[i], w->certs.value[i].data, w->certs.value[i].len);
+    o->n_certs = w->certs.n;
+    pfl_buf_append(&o->signature, w->signature.value.data, w->signature.value.len);
+    m->origin = o;
     return PFL_OK;
 }
 
@@ -133,7 +163,7 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
     if (!take_digest(pb->model_digest.size, pb->model_digest.bytes, m->model_digest, &m->has_model_digest))
         return pfl_err_set(err, PFL_MALFORMED, "model_digest is %u bytes, %d are needed", (unsigned)pb->model_digest.size,
                            PFL_DIGEST_LEN);
-    return PFL_OK;
+    return fill_origin(m, pb, w, err);
 }
 
 enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct pfl_err *err)
@@ -280,6 +310,15 @@ static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_byte
     return PFL_OK;
 }
 
+/* The author's signature: the one that came with it, or one that is still to be made. */
+static enum pfl_rc finish(const struct pfl_msg *m, struct pfl_scatter *s, struct pfl_err *err)
+{
+    if (!m->origin && !m->sign_for)
+        return PFL_OK;
+    s->to_sign = pfl_msg_ref((struct pfl_msg *)(uintptr_t)m); /* only the count changes */
+    return m->origin ? pfl_scatter_put_origin(s, m->origin, err) : PFL_OK;
+}
+
 static void release_payload(void *p)
 {
     pfl_payload_unref(p);
@@ -302,6 +341,8 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
         s->blob = m->blob ? pfl_blob_ref(m->blob) : NULL;
         rc = encode_weights(m, &m->weights, 1, m->codec != NULL, s, err);
     }
+    if (rc == PFL_OK)
+        rc = finish(m, s, err);
     if (rc == PFL_OK)
         *ret = pfl_steal(&s);
     return rc;

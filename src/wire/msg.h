@@ -22,6 +22,8 @@ struct pfl_hello {
 };
 void pfl_hello_deinit(struct pfl_hello *h);
 
+struct pfl_origin; /* wire/origin.h */
+
 /** One RootMessage. All strings and lists owned; refcounted so that it can wait and be forwarded without a copy. */
 struct pfl_msg {
     atomic_uint refs;
@@ -40,6 +42,9 @@ struct pfl_msg {
     uint8_t digest[PFL_DIGEST_LEN];       /* of weights */
     uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate */
     struct pfl_blob *blob;                /* what it was decoded from (a reference), or NULL for one made here */
+    struct pfl_origin *origin;            /* who wrote it, not checked (a reference), or NULL: it does not say */
+    char *
+        sign_for; /* one made here that its sender is to sign: the experiment it belongs to, "" for none. Owned; NULL: not signed */
 };
 struct pfl_msg *pfl_msg_new(const char *source, int32_t round, const char *cmd, enum pfl_msg_kind kind); /* copied */
 struct pfl_msg *pfl_msg_ref(struct pfl_msg *m);
@@ -53,11 +58,12 @@ enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct p
 struct pfl_scatter {
     atomic_uint refs;
     size_t n;
-    struct pfl_bytes parts[4];
-    size_t total;          /* bytes of all parts */
-    struct pfl_buf own[2]; /* head and tail */
-    struct pfl_blob *blob; /* a reference or NULL */
-    void *keep;            /* anything else the parts point into (a model), released with keep_free */
+    struct pfl_bytes parts[5];
+    size_t total;            /* bytes of all parts */
+    struct pfl_buf own[3];   /* head, tail, origin */
+    struct pfl_msg *to_sign; /* a reference: what this says, while its signature is still to be made; see wire/origin.h */
+    struct pfl_blob *blob;   /* a reference or NULL */
+    void *keep;              /* anything else the parts point into (a model), released with keep_free */
     void (*keep_free)(void *);
 };
 struct pfl_scatter *pfl_scatter_ref(struct pfl_scatter *s);
@@ -71,7 +77,8 @@ void pfl_scatter_add(struct pfl_scatter *s, struct pfl_bytes part);
 struct pfl_scatter *pfl_scatter_of(const void *data, size_t len);
 
 /** Encodes m. For weights made here, `payload` gives the bytes of the field (n parts, kept alive by `keep`); for decoded
- *  messages pass NULL and the view is used. Byte-compatible with P2PFL's encoder (field order, default omission, round -1 kept). */
+ *  messages pass NULL and the view is used. Byte-compatible with P2PFL's encoder (field order, default omission, round -1 kept).
+ *  A message with an origin goes out with it; of one with sign_for the scatter remembers what is to be signed. */
 struct pfl_payload;
 enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret,
                            struct pfl_err *err) PFL_WARN_UNUSED;

@@ -17,6 +17,7 @@ void pfl_scatter_unref(struct pfl_scatter *s)
     if (s->keep_free)
         s->keep_free(s->keep);
     pfl_blob_unref(s->blob);
+    pfl_msg_unref(s->to_sign);
     for (size_t i = 0; i < PFL_ARRAY_LEN(s->own); i++)
         pfl_buf_deinit(&s->own[i]);
     free(s);

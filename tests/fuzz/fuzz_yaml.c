@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* link: base config */
+/* link: base config pki */
 /* Any bytes as a YAML file: it is read within its limits or refused with a class and a printable line; what was read as an
  * experiment gives a topology whose links are in order and in range. */
 #include <stdint.h>

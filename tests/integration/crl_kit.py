@@ -19,7 +19,7 @@ def pem(der, label="X509 CRL"):
 
 
 class Federation:
-    """folder/ca and folder/<name> with the five files of each node; the SPIFFE ID is spiffe://p2pfl/node/<name>."""
+    """folder/ca and folder/<name> with the five files of each node; the SPIFFE ID is spiffe://p2pfl/coordinator/<name>."""
 
     def __init__(self, folder, names, ca_name="lab CA"):
         self.dir, self.ca = Path(folder), Ca(Path(folder) / "openssl-ca", ca_name)
@@ -31,7 +31,7 @@ class Federation:
         folder = self.dir / name
         folder.mkdir(exist_ok=True)
         (folder / "ca.crt").write_bytes(self.ca.crt.read_bytes())
-        san = f"IP:127.0.0.1,IP:::1,DNS:localhost,URI:spiffe://p2pfl/node/{name}"
+        san = f"IP:127.0.0.1,IP:::1,DNS:localhost,URI:spiffe://p2pfl/coordinator/{name}"
         for purpose in ("server", "client"):
             key = folder / f"{purpose}.key"
             make_key(key)

@@ -37,15 +37,15 @@ def wait_until(what, done, seconds=30.0, period=0.02):
     raise AssertionError(f"{what}: not within {seconds} s")
 
 
-def make_certificates(folder, names=("node1", "node2"), binary=None, sans=()):
-    """folder/ca and folder/<name> with the five files for each name, made by `p2pfl ca`."""
+def make_certificates(folder, names=("node1", "node2"), binary=None, sans=(), role="coordinator"):
+    """folder/ca and folder/<name> with the five files for each name, made by `p2pfl ca`. Any of them may start learning, but with role="node"."""
     secret = folder / "passphrase"
     secret.write_text("correct horse battery staple\n")
     secret.chmod(0o600)
     done = run("ca", "init", folder / "ca", "--passphrase-file", secret, binary=binary)
     assert done.returncode == 0, done.stderr
     for name in names:
-        done = run("ca", "issue", name, "--ca", folder / "ca", "--san", ",".join(["IP:127.0.0.1,IP:::1,DNS:localhost", *sans]), "--out", folder / name,
+        done = run("ca", "issue", name, "--role", role, "--ca", folder / "ca", "--san", ",".join(["IP:127.0.0.1,IP:::1,DNS:localhost", *sans]), "--out", folder / name,
                    "--passphrase-file", secret, binary=binary)
         assert done.returncode == 0, done.stderr
 

@@ -319,7 +319,7 @@ class Enrolment(TokenTest):
         return service
 
     def join(self, name, *more, code=0):
-        line = self.p2pfl("ca", "token", "--ca", self.ca, "--name", name, "--san", SAN).split()
+        line = self.p2pfl("ca", "token", "--ca", self.ca, "--name", name, "--san", SAN, "--role", "coordinator").split()
         self.assertEqual(line[:2], ["p2pfl", "join"])
         return self.p2pfl(*line[1:], "--dir", self.dir / name, "--address", "127.0.0.1:0", *more, code=code)
 

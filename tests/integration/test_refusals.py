@@ -26,7 +26,7 @@ from pki_kit import FILES, SAN, Kit, make_key, openssl  # noqa: E402
 
 # An alert that tells the refused side nothing more than that the certificate was not taken.
 REFUSED_US = r"the peer refused our certificate"
-SPIFFE = "spiffe://p2pfl/node/"
+SPIFFE = "spiffe://p2pfl/coordinator/"
 # What each certificate of the kit is refused for is in the kit. wrong-host as a client and the good ones are below.
 BAD_CLIENTS = [name for name, (_, client, _) in Kit.CASES.items() if client and name != "no-cert"]
 BAD_SERVERS = [name for name, (server, _, _) in Kit.CASES.items() if server and name != "no-cert"]

@@ -50,7 +50,7 @@ class Caller(threading.Thread):
 
 class RenewalTest(NodeTest):
     def issue(self, name, out, ca="ca", extra=()):
-        done = run("ca", "issue", name, "--ca", self.dir / ca, "--san", "IP:127.0.0.1,IP:::1,DNS:localhost", "--out", out,
+        done = run("ca", "issue", name, "--role", "coordinator", "--ca", self.dir / ca, "--san", "IP:127.0.0.1,IP:::1,DNS:localhost", "--out", out,
                    "--passphrase-file", self.dir / "passphrase", *extra)
         self.assertEqual(done.returncode, 0, done.stderr)
 
@@ -209,7 +209,7 @@ class Service(RenewalTest):
     def join(self, ca, name, ca_block=""):
         folder = self.dir / name
         shutil.rmtree(folder, ignore_errors=True)
-        ca.join(ca.token(name, "IP:127.0.0.1"), folder, "--address", "127.0.0.1:0")
+        ca.join(ca.token(name, "IP:127.0.0.1", "--role", "coordinator"), folder, "--address", "127.0.0.1:0")
         text = node_file(folder, period=0.5, timeout=8, delay=30).read_text()
         text = text.replace("ca_crt: ", "ca_crt: certs/").replace("server_crt: ", "server_crt: certs/").replace("server_key: ", "server_key: certs/")
         text = text.replace("client_crt: ", "client_crt: certs/").replace("client_key: ", "client_key: certs/")

@@ -108,7 +108,7 @@ class Line(RevocationTest):
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn("the peer says that our certificate is revoked", refused.stderr)
         self.assertRegex(again.log(), f"{re.escape(others[0].address)} says that this node's certificate is revoked")
-        self.assertRegex(others[0].log(), r"refused .*spiffe://p2pfl/node/n4.*certificate refused: revoked on")
+        self.assertRegex(others[0].log(), r"refused .*spiffe://p2pfl/coordinator/n4.*certificate refused: revoked on")
 
         # nor does an old CRL let it in: not now, not in the place of the new one at a start
         done = others[0].ask("crl", first)
@@ -263,7 +263,7 @@ class Hostile(RevocationTest):
         fed.revoke("caller", purposes=("client",))
         a.do("crl", fed.crl())
         event = a.wait_event("connection_closed")
-        self.assertIn("spiffe://p2pfl/node/caller", event["peer"])
+        self.assertIn("spiffe://p2pfl/coordinator/caller", event["peer"])
         self.assertIn("revoked on", event["reason"])
         wait_until("the client notices", lambda: any(s != grpc.ChannelConnectivity.READY for s in states[1:]), 20)
         check = lambda name: channels[name].unary_unary("/grpc.health.v1.Health/Check", lambda b: b, lambda b: b)(b"", timeout=10)

@@ -64,7 +64,7 @@ class Quickstart(NodeTest):
         wait_until("idle", lambda: not two.status()["learning"])
         words = two.do("status")
         self.assertRegex(words, rf"^node2 at {two.address} \(mutual TLS\)\nnot learning; 2 rounds done\ncertificate: valid until \S+\n1 other nodes known\n"
-                                rf"  {one.address} +linked +heard of \d+\.\d s ago  spiffe://p2pfl/node/node1\n$")
+                                rf"  {one.address} +linked +heard of \d+\.\d s ago  spiffe://p2pfl/coordinator/node1\n$")
         files = [(n.folder / "models" / "final.safetensors").read_bytes() for n in nodes]
         self.assertEqual(files[0], files[1])
         self.assertEqual(two.do("shutdown"), "ok\n")

@@ -533,6 +533,8 @@ static void carry_out(struct netsim *s, unsigned i, const struct pfl_action *a)
         break;
     case PFL_ACT_DURABLE: /* not asked for */
         break;
+    case PFL_ACT_EVIDENCE:
+        break;
     case PFL_ACT_NOTE:
         on_note(s, i, a->note);
         break;

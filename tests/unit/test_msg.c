@@ -466,9 +466,10 @@ static void test_msg_forward__only_the_ttl_changes(void **state)
 static void test_msg_forward__origin_and_digest__travel(void **state)
 {
     (void)state;
-    /* field 100 Origin {signature "sig"}, field 101 a digest of 32 bytes */
+    /* field 100 Origin {certificate "c", signature "sig"}, field 101 a digest of 32 bytes */
 #define EXT                                                                                                                        \
-    "\xa2\x06\x05\x12\x03"                                                                                                         \
+    "\xa2\x06\x08\x0a\x01"                                                                                                         \
+    "c\x12\x03"                                                                                                                    \
     "sig"                                                                                                                          \
     "\xaa\x06\x20"                                                                                                                 \
     "01234567890123456789012345678901"

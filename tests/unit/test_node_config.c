@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* link: base config */
+/* link: base config pki */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: wire */
+/* The signed text: pinned byte for byte, read back, and what of it is equivocation. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "wire/origin.h"
+
+static struct pfl_msg *vote(const char *source, int32_t round, const char *votes)
+{
+    struct pfl_msg *m = pfl_msg_new(source, round, "vote_train_set", PFL_MSG_GOSSIP);
+    m->hash = -2;
+    m->ttl = 10;
+    pfl_strs_add(&m->args, "b:2");
+    pfl_strs_add(&m->args, votes);
+    return m;
+}
+
+static struct pfl_msg *contribution(const char *contributor, int32_t samples, uint8_t byte)
+{
+    struct pfl_msg *m = pfl_msg_new("a:1", 3, "partial_model", PFL_MSG_WEIGHTS);
+    m->codec = pfl_xstrdup("safetensors");
+    m->has_digest = true;
+    memset(m->digest, byte, sizeof(m->digest));
+    m->num_samples = samples;
+    pfl_strs_add(&m->contributors, contributor);
+    return m;
+}
+
+/* Takes m. */
+static struct pfl_buf text_of(struct pfl_msg *m, const char *experiment, int64_t at)
+{
+    struct pfl_buf b = {0};
+    assert_int_equal(pfl_origin_text(m, experiment, at, &b, NULL), PFL_OK);
+    pfl_msg_unref(m);
+    return b;
+}
+
+static void assert_hex(const struct pfl_buf *b, const char *want)
+{
+    PFL_AUTO(pfl_freep) char *hex = pfl_xmalloc(2 * b->len + 1);
+    pfl_hex(pfl_buf_view(b), hex);
+    assert_string_equal(hex, want);
+}
+
+/* Written out by hand from docs/PROTOCOL.md. */
+static void test_origin_text__vectors(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf g = text_of(vote("a:1", 3, "7"), "x-1", 1000);
+    assert_hex(&g, "0000000f"
+                   "703270666c2d6f726967696e2d7631"
+                   "00000003"
+                   "613a31"
+                   "0000000e"
+                   "766f74655f747261696e5f736574"
+                   "00000003"
+                   "782d31"
+                   "00000003"
+                   "00000000000003e8"
+                   "01"
+                   "fffffffffffffffe"
+                   "00000002"
+                   "00000003"
+                   "623a32"
+                   "00000001"
+                   "37");
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf w = text_of(contribution("a:1", 5, 0xab), "", -1);
+    assert_hex(&w, "0000000f"
+                   "703270666c2d6f726967696e2d7631"
+                   "00000003"
+                   "613a31"
+                   "0000000d"
+                   "7061727469616c5f6d6f64656c"
+                   "00000000"
+                   "00000003"
+                   "ffffffffffffffff"
+                   "03"
+                   "0000000b"
+                   "7361666574656e736f7273"
+                   "00000020"
+                   "abababababababababababababababababababababababababababababababab"
+                   "00000005"
+                   "00000001"
+                   "00000003"
+                   "613a31");
+    struct pfl_msg *ready = pfl_msg_new("a:1", -1, "r", PFL_MSG_GOSSIP);
+    ready->has_model_digest = true;
+    memset(ready->model_digest, 1, sizeof(ready->model_digest));
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf r = text_of(ready, "", 0);
+    assert_hex(&r, "0000000f"
+                   "703270666c2d6f726967696e2d7631"
+                   "00000003"
+                   "613a31"
+                   "00000001"
+                   "72"
+                   "00000000"
+                   "ffffffff"
+                   "0000000000000000"
+                   "01"
+                   "0000000000000000"
+                   "00000000"
+                   "00000020"
+                   "0101010101010101010101010101010101010101010101010101010101010101");
+}
+
+static void test_origin_text__ttl_is_not_in_it__everything_else_is(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf base = text_of(vote("a:1", 3, "7"), "x", 1000);
+    struct pfl_msg *far = vote("a:1", 3, "7"), *other_hash = vote("a:1", 3, "7");
+    far->ttl = 1;
+    other_hash->hash = 5;
+    const struct {
+        const char *name;
+        struct pfl_buf text;
+        bool same;
+    } rows[] = {
+        {"ttl", text_of(far, "x", 1000), true},
+        {"hash", text_of(other_hash, "x", 1000), false},
+        {"source", text_of(vote("b:1", 3, "7"), "x", 1000), false},
+        {"round", text_of(vote("a:1", 4, "7"), "x", 1000), false},
+        {"argument", text_of(vote("a:1", 3, "8"), "x", 1000), false},
+        {"experiment", text_of(vote("a:1", 3, "7"), "y", 1000), false},
+        {"time", text_of(vote("a:1", 3, "7"), "x", 1001), false},
+    };
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        if (pfl_bytes_eq(pfl_buf_view(&base), pfl_buf_view(&rows[i].text)) != rows[i].same)
+            fail_msg("%s", rows[i].name);
+        struct pfl_buf b = rows[i].text;
+        pfl_buf_deinit(&b);
+    }
+}
+
+static void test_origin_said__every_cut__refused(void **state)
+{
+    (void)state;
+    struct pfl_origin_said s = {0};
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = text_of(contribution("a:1", 5, 1), "exp", 42);
+    for (size_t len = 0; len < b.len; len++)
+        assert_int_equal(pfl_origin_said_parse(pfl_bytes_of(b.data, len), &s, NULL), PFL_MALFORMED);
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&b), &s, NULL), PFL_OK);
+    assert_string_equal(s.source, "a:1");
+    assert_string_equal(s.cmd, "partial_model");
+    assert_string_equal(s.experiment, "exp");
+    assert_string_equal(s.sole, "a:1");
+    assert_int_equal(s.round, 3);
+    assert_true(s.sent_at_ms == 42);
+    pfl_origin_said_deinit(&s);
+    assert_true(pfl_buf_u8(&b, 0));
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&b), &s, NULL), PFL_MALFORMED);
+}
+
+static void test_origin_contradict__rows(void **state)
+{
+    (void)state;
+    struct pfl_msg *metrics = pfl_msg_new("a:1", 3, "metrics", PFL_MSG_GOSSIP),
+                   *others = pfl_msg_new("a:1", 3, "metrics", PFL_MSG_GOSSIP);
+    pfl_strs_add(&others->args, "x");
+    struct pfl_msg *renamed = vote("a:1", 3, "7");
+    renamed->hash = 99;
+    const struct {
+        const char *name;
+        struct pfl_buf a, b;
+        bool want;
+    } rows[] = {
+        {"two votes", text_of(vote("a:1", 3, "7"), "x", 1), text_of(vote("a:1", 3, "8"), "x", 1), true},
+        {"the same vote said again", text_of(vote("a:1", 3, "7"), "x", 1), text_of(renamed, "x", 9), false},
+        {"votes for two rounds", text_of(vote("a:1", 3, "7"), "x", 1), text_of(vote("a:1", 4, "8"), "x", 1), false},
+        {"votes in two experiments", text_of(vote("a:1", 3, "7"), "x", 1), text_of(vote("a:1", 3, "8"), "y", 1), false},
+        {"votes of two nodes", text_of(vote("a:1", 3, "7"), "x", 1), text_of(vote("c:1", 3, "8"), "x", 1), false},
+        {"two contributions", text_of(contribution("a:1", 5, 1), "x", 1), text_of(contribution("a:1", 5, 2), "x", 1), true},
+        {"one contribution, two sample counts", text_of(contribution("a:1", 5, 1), "x", 1),
+         text_of(contribution("a:1", 6, 1), "x", 1), true},
+        {"one contribution twice", text_of(contribution("a:1", 5, 1), "x", 1), text_of(contribution("a:1", 5, 1), "x", 7), false},
+        {"others' contributions", text_of(contribution("b:1", 5, 1), "x", 1), text_of(contribution("c:1", 5, 2), "x", 1), false},
+        {"metrics may change", text_of(metrics, "x", 1), text_of(others, "x", 1), false},
+    };
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        struct pfl_buf a = rows[i].a, b = rows[i].b;
+        if (pfl_origin_contradict(pfl_buf_view(&a), pfl_buf_view(&b)) != rows[i].want)
+            fail_msg("%s", rows[i].name);
+        pfl_buf_deinit(&a);
+        pfl_buf_deinit(&b);
+    }
+}
+
+static struct pfl_blob *flat(const struct pfl_scatter *s)
+{
+    struct pfl_blob *blob = pfl_blob_new(s->total);
+    size_t at = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        memcpy(blob->data + at, s->parts[i].data, s->parts[i].len);
+        at += s->parts[i].len;
+    }
+    return blob;
+}
+
+static struct pfl_origin *some_origin(void)
+{
+    struct pfl_origin *o = pfl_origin_new("exp", 12345);
+    pfl_buf_append_str(&o->certs[0], "leaf");
+    pfl_buf_append_str(&o->certs[1], "issuer");
+    o->n_certs = 2;
+    pfl_buf_append_str(&o->signature, "signature");
+    return o;
+}
+
+static void test_origin__put_behind_a_body__comes_back_and_is_forwarded(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_origin_freep) struct pfl_origin *o = some_origin();
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = vote("a:1", 3, "7"), *back = NULL, *again = NULL;
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = NULL, *onward = NULL;
+    m->sign_for = pfl_xstrdup("exp");
+    assert_int_equal(pfl_msg_encode(m, NULL, &s, NULL), PFL_OK);
+    assert_ptr_equal(s->to_sign, m);
+    assert_int_equal(pfl_scatter_put_origin(s, o, NULL), PFL_OK);
+    assert_null(s->to_sign);
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = flat(s);
+    assert_int_equal(pfl_msg_decode(blob, &back, NULL), PFL_OK);
+    assert_int_equal(pfl_msg_forward(back, 4, &onward, NULL), PFL_OK);
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob2 = flat(onward);
+    assert_int_equal(pfl_msg_decode(blob2, &again, NULL), PFL_OK);
+    assert_int_equal(again->ttl, 4);
+    for (int i = 0; i < 2; i++) {
+        const struct pfl_origin *x = i ? again->origin : back->origin;
+        assert_int_equal(x->n_certs, 2);
+        assert_string_equal(x->experiment, "exp");
+        assert_true(x->sent_at_ms == 12345);
+        assert_true(pfl_bytes_eq(pfl_buf_view(&x->certs[1]), pfl_bytes_of("issuer", 6)));
+        assert_true(pfl_bytes_eq(pfl_buf_view(&x->signature), pfl_bytes_of("signature", 9)));
+    }
+}
+
+static void test_origin__over_the_limit_of_a_message__the_body_stays(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_origin_freep) struct pfl_origin *o = some_origin();
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = vote("a:1", 3, "7");
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = NULL;
+    PFL_AUTO(pfl_freep) char *long_arg = pfl_xmalloc(PFL_WIRE_ARG_MAX + 1);
+    memset(long_arg, 'x', PFL_WIRE_ARG_MAX);
+    long_arg[PFL_WIRE_ARG_MAX] = '\0';
+    for (int i = 0; i < PFL_WIRE_CONTROL_MAX / PFL_WIRE_ARG_MAX - 1; i++)
+        pfl_strs_add(&m->args, long_arg);
+    pfl_strs_add(&m->args, "0123456789");
+    m->sign_for = pfl_xstrdup("");
+    assert_int_equal(pfl_msg_encode(m, NULL, &s, NULL), PFL_OK);
+    size_t before = s->total;
+    pfl_buf_clear(&o->certs[1]);
+    for (int i = 0; i < 15; i++)
+        pfl_buf_append(&o->certs[1], long_arg, PFL_WIRE_ARG_MAX);
+    assert_int_equal(pfl_scatter_put_origin(s, o, NULL), PFL_TOO_BIG);
+    assert_true(s->total == before && s->to_sign);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_origin_text__vectors),
+        cmocka_unit_test(test_origin_text__ttl_is_not_in_it__everything_else_is),
+        cmocka_unit_test(test_origin_said__every_cut__refused),
+        cmocka_unit_test(test_origin_contradict__rows),
+        cmocka_unit_test(test_origin__put_behind_a_body__comes_back_and_is_forwarded),
+        cmocka_unit_test(test_origin__over_the_limit_of_a_message__the_body_stays),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
