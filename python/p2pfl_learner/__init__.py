@@ -6,10 +6,10 @@
     NumpyLearner(params, fit, evaluate)                  arrays and two functions
     or a subclass of Learner
 """
-from .learner import Config, Evaluation, Fit, Interrupted, Learner, NumpyLearner
+from .learner import Config, Evaluation, Fit, Interrupted, Learner, NumpyLearner, Steer
 from .server import serve
 from .sklearn_learner import SklearnLearner
 from .torch_learner import TorchLearner
 
-__all__ = ["Config", "Evaluation", "Fit", "Interrupted", "Learner", "NumpyLearner", "SklearnLearner", "TorchLearner", "serve"]
+__all__ = ["Config", "Evaluation", "Fit", "Interrupted", "Learner", "NumpyLearner", "SklearnLearner", "Steer", "TorchLearner", "serve"]
 __version__ = "0.1.0"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What trains: the contract, what a node tells about itself, and arrays with two functions as the simplest of all."""
 from dataclasses import dataclass, field
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -14,6 +14,15 @@ class Fit(NamedTuple):
     loss: float  # training loss of the last epoch
     n_samples: int  # the weight of this contribution, above 0
     n_steps: int = 0
+    learning_rate: float = 0.0  # of the local optimiser; 0: not said
+    normaliser: float = 0.0  # FedNova's ||a||; 0: not said
+
+
+class Steer(NamedTuple):
+    """What the aggregation asks of a fit."""
+
+    proximal_mu: float = 0.0  # FedProx: mu/2 |w - start|^2 is added to the loss
+    correction: Optional[Dict[str, np.ndarray]] = None  # SCAFFOLD: added to the gradient of every batch
 
 
 class Evaluation(NamedTuple):
@@ -56,6 +65,8 @@ class Learner:
     it raises Interrupted when the job is to end. The parameters' names, order and shapes never change."""
 
     name = "a learner in Python"
+    steerable = False  # True: fit heeds self.steer, which is set before each one. FedProx and SCAFFOLD need that
+    steer = Steer()
 
     def parameters(self) -> Dict[str, np.ndarray]:
         """The current parameters, in a fixed order. Floating-point arrays travel as float32, all others as int64."""

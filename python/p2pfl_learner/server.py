@@ -12,7 +12,7 @@ import grpc
 import numpy as np
 
 from . import wire
-from .learner import Config, Interrupted
+from .learner import Config, Interrupted, Steer
 
 VERSION = 1
 SERVICE = "p2pfl.learner.v1.Learner"
@@ -60,7 +60,7 @@ class _Service:
         self._learner, self._folder = self._build(config), m["folder"]
         self._specs = [(k, a.dtype, _travels_as(a), a.shape) for k, a in self._arrays().items()]
         dtypes = {"f": "F32", "i": "I64"}
-        return {"name": self._learner.name,
+        return {"name": self._learner.name, "steerable": int(self._learner.steerable),
                 "tensors": [{"name": k, "dtype": dtypes[t.kind], "shape": list(shape)} for k, _, t, shape in self._specs]}
 
     def _arrays(self):
@@ -82,7 +82,7 @@ class _Service:
                 raise ValueError(f"the parameters are {f.tell()} bytes, the node expects {m['bytes']}")
         return {}
 
-    def _set_parameters(self, m):
+    def _read_parameters(self, m):
         data = np.fromfile(self._path(m), np.uint8)
         if data.size != m["bytes"] or data.size != sum(t.itemsize * int(np.prod(s)) for _, _, t, s in self._specs):
             raise ValueError(f"{data.size} bytes of parameters, the node says {m['bytes']}")
@@ -91,7 +91,10 @@ class _Service:
             size = travels.itemsize * int(np.prod(shape))
             arrays[name] = data[at:at + size].copy().view(travels).reshape(shape).astype(own, copy=False)
             at += size
-        self._learner.set_parameters(arrays)
+        return arrays
+
+    def _set_parameters(self, m):
+        self._learner.set_parameters(self._read_parameters(m))
         return {}
 
     def _progress(self, done):
@@ -108,8 +111,13 @@ class _Service:
             self._job = _Job(m["id"])
         try:
             if what == "fit":
+                correction = self._read_parameters(m["correction"][-1]) if m["correction"] else None
+                if (m["proximal_mu"] or correction) and not self._learner.steerable:
+                    raise ValueError("this learner cannot be steered")
+                self._learner.steer = Steer(m["proximal_mu"], correction)
                 r = self._learner.fit(m["epochs"], m["seed"], self._progress)
-                return {"loss": float(r.loss), "n_samples": int(r.n_samples), "n_steps": int(r.n_steps)}
+                return {"loss": float(r.loss), "n_samples": int(r.n_samples), "n_steps": int(r.n_steps),
+                        "learning_rate": float(r.learning_rate), "normaliser": float(r.normaliser)}
             r = self._learner.evaluate(self._progress)
             return {"loss": float(r.loss), "accuracy": float(r.accuracy), "n_samples": int(r.n_samples)}
         finally:

@@ -16,6 +16,8 @@ class TorchLearner(Learner):
     The parameters are the module's state_dict: buffers such as batch normalisation's are federated too.
     """
 
+    steerable = True
+
     def __init__(self, model, train, test, config=None, optimizer=None, loss=None, accuracy=None, batch_size=None, device="cpu"):
         import torch
 
@@ -53,13 +55,34 @@ class TorchLearner(Learner):
     def set_parameters(self, parameters):
         self.model.load_state_dict({name: self._torch.from_numpy(np.ascontiguousarray(a)) for name, a in parameters.items()})
 
+    def _pull(self):
+        """What is added to the gradients of every batch: a list of functions."""
+        mu, correction = self.steer
+        named, torch = list(self.model.named_parameters()), self._torch
+        start = {k: p.detach().clone() for k, p in named} if mu else {}
+        extra = {k: torch.from_numpy(np.ascontiguousarray(correction[k])).to(self._device) for k, _ in named} if correction else {}
+
+        def pull():
+            with torch.no_grad():
+                for k, p in named:
+                    if p.grad is None:
+                        continue
+                    if mu:
+                        p.grad.add_(p - start[k], alpha=mu)
+                    if correction:
+                        p.grad.add_(extra[k])
+
+        return pull if mu or correction else lambda: None
+
     def fit(self, epochs, seed, progress):
         torch = self._torch
         torch.manual_seed(seed & (1 << 63) - 1)
         generator = torch.Generator().manual_seed(seed & (1 << 63) - 1)
         optimizer = self._optimizer(self.model.parameters())
         n, per_epoch = len(self._train), -(-len(self._train) // self.batch_size)
-        steps, loss_sum = 0, 0.0
+        steps, loss_sum, counter, normaliser = 0, 0.0, 0.0, 0.0
+        group, pull = optimizer.param_groups[0], self._pull()
+        is_sgd = type(optimizer) is torch.optim.SGD and not group["nesterov"] and not group["dampening"]
         self.model.train()
         for _ in range(epochs):
             loss_sum = 0.0
@@ -67,11 +90,14 @@ class TorchLearner(Learner):
                 optimizer.zero_grad()
                 loss = self._loss(self.model(x), y)
                 loss.backward()
+                pull()
                 optimizer.step()
+                counter = group.get("momentum", 0.0) * counter + 1.0 if is_sgd else 0.0
+                normaliser = normaliser * (1.0 - group["lr"] * self.steer.proximal_mu) + counter
                 loss_sum += loss.item() * len(y)
                 steps += 1
                 progress(steps / (epochs * per_epoch))
-        return Fit(loss_sum / n, n, steps)
+        return Fit(loss_sum / n, n, steps, group["lr"], normaliser if is_sgd else 0.0)
 
     def evaluate(self, progress):
         loss_sum, right, n = 0.0, 0, len(self._test)

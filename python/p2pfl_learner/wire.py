@@ -11,10 +11,10 @@ DESCRIBE_REQUEST = {
     7: ("part_index", "u"), 8: ("part_count", "u"), 9: ("part_seed", "u"), 10: ("reduction_factor", "d"), 11: ("seed", "u"),
     12: ("learning_rate", "d"), 13: ("batch_size", "u"), 14: ("threads", "u"), 15: ("hidden_sizes", "us"), 16: ("params", PARAM),
 }
-DESCRIPTION = {1: ("name", "s"), 2: ("tensors", TENSOR)}
+DESCRIPTION = {1: ("name", "s"), 2: ("tensors", TENSOR), 3: ("steerable", "u")}
 PARAMETERS = {1: ("file", "s"), 2: ("bytes", "u")}
-JOB = {1: ("id", "u"), 2: ("epochs", "u"), 3: ("seed", "u")}
-RESULT = {1: ("loss", "d"), 2: ("accuracy", "d"), 3: ("n_samples", "u"), 4: ("n_steps", "u")}
+JOB = {1: ("id", "u"), 2: ("epochs", "u"), 3: ("seed", "u"), 4: ("proximal_mu", "d"), 5: ("correction", PARAMETERS)}  # one at most
+RESULT = {1: ("loss", "d"), 2: ("accuracy", "d"), 3: ("n_samples", "u"), 4: ("n_steps", "u"), 5: ("learning_rate", "d"), 6: ("normaliser", "d")}
 PROGRESS_REQUEST = {1: ("job", "u"), 2: ("seen", "u"), 3: ("wait_ms", "u")}
 PROGRESS = {1: ("beat", "u"), 2: ("done", "d")}
 NOTHING = {}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Two files: "to-learner" and "from-learner". Each is made anew for each use, so that a learner that was given up and still has an
- * old one open or mapped writes where nobody reads any more. */
+/* Three files: "to-learner", "correction" and "from-learner". Each is made anew for each use, so that a learner that was given up
+ * and still has an old one open or mapped writes where nobody reads any more. */
 #include "runtime/remote_exchange.h"
 
 #include <dirent.h>
@@ -17,7 +17,8 @@
 #include "base/str.h"
 
 static const char PREFIX[] = "p2pfl-learner-";
-static const char LOCK[] = "lock", SOCKET[] = "learner.sock", TO[] = "to-learner", FROM[] = "from-learner";
+static const char LOCK[] = "lock", SOCKET[] = "learner.sock", TO[] = "to-learner", CORRECTION[] = "correction",
+                  FROM[] = "from-learner";
 
 enum { TRIES_MAX = 5 };
 
@@ -38,7 +39,7 @@ static void remove_if_left(int parent_fd, const char *name)
     int dir_fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int lock_fd = dir_fd < 0 ? -1 : openat(dir_fd, LOCK, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (lock_fd >= 0 && flock(lock_fd, LOCK_EX | LOCK_NB) == 0) {
-        const char *const names[] = {SOCKET, TO, FROM, LOCK};
+        const char *const names[] = {SOCKET, TO, CORRECTION, FROM, LOCK};
         for (size_t i = 0; i < PFL_ARRAY_LEN(names); i++)
             (void)unlinkat(dir_fd, names[i], 0);
         (void)unlinkat(parent_fd, name, AT_REMOVEDIR);
@@ -123,6 +124,7 @@ void pfl_exchange_reset(struct pfl_exchange *x)
     x->from_fd = -1;
     (void)unlinkat(x->dir_fd, SOCKET, 0);
     (void)unlinkat(x->dir_fd, TO, 0);
+    (void)unlinkat(x->dir_fd, CORRECTION, 0);
     (void)unlinkat(x->dir_fd, FROM, 0);
 }
 
@@ -174,18 +176,19 @@ static int write_whole(int fd, struct pfl_bytes b)
     return 0;
 }
 
-enum pfl_rc pfl_exchange_put(struct pfl_exchange *x, const struct pfl_model *model, struct pfl_learner_parameters *ret,
-                             struct pfl_err *err)
+enum pfl_rc pfl_exchange_put(struct pfl_exchange *x, enum pfl_exchange_what what, const struct pfl_model *model,
+                             struct pfl_learner_parameters *ret, struct pfl_err *err)
 {
+    const char *name = what == PFL_EXCHANGE_MODEL ? TO : CORRECTION;
     int fd = -1;
-    enum pfl_rc rc = fresh(x, TO, &fd, err);
+    enum pfl_rc rc = fresh(x, name, &fd, err);
     if (rc != PFL_OK)
         return rc;
     int errnum = write_whole(fd, pfl_bytes_of(model->data, model->layout->bytes));
     close(fd);
     if (errnum != 0)
-        return pfl_err_errno(err, errnum, "%s/%s: cannot write %zu bytes of parameters", x->dir, TO, model->layout->bytes);
-    say(TO, model->layout, ret);
+        return pfl_err_errno(err, errnum, "%s/%s: cannot write %zu bytes of parameters", x->dir, name, model->layout->bytes);
+    say(name, model->layout, ret);
     return PFL_OK;
 }
 

@@ -19,9 +19,10 @@ const char *pfl_exchange_dir(const struct pfl_exchange *x);    /* absolute */
 const char *pfl_exchange_socket(const struct pfl_exchange *x); /* where a learner that the node starts listens: a path in it */
 /** Forgets the files of the session before, and the socket. */
 void pfl_exchange_reset(struct pfl_exchange *x);
-/** Writes the model where the learner will read it; *ret says where. */
-enum pfl_rc pfl_exchange_put(struct pfl_exchange *x, const struct pfl_model *model, struct pfl_learner_parameters *ret,
-                             struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_exchange_what { PFL_EXCHANGE_MODEL, PFL_EXCHANGE_CORRECTION };
+/** Writes the model where the learner will read it; *ret says where. A correction is a model too (see struct pfl_fit_steer). */
+enum pfl_rc pfl_exchange_put(struct pfl_exchange *x, enum pfl_exchange_what what, const struct pfl_model *model,
+                             struct pfl_learner_parameters *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** An empty file, as large as a model of this layout, for the learner to write; *ret says which. */
 enum pfl_rc pfl_exchange_offer(struct pfl_exchange *x, const struct pfl_layout *layout, struct pfl_learner_parameters *ret,
                                struct pfl_err *err) PFL_WARN_UNUSED;

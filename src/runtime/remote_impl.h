@@ -17,6 +17,7 @@ struct pfl_remote_op {
     struct pfl_model *model; /* borrowed: fit, evaluate */
     unsigned epochs;
     uint64_t seed;
+    const struct pfl_fit_steer *steer; /* borrowed: fit */
     /* lock */
     bool done, progressed;
     double share;
@@ -44,7 +45,9 @@ struct pfl_remote {
     uv_async_t wake;
     uv_mutex_t lock;
     uv_cond_t changed;
-    struct pfl_layout *layout; /* owned; written once, before new() returns */
+    struct pfl_layout *layout;  /* owned; written once, before new() returns */
+    bool steerable;             /* the same */
+    struct pfl_fit_steer steer; /* the workers'; correction: a reference or NULL */
     /* under the lock */
     struct pfl_remote_op *op; /* handed over, not done */
     bool interrupt, stop;

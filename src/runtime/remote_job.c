@@ -156,6 +156,9 @@ static bool check_result(const struct pfl_learner_result *m, enum pfl_remote_kin
         pfl_err_set(err, PFL_INVALID, "the loss %g, which is no number", m->loss);
     else if (kind == PFL_REMOTE_FIT && (m->n_samples == 0 || m->n_samples > INT32_MAX))
         pfl_err_set(err, PFL_INVALID, "%llu samples: 1 to 2147483647 can be weighed", (unsigned long long)m->n_samples);
+    else if (!isfinite(m->learning_rate) || m->learning_rate < 0 || !isfinite(m->normaliser) || m->normaliser < 0)
+        pfl_err_set(err, PFL_INVALID, "the learning rate %g and the normaliser %g, which cannot be", m->learning_rate,
+                    m->normaliser);
     else if (kind == PFL_REMOTE_EVALUATE && !(m->accuracy >= 0 && m->accuracy <= 1))
         pfl_err_set(err, PFL_INVALID, "the accuracy %g, which is no share", m->accuracy);
     else
@@ -193,8 +196,15 @@ static void on_set(struct pfl_remote *r, const struct pfl_rpc_status *status, st
     if (!goes_on(r, status, "SetParameters"))
         return;
     bool fit = r->current->kind == PFL_REMOTE_FIT;
-    const struct pfl_learner_job m = {.id = r->job, .epochs = r->current->epochs, .seed = r->current->seed};
-    enum pfl_rc rc = pfl_learner_job_encode(&m, &b, &err);
+    const struct pfl_fit_steer *steer = r->current->steer;
+    struct pfl_learner_job m = {.id = r->job, .epochs = r->current->epochs, .seed = r->current->seed};
+    enum pfl_rc rc = PFL_OK;
+    m.proximal_mu = steer ? steer->proximal_mu : 0.0;
+    m.has_correction = steer && steer->correction;
+    if (m.has_correction)
+        rc = pfl_exchange_put(r->exchange, PFL_EXCHANGE_CORRECTION, steer->correction, &m.correction, &err);
+    if (rc == PFL_OK)
+        rc = pfl_learner_job_encode(&m, &b, &err);
     r->calling = rc == PFL_OK;
     ask(r, fit ? PFL_LEARNER_METHOD("Fit") : PFL_LEARNER_METHOD("Evaluate"), &b, rc, &err, on_job);
     if (rc == PFL_OK)
@@ -206,7 +216,7 @@ static void set_parameters(struct pfl_remote *r)
     struct pfl_err err = {0};
     struct pfl_learner_parameters m;
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
-    enum pfl_rc rc = pfl_exchange_put(r->exchange, r->current->model, &m, &err);
+    enum pfl_rc rc = pfl_exchange_put(r->exchange, PFL_EXCHANGE_MODEL, r->current->model, &m, &err);
     if (rc == PFL_OK)
         rc = pfl_learner_parameters_encode(&m, &b, &err);
     ask(r, PFL_LEARNER_METHOD("SetParameters"), &b, rc, &err, on_set);

@@ -3,6 +3,8 @@
  * async handle; what both touch is touched under the lock. */
 #include "runtime/remote_learner.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -115,14 +117,18 @@ static enum pfl_rc remote_fit(void *self, struct pfl_model *start, unsigned epoc
                               struct pfl_fit_result *ret, struct pfl_err *err)
 {
     struct pfl_remote *r = self;
-    struct pfl_remote_op op = {.kind = PFL_REMOTE_FIT, .model = start, .epochs = epochs, .seed = seed};
+    struct pfl_remote_op op = {.kind = PFL_REMOTE_FIT, .model = start, .epochs = epochs, .seed = seed, .steer = &r->steer};
     enum pfl_rc rc = pfl_layout_check_same(start->layout, r->layout, err);
     if (rc == PFL_OK)
         rc = ask(r, &op, progress, user, err);
     if (rc != PFL_OK)
         return rc;
     *ret_model = op.out;
-    *ret = (struct pfl_fit_result){.loss = op.result.loss, .n_samples = op.result.n_samples, .n_steps = op.result.n_steps};
+    *ret = (struct pfl_fit_result){.loss = op.result.loss,
+                                   .n_samples = op.result.n_samples,
+                                   .n_steps = op.result.n_steps,
+                                   .learning_rate = op.result.learning_rate,
+                                   .normaliser = op.result.normaliser};
     return PFL_OK;
 }
 
@@ -136,6 +142,24 @@ static enum pfl_rc remote_evaluate(void *self, struct pfl_model *model, struct p
     if (rc != PFL_OK)
         return rc;
     *ret = (struct pfl_metrics){.loss = op.result.loss, .accuracy = op.result.accuracy, .n_samples = op.result.n_samples};
+    return PFL_OK;
+}
+
+static enum pfl_rc remote_steer(void *self, const struct pfl_fit_steer *steer, struct pfl_err *err)
+{
+    static const struct pfl_fit_steer plain;
+    struct pfl_remote *r = self;
+    steer = steer ? steer : &plain;
+    if (!(steer->proximal_mu >= 0.0 && isfinite(steer->proximal_mu)))
+        return pfl_err_set(err, PFL_INVALID, "a proximal term of %g: it has to be 0 or more", steer->proximal_mu);
+    if ((steer->proximal_mu > 0.0 || steer->correction) && !r->steerable)
+        return pfl_err_set(err, PFL_UNSUPPORTED, "learner '%s' cannot be steered, which this aggregation needs", r->label);
+    enum pfl_rc rc = steer->correction ? pfl_layout_check_same(steer->correction->layout, r->layout, err) : PFL_OK;
+    if (rc != PFL_OK)
+        return rc;
+    struct pfl_model *old = r->steer.correction;
+    r->steer = (struct pfl_fit_steer){steer->proximal_mu, steer->correction ? pfl_model_ref(steer->correction) : NULL};
+    pfl_model_unref(old);
     return PFL_OK;
 }
 
@@ -161,6 +185,7 @@ static void remote_free(void *self)
     uv_mutex_destroy(&r->lock);
     pfl_exchange_free(r->exchange);
     pfl_layout_unref(r->layout);
+    pfl_model_unref(r->steer.correction);
     pfl_strs_deinit(&r->command);
     pfl_strs_deinit(&r->env);
     free(r->socket);
@@ -179,6 +204,7 @@ static const struct pfl_learner_ops ops = {
     .fit = remote_fit,
     .evaluate = remote_evaluate,
     .interrupt = remote_interrupt,
+    .steer = remote_steer,
     .free = remote_free,
 };
 

@@ -201,25 +201,29 @@ static enum pfl_rc check_layout(const struct pfl_layout *l, struct pfl_err *err)
 static void on_description(struct pfl_remote *r, const struct pfl_rpc_status *status, struct pfl_bytes answer)
 {
     struct pfl_err err = {0};
-    char name[PFL_LEARNER_NAME_MAX] = "";
+    struct pfl_learner_description d = {0};
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = NULL;
     if (status->code != PFL_GRPC_OK) {
         pfl_remote_fail(r, false, PFL_UNAVAILABLE, "does not describe itself: %s: %s", pfl_grpc_code_name(status->code),
                         pfl_q(status->message));
         return;
     }
-    enum pfl_rc rc = pfl_learner_description_decode(answer, name, &layout, &err);
+    enum pfl_rc rc = pfl_learner_description_decode(answer, &d, &layout, &err);
     if (rc == PFL_OK)
         rc = check_layout(layout, &err);
     if (rc == PFL_OK && r->layout)
         rc = pfl_layout_check_same(layout, r->layout, &err);
+    if (rc == PFL_OK && r->layout && d.steerable != r->steerable)
+        rc = pfl_err_set(&err, PFL_MALFORMED, "before, it was %sto be steered", r->steerable ? "" : "not ");
     if (rc != PFL_OK) {
         pfl_remote_fail(r, false, rc, "describes itself wrongly: %s", err.msg);
         return;
     }
-    pfl_info("%s: '%s' is ready: %s, %zu tensors, %zu bytes", r->prefix, r->label, pfl_q(name), layout->n, layout->bytes);
-    if (!r->layout)
+    pfl_info("%s: '%s' is ready: %s, %zu tensors, %zu bytes", r->prefix, r->label, pfl_q(d.name), layout->n, layout->bytes);
+    if (!r->layout) {
+        r->steerable = d.steerable;
         r->layout = pfl_steal(&layout);
+    }
     uv_timer_stop(&r->t_limit);
     r->state = PFL_REMOTE_READY;
     if (r->current && r->current->kind == PFL_REMOTE_START)

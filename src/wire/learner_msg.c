@@ -118,11 +118,12 @@ static bool put_tensors(pb_ostream_t *s, const pb_field_t *f, void *const *arg)
     return true;
 }
 
-enum pfl_rc pfl_learner_description_encode(const char *name, const struct pfl_layout *layout, struct pfl_buf *out,
-                                           struct pfl_err *err)
+enum pfl_rc pfl_learner_description_encode(const struct pfl_learner_description *m, const struct pfl_layout *layout,
+                                           struct pfl_buf *out, struct pfl_err *err)
 {
     pb_description pb = p2pfl_learner_v1_Description_init_zero;
-    (void)snprintf(pb.name, sizeof(pb.name), "%s", name);
+    COPY_TEXT(pb.name, m->name);
+    pb.steerable = m->steerable;
     pb.tensors.funcs.encode = put_tensors;
     pb.tensors.arg = (void *)(uintptr_t)layout;
     return pfl_pb_encode(out, p2pfl_learner_v1_Description_fields, &pb, "a learner's description", err);
@@ -170,7 +171,7 @@ static bool on_tensor(pb_istream_t *s, const pb_field_t *f, void **arg)
     return pb_decode(s, p2pfl_learner_v1_Tensor_fields, &pb) && take_tensor(list, &pb);
 }
 
-enum pfl_rc pfl_learner_description_decode(struct pfl_bytes in, char ret_name[PFL_LEARNER_NAME_MAX], struct pfl_layout **ret_layout,
+enum pfl_rc pfl_learner_description_decode(struct pfl_bytes in, struct pfl_learner_description *ret, struct pfl_layout **ret_layout,
                                            struct pfl_err *err)
 {
     struct pfl_err local = {0}, *e = err ? err : &local;
@@ -184,9 +185,11 @@ enum pfl_rc pfl_learner_description_decode(struct pfl_bytes in, char ret_name[PF
     if (rc == PFL_OK)
         rc = pfl_layout_new(list.items, list.n, ret_layout, e);
     free(list.items);
-    if (rc == PFL_OK)
-        (void)snprintf(ret_name, PFL_LEARNER_NAME_MAX, "%s", pb.name);
-    return rc;
+    if (rc != PFL_OK)
+        return rc;
+    *ret = (struct pfl_learner_description){.steerable = pb.steerable};
+    COPY_TEXT(ret->name, pb.name);
+    return PFL_OK;
 }
 
 /* ---- the small ones ---- */
@@ -198,22 +201,31 @@ enum pfl_rc pfl_learner_parameters_encode(const struct pfl_learner_parameters *m
     return pfl_pb_encode(out, p2pfl_learner_v1_Parameters_fields, &pb, "parameters", err);
 }
 
+static enum pfl_rc take_file(const p2pfl_learner_v1_Parameters *pb, struct pfl_learner_parameters *ret, struct pfl_err *err)
+{
+    if (pb->file[0] == '\0' || pb->file[0] == '.' || strchr(pb->file, '/'))
+        return pfl_err_set(err, PFL_MALFORMED, "'%s' is no name of a file in the folder", pfl_q(pb->file));
+    *ret = (struct pfl_learner_parameters){.bytes = pb->bytes};
+    COPY_TEXT(ret->file, pb->file);
+    return PFL_OK;
+}
+
 enum pfl_rc pfl_learner_parameters_decode(struct pfl_bytes in, struct pfl_learner_parameters *ret, struct pfl_err *err)
 {
     p2pfl_learner_v1_Parameters pb = p2pfl_learner_v1_Parameters_init_zero;
     enum pfl_rc rc = decode(in, p2pfl_learner_v1_Parameters_fields, &pb, "parameters", err);
-    if (rc != PFL_OK)
-        return rc;
-    if (pb.file[0] == '\0' || pb.file[0] == '.' || strchr(pb.file, '/'))
-        return pfl_err_set(err, PFL_MALFORMED, "'%s' is no name of a file in the folder", pfl_q(pb.file));
-    *ret = (struct pfl_learner_parameters){.bytes = pb.bytes};
-    COPY_TEXT(ret->file, pb.file);
-    return PFL_OK;
+    return rc == PFL_OK ? take_file(&pb, ret, err) : rc;
 }
 
 enum pfl_rc pfl_learner_job_encode(const struct pfl_learner_job *m, struct pfl_buf *out, struct pfl_err *err)
 {
-    const p2pfl_learner_v1_Job pb = {.id = m->id, .epochs = m->epochs, .seed = m->seed};
+    p2pfl_learner_v1_Job pb = {.id = m->id,
+                               .epochs = m->epochs,
+                               .seed = m->seed,
+                               .proximal_mu = m->proximal_mu,
+                               .has_correction = m->has_correction,
+                               .correction = {.bytes = m->correction.bytes}};
+    COPY_TEXT(pb.correction.file, m->correction.file);
     return pfl_pb_encode(out, p2pfl_learner_v1_Job_fields, &pb, "a job", err);
 }
 
@@ -221,14 +233,23 @@ enum pfl_rc pfl_learner_job_decode(struct pfl_bytes in, struct pfl_learner_job *
 {
     p2pfl_learner_v1_Job pb = p2pfl_learner_v1_Job_init_zero;
     enum pfl_rc rc = decode(in, p2pfl_learner_v1_Job_fields, &pb, "a job", err);
+    struct pfl_learner_job m = {
+        .id = pb.id, .epochs = pb.epochs, .seed = pb.seed, .proximal_mu = pb.proximal_mu, .has_correction = pb.has_correction};
+    if (rc == PFL_OK && pb.has_correction)
+        rc = take_file(&pb.correction, &m.correction, err);
     if (rc == PFL_OK)
-        *ret = (struct pfl_learner_job){.id = pb.id, .epochs = pb.epochs, .seed = pb.seed};
+        *ret = m;
     return rc;
 }
 
 enum pfl_rc pfl_learner_result_encode(const struct pfl_learner_result *m, struct pfl_buf *out, struct pfl_err *err)
 {
-    const p2pfl_learner_v1_Result pb = {.loss = m->loss, .accuracy = m->accuracy, .n_samples = m->n_samples, .n_steps = m->n_steps};
+    const p2pfl_learner_v1_Result pb = {.loss = m->loss,
+                                        .accuracy = m->accuracy,
+                                        .n_samples = m->n_samples,
+                                        .n_steps = m->n_steps,
+                                        .learning_rate = m->learning_rate,
+                                        .normaliser = m->normaliser};
     return pfl_pb_encode(out, p2pfl_learner_v1_Result_fields, &pb, "a result", err);
 }
 
@@ -237,8 +258,12 @@ enum pfl_rc pfl_learner_result_decode(struct pfl_bytes in, struct pfl_learner_re
     p2pfl_learner_v1_Result pb = p2pfl_learner_v1_Result_init_zero;
     enum pfl_rc rc = decode(in, p2pfl_learner_v1_Result_fields, &pb, "the result", err);
     if (rc == PFL_OK)
-        *ret =
-            (struct pfl_learner_result){.loss = pb.loss, .accuracy = pb.accuracy, .n_samples = pb.n_samples, .n_steps = pb.n_steps};
+        *ret = (struct pfl_learner_result){.loss = pb.loss,
+                                           .accuracy = pb.accuracy,
+                                           .n_samples = pb.n_samples,
+                                           .n_steps = pb.n_steps,
+                                           .learning_rate = pb.learning_rate,
+                                           .normaliser = pb.normaliser};
     return rc;
 }
 

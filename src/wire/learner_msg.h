@@ -39,6 +39,10 @@ struct pfl_learner_describe {
     struct pfl_learner_param params[PFL_LEARNER_PARAMS_MAX];
     size_t n_params;
 };
+struct pfl_learner_description {
+    char name[PFL_LEARNER_NAME_MAX]; /* for logs */
+    bool steerable;
+};
 struct pfl_learner_parameters {
     char file[PFL_LEARNER_FILE_MAX];
     uint64_t bytes;
@@ -47,10 +51,14 @@ struct pfl_learner_job {
     uint64_t id;
     uint32_t epochs;
     uint64_t seed;
+    double proximal_mu;
+    bool has_correction;
+    struct pfl_learner_parameters correction;
 };
 struct pfl_learner_result {
     double loss, accuracy;
     uint64_t n_samples, n_steps;
+    double learning_rate, normaliser;
 };
 struct pfl_learner_progress_request {
     uint64_t job, seen;
@@ -66,11 +74,11 @@ struct pfl_learner_progress {
 enum pfl_rc pfl_learner_describe_encode(const struct pfl_learner_describe *m, struct pfl_buf *out,
                                         struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_learner_describe_decode(struct pfl_bytes in, struct pfl_learner_describe *ret, struct pfl_err *err) PFL_WARN_UNUSED;
-enum pfl_rc pfl_learner_description_encode(const char *name, const struct pfl_layout *layout, struct pfl_buf *out,
-                                           struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_learner_description_encode(const struct pfl_learner_description *m, const struct pfl_layout *layout,
+                                           struct pfl_buf *out, struct pfl_err *err) PFL_WARN_UNUSED;
 /** *ret_layout is owned. MALFORMED too for no tensor, a doubled or empty name, an unknown dtype; TOO_BIG past the layout's limits.
  */
-enum pfl_rc pfl_learner_description_decode(struct pfl_bytes in, char ret_name[PFL_LEARNER_NAME_MAX], struct pfl_layout **ret_layout,
+enum pfl_rc pfl_learner_description_decode(struct pfl_bytes in, struct pfl_learner_description *ret, struct pfl_layout **ret_layout,
                                            struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_learner_parameters_encode(const struct pfl_learner_parameters *m, struct pfl_buf *out,
                                           struct pfl_err *err) PFL_WARN_UNUSED;

@@ -16,15 +16,15 @@ static void try_description(struct pfl_bytes in)
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *back = NULL;
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf out = {0};
     struct pfl_err err = {0};
-    char name[PFL_LEARNER_NAME_MAX], again[PFL_LEARNER_NAME_MAX];
-    if (pfl_learner_description_decode(in, name, &l, &err) != PFL_OK) {
+    struct pfl_learner_description d, again;
+    if (pfl_learner_description_decode(in, &d, &l, &err) != PFL_OK) {
         PFL_ASSERT(err.msg[0] && !l);
         return;
     }
-    PFL_ASSERT(l->n >= 1 && l->n <= PFL_LAYOUT_TENSORS_MAX && strlen(name) < PFL_LEARNER_NAME_MAX);
-    PFL_ASSERT(pfl_learner_description_encode(name, l, &out, NULL) == PFL_OK);
-    PFL_ASSERT(pfl_learner_description_decode(pfl_buf_view(&out), again, &back, NULL) == PFL_OK);
-    PFL_ASSERT(pfl_layout_check_same(back, l, NULL) == PFL_OK && strcmp(name, again) == 0);
+    PFL_ASSERT(l->n >= 1 && l->n <= PFL_LAYOUT_TENSORS_MAX && strlen(d.name) < PFL_LEARNER_NAME_MAX);
+    PFL_ASSERT(pfl_learner_description_encode(&d, l, &out, NULL) == PFL_OK);
+    PFL_ASSERT(pfl_learner_description_decode(pfl_buf_view(&out), &again, &back, NULL) == PFL_OK);
+    PFL_ASSERT(pfl_layout_check_same(back, l, NULL) == PFL_OK && strcmp(d.name, again.name) == 0);
 }
 
 static void try_describe(struct pfl_bytes in)

@@ -19,7 +19,7 @@ import numpy as np
 from node_kit import SRC, run
 
 sys.path.insert(0, str(SRC / "python"))
-from p2pfl_learner import Config, SklearnLearner, TorchLearner, parts, wire  # noqa: E402
+from p2pfl_learner import Config, SklearnLearner, Steer, TorchLearner, parts, wire  # noqa: E402
 
 PRELUDE = f"import sys\nsys.path.insert(0, {str(SRC / 'python')!r})\nimport numpy as np\nfrom p2pfl_learner import *\n"
 NUMPY = """
@@ -154,13 +154,13 @@ class Messages(unittest.TestCase):
         cls.pb = __import__("learner_pb2")
 
     ROWS = [
-        ("Job", wire.JOB, {"id": 2**64 - 1, "epochs": 3, "seed": 1 << 63}),
-        ("Result", wire.RESULT, {"loss": 0.25, "accuracy": 1.0, "n_samples": 12345, "n_steps": 0}),
+        ("Job", wire.JOB, {"id": 2**64 - 1, "epochs": 3, "seed": 1 << 63, "proximal_mu": 0.5, "correction": []}),
+        ("Result", wire.RESULT, {"loss": 0.25, "accuracy": 1.0, "n_samples": 12345, "n_steps": 0, "learning_rate": 0.1, "normaliser": 9.5}),
         ("Progress", wire.PROGRESS, {"beat": 300, "done": 0.5}),
         ("ProgressRequest", wire.PROGRESS_REQUEST, {"job": 1, "seen": 2, "wait_ms": 30000}),
         ("Parameters", wire.PARAMETERS, {"file": "to-learner", "bytes": 1 << 40}),
         ("Nothing", wire.NOTHING, {}),
-        ("Description", wire.DESCRIPTION, {"name": "ü", "tensors": [{"name": "w", "dtype": "F32", "shape": [3, 300]},
+        ("Description", wire.DESCRIPTION, {"name": "ü", "steerable": 1, "tensors": [{"name": "w", "dtype": "F32", "shape": [3, 300]},
                                                                    {"name": "s", "dtype": "I64", "shape": []}]}),
         ("DescribeRequest", wire.DESCRIBE_REQUEST, {
             "version": 1, "node": "n", "folder": "/f", "dataset": "d", "dataset_path": "", "partition": "iid", "part_index": 1,
@@ -174,9 +174,9 @@ class Messages(unittest.TestCase):
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 for item in value:
                     getattr(m, key).add(**item)
-            elif isinstance(value, list):
+            elif isinstance(value, list) and value:
                 getattr(m, key).extend(value)
-            else:
+            elif not isinstance(value, list):
                 setattr(m, key, value)
         return m
 
@@ -186,6 +186,10 @@ class Messages(unittest.TestCase):
                 data = self.theirs(name, message).SerializeToString()
                 self.assertEqual(wire.encode(spec, message), data)
                 self.assertEqual(wire.decode(spec, data), message)
+
+    def test_a_correction_is_one_message(self):
+        job = self.pb.Job(id=3, correction=self.pb.Parameters(file="correction", bytes=32))
+        self.assertEqual(wire.decode(wire.JOB, job.SerializeToString())["correction"], [{"file": "correction", "bytes": 32}])
 
     def test_what_is_no_message__is_a_value_error(self):
         rng = random.Random(7)
@@ -231,6 +235,33 @@ class Torch(unittest.TestCase):
             learner.fit(3, 2**64 - 1, lambda done: None)
             found.append(np.concatenate([a.ravel() for a in learner.parameters().values()]))
         self.assertTrue(np.array_equal(*found))
+
+    def test_steered__one_step_of_sgd_is_as_the_papers_say(self):
+        """FedProx's gradient at the second step is g + mu (w - w0); SCAFFOLD's is g + c."""
+        import torch
+
+        def fit(mu=0.0, c=None, epochs=2):
+            model = torch.nn.Linear(4, 2)
+            with torch.no_grad():
+                model.weight.fill_(0.1)
+                model.bias.fill_(0.0)
+            learner = self.learner(model, n=16, optimizer=lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9))
+            learner.steer = Steer(mu, c)
+            result = learner.fit(epochs, 1, lambda done: None)
+            return learner.parameters(), result
+
+        zero, _ = fit(epochs=1)
+        plain, result = fit()
+        self.assertEqual((result.learning_rate, result.n_steps), (0.5, 2))
+        self.assertAlmostEqual(result.normaliser, 1.0 + 1.9)
+        pulled, _ = fit(mu=0.3)
+        start = {"weight": np.full((2, 4), 0.1, np.float32), "bias": np.zeros(2, np.float32)}
+        for k, w in plain.items():  # the first steps are the same; the second one's gradient has mu (w1 - w0) more
+            np.testing.assert_allclose(pulled[k], w - 0.5 * 0.3 * (zero[k] - start[k]), rtol=1e-5, atol=1e-6)
+        c = {k: np.full(v.shape, 0.01, np.float32) for k, v in start.items()}
+        corrected, _ = fit(c=c, epochs=1)
+        for k, w in zero.items():
+            np.testing.assert_allclose(corrected[k], w - 0.5 * 0.01, rtol=1e-5, atol=1e-6)
 
     def test_buffers_and_half_precision_go_there_and_back(self):
         import torch

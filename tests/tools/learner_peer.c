@@ -4,8 +4,9 @@
  * P2PFL_LEARNER_SOCKET names, or on the path that is its first argument.
  *
  * Its model is "w" (values, 2) of ones. fit adds 1 to each value for each epoch, in `steps` steps of `step_ms`; evaluate says the
- * mean as loss. Parameters: values, steps, step_ms; fault (see below), which comes with each job of its kind or, where `once` names
- * a file, only for who makes that file. */
+ * mean as loss. With `steerable` it adds the proximal mu and the correction to the values, to show that they came. Parameters:
+ * values, steps, step_ms; fault (see below), which comes with each job of its kind or, where `once` names a file, only for who
+ * makes that file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -126,25 +127,31 @@ static void on_describe(void *user, struct pfl_rpc_call *call, struct pfl_blob *
         pfl_layout_unref(told);
         return;
     }
+    const struct pfl_learner_description d = {.name = "a learner in C", .steerable = number(a, "steerable", 0) != 0};
     struct pfl_buf *b = pfl_xcalloc(1, sizeof(*b));
     if (!faulty(a, "empty_describe"))
-        must(pfl_learner_description_encode("a learner in C", told, b, NULL));
+        must(pfl_learner_description_encode(&d, told, b, NULL));
     reply(call, b);
     pfl_layout_unref(told);
 }
 
 /* ---- parameters ---- */
 
+static int open_named(const struct app *a, const struct pfl_learner_parameters *m, int flags)
+{
+    char path[PFL_LEARNER_FOLDER_MAX + PFL_LEARNER_FILE_MAX + 1];
+    (void)snprintf(path, sizeof(path), "%s/%s", a->config.folder, m->file);
+    int fd = open(path, flags | O_CLOEXEC);
+    if (fd < 0 || m->bytes != a->n * sizeof(*a->w))
+        abort();
+    return fd;
+}
+
 static int open_file(const struct app *a, struct pfl_blob *request, int flags)
 {
     struct pfl_learner_parameters m;
-    char path[PFL_LEARNER_FOLDER_MAX + PFL_LEARNER_FILE_MAX + 1];
     must(pfl_learner_parameters_decode(pfl_bytes_of(request->data, request->len), &m, NULL));
-    (void)snprintf(path, sizeof(path), "%s/%s", a->config.folder, m.file);
-    int fd = open(path, flags | O_CLOEXEC);
-    if (fd < 0 || m.bytes != a->n * sizeof(*a->w))
-        abort();
-    return fd;
+    return open_named(a, &m, flags);
 }
 
 static void on_get(void *user, struct pfl_rpc_call *call, struct pfl_blob *request)
@@ -193,11 +200,30 @@ static void on_wait(void *user, struct pfl_rpc_call *call, struct pfl_blob *requ
         answer_asker(a);
 }
 
+static void heed_steering(struct app *a)
+{
+    float *c = pfl_xcalloc(a->n, sizeof(*c));
+    if (a->job.has_correction) {
+        int fd = open_named(a, &a->job.correction, O_RDONLY);
+        if (pread(fd, c, a->n * sizeof(*c), 0) != (ssize_t)(a->n * sizeof(*c)))
+            abort();
+        close(fd);
+    }
+    for (size_t i = 0; i < a->n; i++)
+        a->w[i] += (float)a->job.proximal_mu + c[i];
+    free(c);
+}
+
 static void end_fit(struct app *a)
 {
-    struct pfl_learner_result m = {.loss = 0.5, .n_samples = 100 + a->config.part_index, .n_steps = (uint64_t)a->steps};
+    struct pfl_learner_result m = {.loss = 0.5,
+                                   .n_samples = 100 + a->config.part_index,
+                                   .n_steps = (uint64_t)a->steps,
+                                   .learning_rate = 0.25,
+                                   .normaliser = 7};
     for (size_t i = 0; i < a->n; i++)
         a->w[i] += (float)a->job.epochs;
+    heed_steering(a);
     if (faulty(a, "loss_nan"))
         m.loss = NAN;
     if (faulty(a, "no_samples"))

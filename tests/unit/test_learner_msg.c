@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "base/str.h"
 #include "wire/learner_msg.h"
 
 static void test_describe__all_fields__come_back(void **state)
@@ -56,15 +57,17 @@ static void test_description__layout__comes_back(void **state)
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *in = some_layout();
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *out = NULL;
-    char name[PFL_LEARNER_NAME_MAX];
-    assert_int_equal(pfl_learner_description_encode("torch", in, &b, NULL), PFL_OK);
-    assert_int_equal(pfl_learner_description_decode(pfl_buf_view(&b), name, &out, NULL), PFL_OK);
+    struct pfl_learner_description d;
+    const struct pfl_learner_description said = {.name = "torch", .steerable = true};
+    assert_int_equal(pfl_learner_description_encode(&said, in, &b, NULL), PFL_OK);
+    assert_int_equal(pfl_learner_description_decode(pfl_buf_view(&b), &d, &out, NULL), PFL_OK);
     assert_int_equal(pfl_layout_check_same(out, in, NULL), PFL_OK);
-    assert_string_equal(name, "torch");
+    assert_string_equal(d.name, "torch");
+    assert_true(d.steerable);
     for (size_t len = 0; len < b.len; len++) { /* cut anywhere: refused, or fewer tensors, never more */
         PFL_AUTO(pfl_layout_freep) struct pfl_layout *cut = NULL;
-        if (pfl_learner_description_decode(pfl_bytes_of(b.data, len), name, &cut, NULL) == PFL_OK)
-            assert_true(cut->n < in->n);
+        if (pfl_learner_description_decode(pfl_bytes_of(b.data, len), &d, &cut, NULL) == PFL_OK)
+            assert_true(cut->n < in->n || !d.steerable);
     }
 }
 
@@ -104,9 +107,9 @@ static void test_description__nonsense__is_refused(void **state)
         PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
         struct pfl_layout *layout = NULL;
         struct pfl_err err = {0};
-        char name[PFL_LEARNER_NAME_MAX];
+        struct pfl_learner_description d;
         put_tensor(&b, rows[i].name, rows[i].dtype, rows[i].rank, rows[i].dim);
-        assert_int_not_equal(pfl_learner_description_decode(pfl_buf_view(&b), name, &layout, &err), PFL_OK);
+        assert_int_not_equal(pfl_learner_description_decode(pfl_buf_view(&b), &d, &layout, &err), PFL_OK);
         assert_null(layout);
         assert_true(err.msg[0] != '\0');
     }
@@ -117,13 +120,14 @@ static void test_description__too_many_tensors__too_big(void **state)
     (void)state;
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
     struct pfl_layout *layout = NULL;
-    char name[PFL_LEARNER_NAME_MAX], tensor[16];
+    struct pfl_learner_description d;
+    char tensor[16];
     for (unsigned i = 0; i <= PFL_LAYOUT_TENSORS_MAX; i++) {
         (void)snprintf(tensor, sizeof(tensor), "w%u", i);
         put_tensor(&b, tensor, "F32", 1, 1);
     }
-    assert_int_equal(pfl_learner_description_decode(pfl_buf_view(&b), name, &layout, NULL), PFL_TOO_BIG);
-    assert_int_equal(pfl_learner_description_decode(pfl_bytes_of(NULL, 0), name, &layout, NULL), PFL_MALFORMED);
+    assert_int_equal(pfl_learner_description_decode(pfl_buf_view(&b), &d, &layout, NULL), PFL_TOO_BIG);
+    assert_int_equal(pfl_learner_description_decode(pfl_bytes_of(NULL, 0), &d, &layout, NULL), PFL_MALFORMED);
 }
 
 static void test_parameters__names_that_lead_elsewhere__are_refused(void **state)
@@ -144,8 +148,10 @@ static void test_small_messages__come_back(void **state)
     (void)state;
     struct pfl_buf b[5] = {0};
     const struct pfl_learner_parameters file = {.file = "to-learner", .bytes = UINT64_MAX};
-    const struct pfl_learner_job job = {.id = 7, .epochs = 2, .seed = UINT64_MAX - 1};
-    const struct pfl_learner_result result = {.loss = 0.25, .accuracy = 0.5, .n_samples = 10, .n_steps = 3};
+    const struct pfl_learner_job job = {
+        .id = 7, .epochs = 2, .seed = UINT64_MAX - 1, .proximal_mu = 0.5, .has_correction = true, .correction = {"c", 8}};
+    const struct pfl_learner_result result = {
+        .loss = 0.25, .accuracy = 0.5, .n_samples = 10, .n_steps = 3, .learning_rate = 0.1, .normaliser = 2};
     const struct pfl_learner_progress_request ask = {.job = 7, .seen = 2, .wait_ms = 1000};
     const struct pfl_learner_progress progress = {.beat = 3, .done = 0.75};
     struct pfl_learner_parameters file_out;
@@ -159,7 +165,8 @@ static void test_small_messages__come_back(void **state)
     assert_int_equal(file_out.bytes, file.bytes);
     assert_int_equal(pfl_learner_job_encode(&job, &b[1], NULL), PFL_OK);
     assert_int_equal(pfl_learner_job_decode(pfl_buf_view(&b[1]), &job_out, NULL), PFL_OK);
-    assert_true(job_out.id == job.id && job_out.epochs == job.epochs && job_out.seed == job.seed);
+    assert_true(job_out.id == job.id && job_out.epochs == job.epochs && job_out.seed == job.seed && job_out.proximal_mu == 0.5);
+    assert_true(job_out.has_correction && job_out.correction.bytes == 8 && pfl_streq(job_out.correction.file, "c"));
     assert_int_equal(pfl_learner_result_encode(&result, &b[2], NULL), PFL_OK);
     assert_int_equal(pfl_learner_result_decode(pfl_buf_view(&b[2]), &result_out, NULL), PFL_OK);
     assert_memory_equal(&result_out, &result, sizeof(result));

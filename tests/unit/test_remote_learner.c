@@ -139,6 +139,39 @@ static void test_works__fit_and_evaluate__parameters_go_there_and_back(void **st
     assert_true(metrics.loss == 1);
 }
 
+static void test_steer__comes_with_each_fit_until_it_is_taken_back(void **state)
+{
+    struct env *e = *state;
+    struct pfl_fit_result r = {0};
+    param(e, "steerable", "1");
+    start(e);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *first = initial(e); /* all ones: as a correction it adds 1 */
+    PFL_AUTO(pfl_model_freep) struct pfl_model *a = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *b = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *c = NULL;
+    const struct pfl_fit_steer both = {0.5, first}, wrong = {-1, NULL};
+    assert_int_equal(e->l.ops->steer(e->l.self, &both, NULL), PFL_OK);
+    assert_int_equal(e->l.ops->steer(e->l.self, &wrong, NULL), PFL_INVALID);
+    assert_int_equal(fit(e, first, &a, &r), PFL_OK);
+    assert_values(a, 4.5f);
+    assert_true(r.learning_rate == 0.25 && r.normaliser == 7);
+    assert_int_equal(fit(e, first, &b, &r), PFL_OK);
+    assert_values(b, 4.5f);
+    assert_int_equal(e->l.ops->steer(e->l.self, NULL, NULL), PFL_OK);
+    assert_int_equal(fit(e, first, &c, &r), PFL_OK);
+    assert_values(c, 3);
+}
+
+static void test_steer__one_that_cannot_be__says_so(void **state)
+{
+    struct env *e = *state;
+    const struct pfl_fit_steer steer = {0.5, NULL};
+    start(e);
+    assert_int_equal(e->l.ops->steer(e->l.self, &steer, &e->err), PFL_UNSUPPORTED);
+    assert_says(e, "cannot be steered");
+    assert_int_equal(e->l.ops->steer(e->l.self, NULL, &e->err), PFL_OK);
+}
+
 static void count(void *user, double done)
 {
     unsigned *n = user;
@@ -480,6 +513,8 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_works__fit_and_evaluate__parameters_go_there_and_back),
+        T(test_steer__comes_with_each_fit_until_it_is_taken_back),
+        T(test_steer__one_that_cannot_be__says_so),
         T(test_progress__steps__are_told_to_the_worker),
         T(test_other_layout__is_refused_before_it_is_sent),
         T(test_start__no_such_program__says_so),
