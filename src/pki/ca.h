@@ -86,6 +86,14 @@ struct stack_st_X509 *pfl_ca_bundle(const struct pfl_ca *ca);
 /** What goes behind each leaf: the intermediate that signed it; empty where the root signs by itself. Borrowed. */
 struct stack_st_X509 *pfl_ca_chain(const struct pfl_ca *ca);
 
+/** What other processes did to the register since the last look: issuers and keys are read again, and the PEM files beside it are
+ *  made again where they differ (who changed it may have been killed before it wrote them). One short read where nothing happened,
+ *  so it may be called for each connection. Not inside a transaction. After an error the next call looks again. */
+enum pfl_rc pfl_ca_follow(struct pfl_ca *ca, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Inside a transaction: AUTH where the issuer with this fingerprint (of a register's row) is none that members trust any more: its
+ *  root was rolled over. */
+enum pfl_rc pfl_ca_check_issuer(const struct pfl_ca *ca, const char *issuer_fingerprint, struct pfl_err *err) PFL_WARN_UNUSED;
+
 /** What a certificate will say. The request adds its key and nothing else. */
 struct pfl_grant {
     const char *name;     /* as pfl_name_valid */

@@ -192,3 +192,15 @@ enum pfl_rc pfl_ca_write_files(const struct pfl_ca *ca, struct pfl_err *err)
     pfl_register_rollback(ca->reg);
     return rc;
 }
+
+enum pfl_rc pfl_ca_follow(struct pfl_ca *ca, struct pfl_err *err)
+{
+    int64_t now = 0;
+    /* grows with every commit of another connection and never with our own */
+    enum pfl_rc rc = pfl_sql_get_int(ca->reg, err, 0, &now, "PRAGMA data_version", "");
+    if (rc == PFL_OK && now != ca->seen)
+        rc = pfl_ca_write_files(ca, err);
+    if (rc == PFL_OK)
+        ca->seen = now;
+    return rc;
+}

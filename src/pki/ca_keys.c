@@ -179,6 +179,17 @@ enum pfl_rc pfl_ca_refresh(const struct pfl_ca *ca, struct pfl_err *err)
     return PFL_OK;
 }
 
+enum pfl_rc pfl_ca_check_issuer(const struct pfl_ca *ca, const char *issuer_fingerprint, struct pfl_err *err)
+{
+    enum pfl_rc rc = pfl_ca_refresh(ca, err);
+    if (rc != PFL_OK)
+        return rc;
+    for (size_t i = 0; i < ca->keys->n; i++)
+        if (pfl_streq(ca->keys->items[i].fingerprint, issuer_fingerprint))
+            return PFL_OK;
+    return pfl_err_set(err, PFL_AUTH, "its root has been rolled over and is not trusted any more: enrol with a token");
+}
+
 static enum pfl_rc next_generation(struct pfl_register *reg, struct pfl_err *err)
 {
     return pfl_sql_run(reg, err,

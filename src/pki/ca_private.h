@@ -45,6 +45,7 @@ struct pfl_ca {
     char *federation;                  /* owned */
     struct pfl_ca_keys *keys;          /* owned */
     bool offline;                      /* a root that signs intermediates only */
+    int64_t seen;                      /* SQLite's data_version when pfl_ca_follow last looked */
 };
 
 /* ---- ca.c ---- */

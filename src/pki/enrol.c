@@ -89,6 +89,7 @@ static enum pfl_rc sign(const struct pfl_ca *ca, const struct csrs *c, struct pf
 
 /* Looks for what a used token gave out. */
 struct again {
+    const struct pfl_ca *ca;
     int64_t token_id;
     const struct csrs *csrs;
     X509 *server, *client;
@@ -103,7 +104,8 @@ static void take_der(X509 **slot, const struct pfl_cert_row *row)
 static bool find_again(void *user, const struct pfl_cert_row *row)
 {
     struct again *a = user;
-    if (row->token_id != a->token_id || !pfl_streq(row->status, "valid"))
+    if (row->token_id != a->token_id || !pfl_streq(row->status, "valid") ||
+        pfl_ca_check_issuer(a->ca, row->issuer_fingerprint, NULL) != PFL_OK)
         return true;
     if (pfl_streq(row->key_fingerprint, key_of(a->csrs->server)) && pfl_streq(row->purpose, purpose_of(a->csrs, false)))
         take_der(&a->server, row);
@@ -117,7 +119,7 @@ static enum pfl_rc give_again(const struct pfl_ca *ca, const struct pfl_token *t
                               struct pfl_enrol_answer *ret, struct pfl_err *err)
 {
     char when[32];
-    struct again a = {.token_id = t->id, .csrs = c};
+    struct again a = {.ca = ca, .token_id = t->id, .csrs = c};
     pfl_time_text(t->used_at, when);
     if (!pfl_streq(t->server_key, key_of(c->server)) || !pfl_streq(t->client_key, key_of(c->client)))
         return pfl_err_set(
@@ -127,7 +129,9 @@ static enum pfl_rc give_again(const struct pfl_ca *ca, const struct pfl_token *t
             (long long)t->id, when, t->name);
     enum pfl_rc rc = pfl_register_each(pfl_ca_register(ca), t->name, find_again, &a, err);
     if (rc == PFL_OK && (!a.server || (c->client && !a.client)))
-        rc = pfl_err_set(err, PFL_AUTH, "token %lld was used on %s and its certificates are revoked", (long long)t->id, when);
+        rc = pfl_err_set(err, PFL_AUTH,
+                         "token %lld was used on %s and its certificates are revoked, or of a root that is no longer trusted",
+                         (long long)t->id, when);
     ret->server = a.server;
     ret->client = a.client;
     if (rc != PFL_OK)
@@ -289,7 +293,7 @@ struct present { /* the row of the certificate that the caller came with */
     const struct pfl_identity *peer;
     bool found, same, valid;
     int64_t lifetime_s;
-    char *reason;
+    char *reason, *issuer;
     struct pfl_strs sans;
 };
 
@@ -304,6 +308,7 @@ static bool find_present(void *user, const struct pfl_cert_row *row)
     p->same = pfl_streq(fingerprint, p->peer->fingerprint);
     p->valid = pfl_streq(row->status, "valid");
     p->reason = pfl_xstrdup(row->reason ? row->reason : "");
+    p->issuer = pfl_xstrdup(row->issuer_fingerprint);
     p->lifetime_s = row->not_after - row->not_before;
     for (size_t i = 0; i < row->sans.n; i++)
         if (!pfl_str_has_prefix(row->sans.items[i], "URI:"))
@@ -311,7 +316,7 @@ static bool find_present(void *user, const struct pfl_cert_row *row)
     return false;
 }
 
-static enum pfl_rc check_present(const struct present *p, struct pfl_err *err)
+static enum pfl_rc check_present(const struct pfl_ca *ca, const struct present *p, struct pfl_err *err)
 {
     const char *who = pfl_q(pfl_identity_text(p->peer));
     if (!p->peer->name || !p->peer->role || !pfl_role_valid(p->peer->role))
@@ -322,7 +327,8 @@ static enum pfl_rc check_present(const struct present *p, struct pfl_err *err)
     if (!p->valid)
         return pfl_err_set(err, PFL_AUTH, "certificate %s of '%s' is revoked (%s): it cannot be renewed", p->peer->serial_hex, who,
                            p->reason && p->reason[0] ? p->reason : "unspecified");
-    return PFL_OK;
+    enum pfl_rc rc = pfl_ca_check_issuer(ca, p->issuer, err);
+    return rc == PFL_OK ? rc : pfl_err_wrap(err, "certificate %s of '%s'", p->peer->serial_hex, who);
 }
 
 static enum pfl_rc renew(const struct pfl_ca *ca, const struct pfl_enrol_ask *ask, const struct csrs *c, struct present *p,
@@ -330,7 +336,7 @@ static enum pfl_rc renew(const struct pfl_ca *ca, const struct pfl_enrol_ask *as
 {
     enum pfl_rc rc = pfl_register_each(pfl_ca_register(ca), p->peer->serial_hex, find_present, p, err);
     if (rc == PFL_OK)
-        rc = check_present(p, err);
+        rc = check_present(ca, p, err);
     if (rc != PFL_OK)
         return rc;
     int64_t own = p->lifetime_s > 2 * PFL_BACKDATE_S ? p->lifetime_s - PFL_BACKDATE_S : p->lifetime_s;
@@ -359,6 +365,7 @@ enum pfl_rc pfl_enrol_renew(const struct pfl_ca *ca, const struct pfl_enrol_ask 
         return rc;
     rc = end(r, renew(ca, ask, &c, &p, ret, err), ret, err);
     free(p.reason);
+    free(p.issuer);
     pfl_strs_deinit(&p.sans);
     return rc;
 }

@@ -89,6 +89,8 @@ struct pfl_rpc_server_opts {
     const struct pfl_rpc_method *methods; /* copied */
     size_t n_methods;
     void *user;
+    /** A connection has come and its TLS begins when this returns: the last moment to give it another context. May be NULL. */
+    void (*on_connection)(void *user);
     /** Largest request for this method from this peer, bytes; asked on the length prefix, before anything is allocated. */
     size_t (*request_limit)(void *user, const char *path, const struct pfl_rpc_peer *peer);
     /** A connection or handshake that was refused: who (certificate text or remote address) and why, in words. Both are quoted. */

@@ -140,6 +140,8 @@ static void welcome(struct pfl_rpc_server *s, int fd, const struct sockaddr_stor
         refused(s, remote, remote, why_not);
         return;
     }
+    if (s->on_connection)
+        s->on_connection(s->user);
     struct pfl_server_conn *sc = pfl_xcalloc(1, sizeof *sc);
     sc->server = s;
     memcpy(sc->ip, ip, sizeof ip);
@@ -227,6 +229,7 @@ static struct pfl_rpc_server *server_of(const struct pfl_rpc_server_opts *o)
     s->tls = pfl_tls_ref(o->tls);
     s->user = o->user;
     s->request_limit = o->request_limit;
+    s->on_connection = o->on_connection;
     s->on_refused = o->on_refused;
     s->http = o->http;
     s->connections_max = o->connections_max ? o->connections_max : PFL_RPC_CONNECTIONS_MAX;

@@ -26,6 +26,7 @@ struct pfl_rpc_server {
     size_t n_methods;
     void *user;
     size_t (*request_limit)(void *user, const char *path, const struct pfl_rpc_peer *peer);
+    void (*on_connection)(void *user);
     void (*on_refused)(void *user, const char *peer, const char *remote, const char *reason);
     void (*http)(void *user, const struct pfl_rpc_peer *peer, const struct pfl_http_request *request,
                  struct pfl_http_response *ret);

@@ -124,8 +124,10 @@ static void on_folder(uv_fs_event_t *h, const char *name, int events, int status
 {
     struct pfl_ca_server *s = h->data;
     (void)events;
-    if (status == 0 && name && pfl_streq(name, "crl.pem"))
-        pfl_ca_bundle_look(s);
+    if (status != 0 || !name || !pfl_streq(name, "crl.pem"))
+        return;
+    pfl_ca_server_follow(s);
+    pfl_ca_bundle_look(s);
 }
 
 void pfl_ca_bundle_start(struct pfl_ca_server *s)

@@ -33,8 +33,8 @@ enum {
     PFL_CA_SERVICE_LIFETIME_S = 24 * 3600, /* of the service's own certificate, or as long as members' where that is less */
     PFL_CA_RETRY_AFTER_S = 2,              /* for those who wait for the operator */
     PFL_CA_EST_RETRY_AFTER_S = 5,
-    PFL_CA_CRL_RETRY_S = 10, /* where a fresh CRL could not be made */
-    PFL_CA_TICK_MS = 1000,   /* how often the own certificate, the roots and the CRL are looked at */
+    PFL_CA_RETRY_S = 10,   /* where a fresh CRL or certificate of the service's own could not be made */
+    PFL_CA_TICK_MS = 1000, /* how often the own certificate, the roots and the CRL are looked at */
 };
 
 #endif

@@ -103,6 +103,26 @@ enum pfl_rc pfl_ca_server_decide(struct pfl_ca_server *s, enum pfl_ca_ask kind, 
 
 /* ---- the bundle ---- */
 
+static void add_to_hash(struct pfl_sha256 *h, const struct x509_st *cert)
+{
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf der = {0};
+    pfl_cert_der(cert, &der);
+    pfl_sha256_add(h, pfl_buf_view(&der));
+}
+
+/* The root that signs, all that are trusted, the intermediate: new machines know the first by its hash. */
+static void trust_hash(const struct pfl_ca *ca, uint8_t out[PFL_SHA256_LEN])
+{
+    struct pfl_sha256 *h = pfl_sha256_new();
+    struct stack_st_X509 *lists[] = {pfl_ca_bundle(ca), pfl_ca_chain(ca)};
+    add_to_hash(h, pfl_ca_root(ca));
+    for (size_t l = 0; l < PFL_ARRAY_LEN(lists); l++)
+        for (size_t i = 0; i < pfl_x509s_n(lists[l]); i++)
+            add_to_hash(h, pfl_x509s_at(lists[l], i));
+    pfl_sha256_end(h, out);
+    pfl_sha256_free(h);
+}
+
 static void add_der(struct pfl_ders *l, const struct x509_st *cert)
 {
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf der = {.limit = PFL_WIRE_CA_CERT_MAX};
@@ -132,7 +152,7 @@ static enum pfl_rc read_crls(struct pfl_ca_server *s, const char *path, struct p
     return PFL_OK;
 }
 
-/* The roots and CRLs as they are now; crl.pem is read again when it was written again, by us or by `p2pfl ca revoke`. */
+/* crl.pem is read again when it was written again, by us or by `p2pfl ca revoke`. */
 enum pfl_rc pfl_ca_server_refresh_bundle(struct pfl_ca_server *s, struct pfl_err *err)
 {
     struct stat st;
@@ -140,7 +160,9 @@ enum pfl_rc pfl_ca_server_refresh_bundle(struct pfl_ca_server *s, struct pfl_err
     if (stat(path, &st) != 0)
         return pfl_err_set(err, PFL_NOT_FOUND, "%s: there is no CRL", path);
     bool same = st.st_mtim.tv_sec == s->crl_mtime.tv_sec && st.st_mtim.tv_nsec == s->crl_mtime.tv_nsec;
-    if (same && s->bundle.roots.n == pfl_x509s_n(pfl_ca_bundle(s->ca)))
+    uint8_t trust[PFL_SHA256_LEN];
+    trust_hash(s->ca, trust);
+    if (same && memcmp(trust, s->bundle_trust, sizeof trust) == 0)
         return PFL_OK;
     struct pfl_ca_bundle b = {0};
     enum pfl_rc rc = read_crls(s, path, &b, err);
@@ -153,6 +175,7 @@ enum pfl_rc pfl_ca_server_refresh_bundle(struct pfl_ca_server *s, struct pfl_err
     pfl_ca_bundle_deinit(&s->bundle);
     s->bundle = b;
     s->crl_mtime = st.st_mtim;
+    memcpy(s->bundle_trust, trust, sizeof trust);
     return PFL_OK;
 }
 
@@ -292,20 +315,6 @@ static size_t request_limit(void *user, const char *path, const struct pfl_rpc_p
 
 /* ---- the service's certificate ---- */
 
-static void trust_hash(const struct pfl_ca *ca, uint8_t out[PFL_SHA256_LEN])
-{
-    struct pfl_sha256 *h = pfl_sha256_new();
-    struct stack_st_X509 *lists[] = {pfl_ca_bundle(ca), pfl_ca_chain(ca)};
-    for (size_t l = 0; l < PFL_ARRAY_LEN(lists); l++)
-        for (size_t i = 0; i < pfl_x509s_n(lists[l]); i++) {
-            PFL_AUTO(pfl_buf_deinit) struct pfl_buf der = {0};
-            pfl_cert_der(pfl_x509s_at(lists[l], i), &der);
-            pfl_sha256_add(h, pfl_buf_view(&der));
-        }
-    pfl_sha256_end(h, out);
-    pfl_sha256_free(h);
-}
-
 static enum pfl_rc make_own(struct pfl_ca_server *s, struct pfl_tls **ret, struct pfl_err *err)
 {
     PFL_AUTO(pfl_service_identity_deinit) struct pfl_service_identity own = {0};
@@ -335,17 +344,36 @@ static bool own_is_due(const struct pfl_ca_server *s)
            memcmp(trust, s->own_trust, sizeof trust) != 0;
 }
 
+/* Nobody is drained: who is connected is judged by the roots as they are now, and connections here are short. */
 static void renew_own(struct pfl_ca_server *s)
 {
     PFL_AUTO(pfl_tls_freep) struct pfl_tls *tls = NULL;
     struct pfl_err err = {0};
     if (make_own(s, &tls, &err) != PFL_OK) {
         pfl_error("%s", err.msg);
-        s->own_from = now_s(); /* not at every tick */
+        s->own_retry_at = now_s() + PFL_CA_RETRY_S;
         return;
     }
-    pfl_rpc_server_set_tls(s->rpc, tls);
+    (void)pfl_rpc_server_revise(s->rpc, tls, NULL, NULL);
     pfl_info("the service has a new certificate of its own");
+}
+
+void pfl_ca_server_follow(struct pfl_ca_server *s)
+{
+    struct pfl_err err = {0};
+    bool failed = pfl_ca_follow(s->ca, &err) != PFL_OK;
+    if (failed && !s->follow_failed)
+        pfl_error("what other commands do to the register cannot be seen: %s", err.msg);
+    s->follow_failed = failed;
+    if (own_is_due(s) && now_s() >= s->own_retry_at)
+        renew_own(s);
+}
+
+/* A member may hold what the register says since a moment ago, a certificate under a new root for one: its handshake must be judged
+ * by that, not by how things stood at the last tick. */
+static void on_connection(void *user)
+{
+    pfl_ca_server_follow(user);
 }
 
 /* A third of its life before nextUpdate the CRL is made anew. */
@@ -358,7 +386,7 @@ static void renew_crl(struct pfl_ca_server *s)
     if ((rc == PFL_OK && now < s->crl_next_update - life / 3) || now < s->crl_retry_at)
         return;
     err = (struct pfl_err){0};
-    s->crl_retry_at = now + PFL_CA_CRL_RETRY_S;
+    s->crl_retry_at = now + PFL_CA_RETRY_S;
     if (pfl_ca_make_crl(s->ca, 0, "ca serve", &err) != PFL_OK)
         pfl_error("no fresh CRL: %s", err.msg);
 }
@@ -366,8 +394,7 @@ static void renew_crl(struct pfl_ca_server *s)
 static void on_tick(uv_timer_t *h)
 {
     struct pfl_ca_server *s = h->data;
-    if (own_is_due(s))
-        renew_own(s);
+    pfl_ca_server_follow(s);
     renew_crl(s);
     pfl_ca_bundle_look(s);
 }
@@ -425,6 +452,7 @@ static enum pfl_rc start(struct pfl_ca_server *s, const char *listen, struct pfl
         .methods = methods,
         .n_methods = PFL_ARRAY_LEN(methods),
         .user = s,
+        .on_connection = on_connection,
         .request_limit = request_limit,
         .http = pfl_ca_est,
         .connections_max = PFL_CA_CONNECTIONS_MAX,

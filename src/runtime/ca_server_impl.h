@@ -24,8 +24,11 @@ struct pfl_ca_server {
     struct pfl_rate *wrong, *wrong_all, *renewals, *audit;
     unsigned unaudited;          /* refusals without an entry of their own since the last one */
     int64_t own_from, own_until; /* of the service's certificate */
-    uint8_t own_trust[32];       /* of the roots and issuer that it was made under */
+    int64_t own_retry_at;        /* one could not be made */
+    uint8_t own_trust[32];       /* of the roots and the issuer that it was made under */
+    bool follow_failed;          /* and that was said */
     struct pfl_ca_bundle bundle; /* as last read */
+    uint8_t bundle_trust[32];    /* of the roots then */
     int64_t crl_next_update;     /* of the oldest CRL in it */
     int64_t crl_retry_at;
     struct timespec crl_mtime;   /* of the crl.pem that it was read from */
@@ -46,6 +49,9 @@ enum pfl_rc pfl_ca_server_decide(struct pfl_ca_server *s, enum pfl_ca_ask kind, 
 /** An answer's certificate and the intermediates behind it. */
 void pfl_ca_server_chain(const struct pfl_ca_server *s, const struct x509_st *leaf, struct pfl_ders *ret);
 
+/** Takes up what other processes did to the register: roots, issuers and the files; the service's own certificate goes with them.
+ */
+void pfl_ca_server_follow(struct pfl_ca_server *s);
 /** Reads the roots and CRLs again where they changed. */
 enum pfl_rc pfl_ca_server_refresh_bundle(struct pfl_ca_server *s, struct pfl_err *err);
 

@@ -3,7 +3,7 @@
 
     ca = CaService(folder, "--approve")     # ca init and ca serve; ca.port, ca.hash
     ca.token("a", "IP:127.0.0.1")           # the token; ca.join(token, dir) runs join
-    ca.stop()
+    ca.stop()                               # it must end well; ca.close() just ends it, also behind stop()
 """
 import json
 import os
@@ -49,7 +49,9 @@ class CaService:
                                          "--passphrase-file", self.pass_file, *self.options], stdout=subprocess.PIPE,
                                         stderr=self.log, text=True)
         first = self.process.stdout.readline()
-        assert " on " in first, self.errors()
+        if " on " not in first:
+            self.close()
+            raise AssertionError(f"ca serve does not start: {self.errors()}")
         self.port = int(re.search(r":(\d+)", first).group(1))
         self.url = f"127.0.0.1:{self.port}"
         self.hash = re.search(r"sha256:[0-9a-f]{64}", self.process.stdout.readline()).group(0)
@@ -60,12 +62,20 @@ class CaService:
     def stop(self):
         self.process.terminate()
         code = self.process.wait(30)
-        self.process.stdout.close()
-        self.log.close()
+        self.close()
         assert code == 0, f"ca serve ended with {code}: {self.errors()}"
 
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+        self.log.close()
+
     def token(self, name="a", san="IP:127.0.0.1", *options):
-        return json.loads(run("ca", "token", "--ca", self.ca, "--name", name, "--san", san, "--json", *options).stdout)["token"]
+        made = json.loads(run("ca", "token", "--ca", self.ca, "--name", name, "--san", san, "--json", *options).stdout)
+        self.hash = made["ca_hash"]  # another one behind a roll-over
+        return made["token"]
 
     def join(self, token, folder, *options, check=True, ca_hash=None, url=None):
         return run("join", url or self.url, "--token", token, "--ca-hash", ca_hash or self.hash, "--dir", folder, "--timeout", "20s",

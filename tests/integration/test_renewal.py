@@ -203,7 +203,7 @@ class Service(RenewalTest):
 
     def serve(self, *options):
         ca = enrol_kit.CaService(self.dir / "service", *options, federation="p2pfl")
-        self.addCleanup(lambda: ca.process.poll() is None and ca.process.kill())
+        self.addCleanup(ca.close)
         return ca
 
     def join(self, ca, name, ca_block=""):
@@ -367,7 +367,9 @@ class Service(RenewalTest):
         left_over = self.dir / "left-over"
         shutil.copytree(b.folder / "certs", left_over)
         step("activate")
+        self.join(ca, "n3").stop()  # the line that `ca token` prints now names the new root
         a.do("renew")  # a under the new root, b under the old one
+        a.do("renew")  # which the service trusts from the same moment
         a.do("disconnect", b.address)
         b.do("connect", a.address)
         a.do("learn", "--rounds", "2", "--epochs", "1", "--trainset-size", "2")

@@ -2,7 +2,8 @@
 /* link: runtime */
 /* support: certs */
 /* timeout: 120 */
-/* The CA service's GetBundle for those who wait for the next revocation list. */
+/* The CA service's GetBundle for those who wait for the next revocation list; and what another process does to the register while
+ * the service runs. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "pki/ca.h"
+#include "pki/ca_admin.h"
 #include "pki/crl.h"
 #include "runtime/ca_client.h"
 #include "runtime/ca_limits.h"
@@ -36,6 +38,7 @@ struct answer {
     char text[PFL_ERR_MAX];
     uint8_t digest[PFL_CA_KNOWN_LEN];
     unsigned long long number; /* of the first CRL */
+    size_t n_roots;
 };
 
 static void must(enum pfl_rc rc, const struct pfl_err *err)
@@ -53,18 +56,18 @@ static void start_server(struct world *w)
     pfl_strs_deinit(&opts.sans);
 }
 
-static struct pfl_tls *node_tls(const struct world *w)
+static struct pfl_tls *node_tls(const struct pfl_ca *ca, const char *dir)
 {
     struct pfl_err err = {0};
     struct pfl_issue_opts issue = {.name = "a"};
     struct pfl_tls *tls = NULL;
     pfl_strs_add(&issue.sans, "IP:127.0.0.1");
-    must(pfl_ca_issue(w->ca, &issue, w->node_dir, &err), &err);
+    must(pfl_ca_issue(ca, &issue, dir, &err), &err);
     pfl_strs_deinit(&issue.sans);
     static const char *const NAMES[] = {"ca.crt", "server.crt", "server.key", "client.crt", "client.key"};
     char *paths[PFL_ARRAY_LEN(NAMES)];
     for (size_t i = 0; i < PFL_ARRAY_LEN(NAMES); i++)
-        paths[i] = pfl_fs_join(w->node_dir, NAMES[i]);
+        paths[i] = pfl_fs_join(dir, NAMES[i]);
     const struct pfl_tls_files files = {
         .ca_crt = paths[0], .server_crt = paths[1], .server_key = paths[2], .client_crt = paths[3], .client_key = paths[4]};
     must(pfl_tls_new(&files, &tls, &err), &err);
@@ -83,7 +86,7 @@ static int set_up(void **state)
     must(pfl_passphrase_of("correct horse", 13, &w->pass, &err), &err);
     must(pfl_ca_init(w->ca_dir, &(struct pfl_ca_opts){.federation = "lab"}, w->pass, &err), &err);
     must(pfl_ca_open(w->ca_dir, w->pass, &w->ca, &err), &err);
-    w->tls = node_tls(w);
+    w->tls = node_tls(w->ca, w->node_dir);
     uv_loop_init(&w->loop);
     uv_timer_init(&w->loop, &w->timer);
     w->timer.data = w;
@@ -154,11 +157,19 @@ static void on_bundle(void *user, enum pfl_rc rc, const struct pfl_err *err, con
         return;
     }
     memcpy(a->digest, bundle->digest, sizeof a->digest);
-    assert_int_equal(bundle->roots.n, 1);
-    assert_int_equal(bundle->crls.n, 1);
+    a->n_roots = bundle->roots.n;
+    assert_int_equal(bundle->crls.n, bundle->roots.n);
     assert_int_equal(pfl_crl_parse(pfl_buf_view(&bundle->crls.items[0]), &c, NULL), PFL_OK);
     a->number = strtoull(pfl_crl_number_hex(c), NULL, 16);
     pfl_crl_unref(c);
+}
+
+static void ask_with(struct world *w, struct pfl_tls *tls, struct answer *a)
+{
+    const struct pfl_ca_client_opts opts = {.loop = &w->loop, .target = pfl_ca_server_address(w->server), .tls = tls};
+    *a = (struct answer){0};
+    (void)pfl_ca_client_bundle(&opts, on_bundle, a);
+    assert_true(run_until(w, &a->n, 1, 20000));
 }
 
 static void ask(struct world *w, const uint8_t *known, uint32_t wait_s, struct answer *a)
@@ -256,6 +267,58 @@ static void test_bundle__caller_goes_away__forgotten(void **state)
     assert_int_equal(gone.n, 0);
 }
 
+/* Each step counts for the very next connection: no tick of the service lies between it and the question. */
+static void test_service__rolled_over_by_another_process__the_next_handshake_knows(void **state)
+{
+    struct world *w = *state;
+    struct pfl_err err = {0};
+    struct answer a;
+    PFL_AUTO(pfl_ca_freep) struct pfl_ca *other = NULL;
+    PFL_AUTO(pfl_freep) char *both_dir = pfl_fs_join(w->dir, "b");
+    PFL_AUTO(pfl_freep) char *new_dir = pfl_fs_join(w->dir, "c");
+    must(pfl_ca_open(w->ca_dir, w->pass, &other, &err), &err);
+    ask_with(w, w->tls, &a);
+    assert_int_equal(a.n_roots, 1);
+    must(pfl_ca_rollover_prepare(other, &(struct pfl_ca_opts){0}, "test", &err), &err);
+    struct pfl_tls *both = node_tls(other, both_dir); /* under the old root, trusts both */
+    ask_with(w, w->tls, &a);
+    assert_int_equal(a.n_roots, 2);
+    must(pfl_ca_rollover_activate(other, "test", &err), &err);
+    struct pfl_tls *new = node_tls(other, new_dir); /* under the new root */
+    ask_with(w, new, &a);
+    assert_string_equal(a.text, "");
+    assert_int_equal(a.n_roots, 2);
+    ask_with(w, both, &a);
+    assert_int_equal(a.n_roots, 2);
+    ask_with(w, w->tls, &a); /* the service is under the root that signs, whose hash new machines are given */
+    assert_int_equal(a.rc, PFL_AUTH);
+    must(pfl_ca_rollover_finish(other, true, "test", &err), &err);
+    ask_with(w, new, &a);
+    assert_int_equal(a.n_roots, 1);
+    ask_with(w, both, &a);
+    assert_int_equal(a.rc, PFL_AUTH);
+    pfl_tls_unref(both);
+    pfl_tls_unref(new);
+}
+
+/* A command that is killed between its commit and its files: here somebody takes the file back to what it was. */
+static void test_service__files_behind_the_register__made_again(void **state)
+{
+    struct world *w = *state;
+    struct pfl_err err = {0};
+    struct answer first, second;
+    PFL_AUTO(pfl_ca_freep) struct pfl_ca *other = NULL;
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *old = NULL;
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(w->ca_dir, "crl.pem");
+    ask_with(w, w->tls, &first);
+    must(pfl_fs_read(path, 1 << 20, &old, &err), &err);
+    must(pfl_ca_open(w->ca_dir, w->pass, &other, &err), &err);
+    must(pfl_ca_make_crl(other, 0, "test", &err), &err);
+    must(pfl_fs_write_atomic(path, pfl_bytes_of(old->data, old->len), 0644, &err), &err);
+    ask_with(w, w->tls, &second);
+    assert_true(second.number > first.number);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +327,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bundle__nothing_comes__the_same_when_time_is_over, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bundle__too_many_wait__the_rest_is_answered_at_once, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_bundle__caller_goes_away__forgotten, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_service__rolled_over_by_another_process__the_next_handshake_knows, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_service__files_behind_the_register__made_again, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

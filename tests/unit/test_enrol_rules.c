@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: pki */
+/* support: certs */
 /* timeout: 120 */
 /* What a CA's service decides, without a network: tokens, requests for approval, renewal. */
 #include <setjmp.h>
@@ -14,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "pki/ca_admin.h"
 #include "pki/cert.h"
 #include "pki/csr.h"
 #include "pki/enrol.h"
@@ -22,9 +24,10 @@
 #include "pki/register.h"
 #include "pki/request.h"
 #include "pki/token.h"
+#include "support/certs.h"
 
 struct fixture {
-    char dir[64], ca_dir[96];
+    char *dir, *ca_dir;
     struct pfl_ca *ca;
     struct pfl_node_keys keys, other;
     struct pfl_err err;
@@ -34,9 +37,8 @@ struct fixture {
 static int setup(void **state)
 {
     struct fixture *f = pfl_xcalloc(1, sizeof *f);
-    snprintf(f->dir, sizeof f->dir, "/tmp/pfl-enrol-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    snprintf(f->ca_dir, sizeof f->ca_dir, "%s/ca", f->dir);
+    f->dir = test_dir_new();
+    f->ca_dir = pfl_fs_join(f->dir, "ca");
     const struct pfl_ca_opts opts = {.federation = "hospitals"};
     assert_int_equal(pfl_ca_init(f->ca_dir, &opts, NULL, &f->err), PFL_OK);
     assert_int_equal(pfl_ca_open(f->ca_dir, NULL, &f->ca, &f->err), PFL_OK);
@@ -49,17 +51,12 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-    static const char *const FILES[] = {"ca.key", "ca.crt", "ca.db", "ca.db-wal", "ca.db-shm", "bundle.pem", "crl.pem"};
     struct fixture *f = *state;
     pfl_ca_close(f->ca);
     pfl_node_keys_deinit(&f->keys);
     pfl_node_keys_deinit(&f->other);
-    for (size_t i = 0; i < PFL_ARRAY_LEN(FILES); i++) {
-        PFL_AUTO(pfl_freep) char *path = pfl_fs_join(f->ca_dir, FILES[i]);
-        remove(path);
-    }
-    remove(f->ca_dir);
-    remove(f->dir);
+    test_dir_free(f->dir);
+    free(f->ca_dir);
     free(f);
     return 0;
 }
@@ -249,6 +246,26 @@ static void test_renew__revoked_or_the_services_own__refused__valid__same_names_
     assert_non_null(strstr(f->err.msg, "is revoked (keyCompromise)"));
 }
 
+/* The service's handshake refuses it first; this is what counts when the two happen at once. */
+static void test_renew__root_rolled_over__refused_with_the_reason(void **state)
+{
+    struct fixture *f = *state;
+    PFL_AUTO(pfl_freep) char *text = token(f, "a", NULL);
+    PFL_AUTO(pfl_enrol_answer_deinit) struct pfl_enrol_answer a = {0}, renewed = {0}, none = {0};
+    PFL_AUTO(pfl_ca_freep) struct pfl_ca *other = NULL;
+    assert_int_equal(enrol(f, text, &f->keys, false, &a), PFL_OK);
+    assert_int_equal(pfl_ca_open(f->ca_dir, NULL, &other, &f->err), PFL_OK);
+    assert_int_equal(pfl_ca_rollover_prepare(other, &(struct pfl_ca_opts){0}, "test", &f->err), PFL_OK);
+    assert_int_equal(pfl_ca_rollover_activate(other, "test", &f->err), PFL_OK);
+    if (renew(f, a.client, &renewed) != PFL_OK)
+        fail_msg("%s", f->err.msg);
+    assert_int_equal(pfl_ca_rollover_finish(other, true, "test", &f->err), PFL_OK);
+    assert_int_equal(renew(f, a.client, &none), PFL_AUTH);
+    assert_non_null(strstr(f->err.msg, "its root has been rolled over"));
+    pfl_enrol_answer_deinit(&renewed);
+    assert_int_equal(enrol(f, text, &f->keys, false, &none), PFL_AUTH); /* the used token does not give the old ones again either */
+}
+
 static void test_base64__round_trip_and_rubbish(void **state)
 {
     (void)state;
@@ -281,6 +298,7 @@ int main(void)
         CASE(test_approval__pending_denied_approved),
         CASE(test_approval__token_revoked_meanwhile__nothing),
         CASE(test_renew__revoked_or_the_services_own__refused__valid__same_names_and_no_longer),
+        CASE(test_renew__root_rolled_over__refused_with_the_reason),
         cmocka_unit_test(test_base64__round_trip_and_rubbish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
