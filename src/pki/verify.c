@@ -131,8 +131,10 @@ static enum pfl_rc explain_no_issuer(const struct job *job, X509 *cert, struct p
                                "not signed by the federation's CA: issued by another CA of the same name '%.120s' (its key is "
                                "not that of the trusted root)",
                                issuer);
-    return pfl_err_set(err, PFL_AUTH, "not signed by the federation's CA: issued by '%.120s', trusted is %.220s", issuer,
-                       pfl_trust_text(job->trust));
+    return pfl_err_set(err, PFL_AUTH,
+                       "not signed by the federation's CA: issued by '%.120s', trusted is %.220s (or an intermediate between them "
+                       "is missing from the chain)",
+                       issuer, pfl_trust_text(job->trust));
 }
 
 static enum pfl_rc explain_self_signed(const struct job *job, struct pfl_err *err)

@@ -116,6 +116,8 @@ class Kit:
         "no-cert": (r"certificate", r"certificate", r"(server|client)\.(crt|key)"),
         "self-signed": (r"self-signed", r"self-signed", None),
         "other-ca": (OTHER + r".*CN=Mallory CA", OTHER + r".*CN=Mallory CA", None),
+        "no-intermediate": (OTHER + r": issued by '.*Middle CA'.*intermediate between them is missing from the chain",
+                            OTHER + r": issued by '.*Middle CA'.*intermediate between them is missing from the chain", None),
         "other-ca-same-name": (OTHER + r".*same name", OTHER + r".*same name", None),
         "expired": (r"expired on \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", r"expired on", None),
         "not-yet-valid": (r"not valid before \d{4}-\d\d-\d\d", r"not valid before", None),
@@ -179,6 +181,9 @@ class Kit:
     def make_good_intermediate(self, folder):
         middle = Ca(folder / "middle", "Middle CA", issuer=self.ca, pathlen=0)
         self.pair(folder, ca=middle, chain=[middle.crt])
+
+    def make_no_intermediate(self, folder):
+        self.pair(folder, ca=Ca(folder / "middle", "Middle CA", issuer=self.ca, pathlen=0))
 
     def make_no_cert(self, folder):
         pass  # ca.crt alone
