@@ -14,6 +14,8 @@
 #include "pki/key.h"
 #include "tls/impl.h"
 
+/* No finite fields: the smallest has the strength of 112 bits, and the largest let a stranger keep a server computing. */
+static const char GROUPS[] = "X25519:P-256:X448:P-384:P-521";
 /* AES-128-GCM first: it is the fastest where the processor has AES, and as good as the others. */
 static const char CIPHERSUITES_13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 static const char CIPHERS_12[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
@@ -47,7 +49,7 @@ static enum pfl_rc ctx_init(SSL_CTX *ctx, bool tls12_allowed, struct pfl_err *er
     bool ok = SSL_CTX_set_num_tickets(ctx, 0) == 1 &&
               SSL_CTX_set_min_proto_version(ctx, tls12_allowed ? TLS1_2_VERSION : TLS1_3_VERSION) == 1 &&
               SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) == 1 && SSL_CTX_set_ciphersuites(ctx, CIPHERSUITES_13) == 1 &&
-              SSL_CTX_set_cipher_list(ctx, CIPHERS_12) == 1;
+              SSL_CTX_set_cipher_list(ctx, CIPHERS_12) == 1 && SSL_CTX_set1_groups_list(ctx, GROUPS) == 1;
     return ok ? PFL_OK : openssl_err(err, "TLS", "the settings were refused");
 }
 
