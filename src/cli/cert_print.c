@@ -19,15 +19,33 @@ static int64_t now_s(void)
     return pfl_clock_wall() / PFL_SEC;
 }
 
-/* "123 days left", "expired 3 days ago", "begins in 2 days" */
+/* In the largest unit that there are two of: "123 days", "23 hours", "90 seconds". Certificates live for years or for minutes. */
+static char *span_text(int64_t s)
+{
+    static const struct {
+        const char *name;
+        int64_t s;
+    } UNITS[] = {{"days", DAY_S}, {"hours", 3600}, {"minutes", 60}, {"seconds", 1}};
+    size_t i = 0;
+    while (i + 1 < PFL_ARRAY_LEN(UNITS) && s < 2 * UNITS[i].s)
+        i++;
+    return pfl_xasprintf("%" PRId64 " %s", s / UNITS[i].s, UNITS[i].name);
+}
+
+/* "123 days left", "expired 3 days ago", "not valid yet, begins in 2 days" */
 static char *validity_text(const struct pfl_identity *id)
 {
     int64_t now = now_s();
-    if (now > id->not_after)
-        return pfl_xasprintf("expired %" PRId64 " days ago", (now - id->not_after) / DAY_S);
-    if (now < id->not_before)
-        return pfl_xasprintf("not valid yet, begins in %" PRId64 " days", (id->not_before - now + DAY_S - 1) / DAY_S);
-    return pfl_xasprintf("%" PRId64 " days left", (id->not_after - now) / DAY_S);
+    bool over = now > id->not_after, early = now < id->not_before;
+    PFL_AUTO(pfl_freep) char *span = span_text(over ? now - id->not_after : early ? id->not_before - now : id->not_after - now);
+    return pfl_xasprintf("%s%s%s",
+                         over    ? "expired "
+                         : early ? "not valid yet, begins in "
+                                 : "",
+                         span,
+                         over    ? " ago"
+                         : early ? ""
+                                 : " left");
 }
 
 static const char *purpose_text(const struct pfl_cert_info *info, bool server, bool client)

@@ -98,8 +98,9 @@ static int install(const struct pfl_ca_args *args)
     if (read_all(args, &pem, &err) != PFL_OK || pfl_ca_args_passphrase(args, &passphrase, &err) != PFL_OK ||
         pfl_ca_install(args->ca, pfl_buf_view(&pem), passphrase, operator, & report, &err) != PFL_OK)
         return pfl_cli_fail("ca install", &err);
-    printf("%s: %zu certificate of this CA, %zu root%s, %zu revocation list%s installed\n", args->ca, report.n_intermediates,
-           report.n_roots, report.n_roots == 1 ? "" : "s", report.n_crls, report.n_crls == 1 ? "" : "s");
+    printf("%s: %zu certificate%s of this CA, %zu root%s, %zu revocation list%s installed\n", args->ca, report.n_intermediates,
+           report.n_intermediates == 1 ? "" : "s", report.n_roots, report.n_roots == 1 ? "" : "s", report.n_crls,
+           report.n_crls == 1 ? "" : "s");
     if (report.revoked)
         printf("the root has REVOKED this CA's certificate: what it signs is refused; make a new online CA\n");
     return PFL_EXIT_OK;

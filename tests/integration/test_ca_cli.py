@@ -291,6 +291,12 @@ class Cert(Base):
         serial = openssl("x509", "-in", node / "server.crt", "-noout", "-serial").decode().split("=")[1].strip()
         self.assertEqual(cert["serial"], serial)
 
+    def test_show_what_is_left_of_a_short_life(self):
+        ca = self.init()
+        for name, lifetime, left in (("b", "24h", r" (23|24) hours left"), ("c", "100s", r" \d+ seconds left|expired \d+ (seconds|minutes) ago")):
+            node = self.issue(ca, name, "--lifetime", lifetime)
+            self.assertRegex(self.ok("cert", "show", node / "server.crt"), left)
+
     def test_show_every_certificate_of_a_file(self):
         node = self.issue(self.init())
         both = self.dir / "both.crt"
