@@ -3,6 +3,7 @@
 # timeout: 900
 """A CA that dies at every step of what it does, two CAs at once, a full disk, a read-only folder: the register and the files agree
 after each, and the next act works."""
+import json
 import os
 import random
 import resource
@@ -98,6 +99,47 @@ class EveryStep(Base):
             self.act("issue", work / "ca", work / "next")
             self.assertEqual(len(self.check(work / "ca", context)), len(rows) + 2, context)
             openssl("verify", "-crl_check", "-CAfile", work / "ca/ca.crt", "-CRLfile", work / "ca/crl.pem", work / "next/server.crt")
+
+    def requests(self, folder):
+        folder.mkdir(parents=True)
+        for side in ("server", "client"):
+            openssl("req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", folder / f"{side}.key",
+                    "-out", folder / f"{side}.csr", "-subj", "/CN=new")
+
+    def check_given(self, work, context):
+        for side in ("server", "client"):
+            openssl("verify", "-crl_check", "-CAfile", work / "ca/ca.crt", "-CRLfile", work / "ca/crl.pem", work / f"new/{side}.crt")
+            key = openssl("pkey", "-in", work / f"new/{side}.key", "-pubout")
+            self.assertEqual(openssl("x509", "-in", work / f"new/{side}.crt", "-noout", "-pubkey"), key, context)
+
+    def test_enrol(self):
+        """The service's act for a new machine: the token is unused, or its certificates are there for who asks again."""
+        base = self.base()
+        self.requests(base / "new")
+        made = run(BIN, "ca", "token", "--ca", base / "ca", "--name", "new", "--san", "IP:127.0.0.1", "--url", "ca.example:7443", "--json")
+        self.assertEqual(made.returncode, 0, made.stderr)
+        (base / "new/token").write_text(json.loads(made.stdout)["token"])
+        for work, context in self.each_step(base, "enrol", "@/ca", "@/new", modes=("before",)):
+            rows = self.check(work / "ca", context)
+            self.assertIn(len(rows), (3, 5), context)
+            self.act("enrol", work / "ca", work / "new")  # the machine asks again
+            self.assertEqual(len(self.check(work / "ca", context)), 5, context)
+            self.check_given(work, context)
+
+    def test_renew(self):
+        base = self.base()
+        self.requests(base / "new")
+        for side in ("server", "client"):  # the requests are for "new"; the present certificate says so too
+            done = run(BIN, "ca", "sign", base / f"new/{side}.csr", "--ca", base / "ca", "--name", "new", "--san", "IP:127.0.0.1",
+                       "--purpose", side, "--out", base / f"new/{side}-old.pem")
+            self.assertEqual(done.returncode, 0, done.stderr)
+        shutil.copy(base / "new/client-old.pem", base / "new/present.crt")
+        for work, context in self.each_step(base, "renew", "@/ca", "@/new", modes=("before",)):
+            rows = self.check(work / "ca", context)
+            self.assertIn(len(rows), (5, 7), context)
+            self.act("renew", work / "ca", work / "new")  # the old certificate goes on being good for that
+            self.assertEqual(len(self.check(work / "ca", context)), len(rows) + 2, context)
+            self.check_given(work, context)
 
     def test_init(self):
         (self.dir / "base").mkdir()

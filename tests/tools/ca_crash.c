@@ -12,10 +12,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "pki/ca_admin.h"
 #include "pki/cert.h"
+#include "pki/enrol.h"
+#include "pki/identity.h"
 
 static long n_changes, kill_at;
 static bool counting, half;
@@ -128,6 +131,66 @@ static enum pfl_rc install(const char *dir, const char *file, struct pfl_err *er
     return rc == PFL_OK ? pfl_ca_install(dir, pfl_bytes_of(pem->data, pem->len), NULL, "operator test", &report, err) : rc;
 }
 
+/* What the service does for `p2pfl join` and for a renewal. The folder has server.csr, client.csr and token or present.crt; the
+ * new certificates come there. */
+struct asked {
+    struct pfl_blob *token, *server, *client; /* owned */
+    struct pfl_identity *peer;                /* owned */
+};
+
+static void asked_deinit(struct asked *q)
+{
+    pfl_blob_unref(q->token);
+    pfl_blob_unref(q->server);
+    pfl_blob_unref(q->client);
+    pfl_identity_unref(q->peer);
+}
+
+static enum pfl_rc read_in(const char *folder, const char *name, struct pfl_blob **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(folder, name);
+    return pfl_fs_read(path, 1 << 16, ret, err);
+}
+
+static enum pfl_rc read_peer(const char *folder, struct pfl_identity **ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(folder, "present.crt");
+    PFL_AUTO(pfl_x509s_freep) struct stack_st_X509 *present = NULL;
+    enum pfl_rc rc = pfl_certs_load(path, &present, err);
+    return rc == PFL_OK ? pfl_identity_of_x509(pfl_x509s_at(present, 0), ret, err) : rc;
+}
+
+static enum pfl_rc put_out(const char *folder, const char *name, const struct x509_st *cert, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(folder, name);
+    PFL_AUTO(pfl_freep) char *pem = pfl_cert_pem(cert);
+    return pfl_fs_write_atomic(path, pfl_bytes_of(pem, strlen(pem)), 0644, err);
+}
+
+static enum pfl_rc answer(const struct pfl_ca *ca, const char *folder, bool renews, struct pfl_err *err)
+{
+    PFL_AUTO(asked_deinit) struct asked q = {0};
+    PFL_AUTO(pfl_enrol_answer_deinit) struct pfl_enrol_answer a = {0};
+    enum pfl_rc rc = renews ? read_peer(folder, &q.peer, err) : read_in(folder, "token", &q.token, err);
+    if (rc == PFL_OK)
+        rc = read_in(folder, "server.csr", &q.server, err);
+    if (rc == PFL_OK)
+        rc = read_in(folder, "client.csr", &q.client, err);
+    if (rc != PFL_OK)
+        return rc;
+    const struct pfl_enrol_ask ask = {.token = renews ? NULL : (const char *)q.token->data, /* a NUL follows a file's bytes */
+                                      .server_csr = pfl_bytes_of(q.server->data, q.server->len),
+                                      .client_csr = pfl_bytes_of(q.client->data, q.client->len),
+                                      .peer = q.peer,
+                                      .remote = "192.0.2.7:1",
+                                      .lifetime_s = 3600,
+                                      .now = pfl_clock_wall() / PFL_SEC};
+    rc = renews ? pfl_enrol_renew(ca, &ask, &a, err) : pfl_enrol(ca, &ask, &a, err);
+    if (rc == PFL_OK)
+        rc = put_out(folder, "server.crt", a.server, err);
+    return rc == PFL_OK ? put_out(folder, "client.crt", a.client, err) : rc;
+}
+
 static enum pfl_rc act(const char *what, const char *dir, const char *arg, struct pfl_err *err)
 {
     PFL_AUTO(pfl_ca_freep) struct pfl_ca *ca = NULL;
@@ -141,6 +204,10 @@ static enum pfl_rc act(const char *what, const char *dir, const char *arg, struc
         return rc;
     if (strcmp(what, "issue") == 0)
         return issue(ca, arg, err);
+    if (strcmp(what, "enrol") == 0)
+        return answer(ca, arg, false, err);
+    if (strcmp(what, "renew") == 0)
+        return answer(ca, arg, true, err);
     if (strcmp(what, "revoke") == 0)
         return pfl_ca_revoke(ca, arg, "keyCompromise", "operator test", &n, err);
     if (strcmp(what, "crl") == 0)

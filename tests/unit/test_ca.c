@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: base pki */
 /* support: certs */
+/* timeout: 240 */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
