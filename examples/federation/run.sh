@@ -28,7 +28,7 @@ done
 here=$(cd "$(dirname "$0")" && pwd)
 program=${P2PFL:-p2pfl}
 case $program in */*) program=$(cd "$(dirname "$program")" && pwd)/$(basename "$program") ;; esac
-command -v "$program" > /dev/null || { echo "run.sh: $program is not there: make build, then P2PFL=build/release/p2pfl $0" >&2; exit 1; }
+command -v "$program" > /dev/null || { echo "run.sh: $program is not there: make build, then P2PFL=build/app/p2pfl $0" >&2; exit 1; }
 nodes="hospital-a hospital-b hospital-c hospital-d hospital-e"
 started= # process ids of what runs behind this script
 
