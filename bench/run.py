@@ -1,79 +1,104 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The transport beside gRPC's own C++, in one run on one machine: small unary calls with one in flight and one 100 MB message, both over
-mutual TLS on loopback, client and server of the same make, alternating. Prints a table and writes BUILD/bench.jsonl.
+"""The benchmarks: each beside its peer on the same machine in the same run, alternating, after a warm-up; medians and spreads.
 
-usage: run.py BUILD [NAME]     NAME: calls or message"""
+usage: run.py BUILD [--only NAME] [--repeats N] [--quick] [--full] [--jsonl FILE] [--markdown FILE [--no-run]]
+
+Prints a table and keeps one line of JSON for each row in the folder above BUILD (bench.jsonl); lines of benchmarks that did not run this
+time stay. --markdown writes the table that those lines make between the two marks in FILE."""
+import argparse
 import json
 import os
-import re
-import statistics
+import platform
 import subprocess
 import sys
 import tempfile
+import time
+from pathlib import Path
 
-REPEATS = 5
-BYTES = 100_000_000
-PORT = 29400
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import compute  # noqa: E402
+import nodes  # noqa: E402
+import transport  # noqa: E402
+from kit import Context, figure, say, target_text  # noqa: E402
+
+BENCHES = {"machine": compute.machine, "calls": transport.calls, "message": transport.message, "both_ways": transport.both_ways,
+           "neighbours": transport.neighbours, "heartbeat": transport.heartbeat, "memory": transport.memory, "handshakes": transport.handshakes,
+           "fedavg": compute.fedavg, "aggregators": compute.aggregators, "codecs": compute.codecs, "idle": nodes.idle, "overhead": nodes.overhead,
+           "bytes": nodes.traffic, "startup": nodes.startup}
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
-def certificates(p2pfl, folder):
-    passphrase = os.path.join(folder, "pass")
-    with open(os.open(passphrase, os.O_WRONLY | os.O_CREAT, 0o600), "w", encoding="ascii") as f:
-        f.write("only for this benchmark\n")
-    ca, out = os.path.join(folder, "ca"), os.path.join(folder, "node")
-    subprocess.run([p2pfl, "ca", "init", ca, "--passphrase-file", passphrase], check=True, capture_output=True)
-    subprocess.run([p2pfl, "ca", "issue", "bench", "--ca", ca, "--passphrase-file", passphrase, "--san",
-                    "IP:127.0.0.1,DNS:localhost", "--out", out], check=True, capture_output=True)
-    return out
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def once(program, certs, port):
-    """One server, one client; what the client measured and the server's peak memory in kB."""
-    server = subprocess.Popen([program, "serve", certs, "127.0.0.1:%d" % port, "200000000"],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        line = server.stdout.readline()
-        target = "127.0.0.1:" + re.search(r"(\d+)\s*$", line).group(1)
-        client = subprocess.run([program, "bench", certs, target, str(BYTES)], capture_output=True, text=True, timeout=120, check=True)
-        figures = json.loads([l for l in client.stdout.splitlines() if l.startswith("{")][0])
-        status = open("/proc/%d/status" % server.pid, encoding="ascii").read()
-        figures["server_peak_kb"] = int(re.search(r"VmHWM:\s+(\d+)", status).group(1))
-        return figures
-    finally:
-        server.stdin.close()
-        server.wait(timeout=20)
+def keep(path, rows, ran):
+    """The file with the new rows in the place of those of the benchmarks that ran."""
+    lines = [line for line in read_lines(path) if line["bench"].split("/")[0] not in ran] + rows
+    order = list(BENCHES)
+    lines.sort(key=lambda line: order.index(line["bench"].split("/")[0]) if line["bench"].split("/")[0] in order else len(order))
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def span(row, prefix=""):
+    return f"{figure(row[prefix + 'low'])} to {figure(row[prefix + 'high'])}"
+
+
+def markdown(lines):
+    out = ["| what | p2pfl | spread | peer | its figure | spread | ratio | target |", "|---|---|---|---|---|---|---|---|"]
+    for r in lines:
+        peer = [r["peer"], figure(r["peer_value"]), span(r, "peer_"), f"{r['ratio']:.2f}"] if r["peer"] else ["", "", "", ""]
+        out.append("| " + " | ".join([f"{r['title']} (`{r['bench'].split('/')[0]}`)", f"{figure(r['value'])} {r['unit']}", span(r), *peer, target_text(r)]) + " |")
+    return "\n".join(out)
+
+
+def write_markdown(path, lines):
+    text = path.read_text()
+    head, rest = text.split(BEGIN)
+    _, tail = rest.split(END)
+    path.write_text(head + BEGIN + "\n" + machine_text(lines) + "\n\n" + markdown(lines) + "\n" + END + tail)
+
+
+def machine_text(lines):
+    whens = sorted({line["when"] for line in lines if "when" in line})
+    which = sorted({line["machine"] for line in lines if "machine" in line})
+    return f"Measured {whens[0][:10]} to {whens[-1][:10]} on {'; '.join(which)}." if whens else ""
+
+
+def machine_name():
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name")), platform.machine())
+    openssl = subprocess.run(["openssl", "version"], capture_output=True, text=True, check=False).stdout.split("(")[0].strip()
+    return f"{os.cpu_count()} x {model}, Linux {platform.release().split('-')[0]}, {openssl}"
 
 
 def main():
-    build, only = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None
-    programs = {"p2pfl": os.path.join(build, "rpc_echo"), "grpc++": os.path.join(build, "grpcpp_peer")}
-    for path in programs.values():
-        if not os.path.exists(path):
-            sys.exit("bench: %s is missing: run `make setup` and `make build`" % path)
-    results = {name: [] for name in programs}
-    with tempfile.TemporaryDirectory() as folder:
-        certs = certificates(os.path.join(build, "p2pfl"), folder)
-        for i in range(REPEATS + 1):
-            for k, (name, path) in enumerate(programs.items()):
-                figures = once(path, certs, PORT + 2 * i + k)
-                if i > 0:  # the first is the warm-up
-                    results[name].append(figures)
-    rows = [("calls", "small unary calls, one in flight", "calls_per_s", "calls/s", 4.0),
-            ("message", "100 MB in one message", "mb_per_s", "MB/s", 1.6)]
-    with open(os.path.join(build, "bench.jsonl"), "a", encoding="ascii") as out:
-        for key, title, field, unit, target in rows:
-            if only and key != only:
-                continue
-            ours = statistics.median(r[field] for r in results["p2pfl"])
-            theirs = statistics.median(r[field] for r in results["grpc++"])
-            spread = max(r[field] for r in results["p2pfl"]) / min(r[field] for r in results["p2pfl"])
-            print("%-34s p2pfl %9.0f %s   grpc++ %9.0f %s   ratio %.2f (aim %.1f; spread of ours %.2f)"
-                  % (title, ours, unit, theirs, unit, ours / theirs, target, spread))
-            out.write(json.dumps({"bench": key, "value": ours, "unit": unit, "peer": "grpc++", "peer_value": theirs,
-                                  "ratio": round(ours / theirs, 3), "target": target}) + "\n")
-    for name, runs in results.items():
-        print("%-34s %s %d kB" % ("peak memory of the receiver", name, statistics.median(r["server_peak_kb"] for r in runs)))
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("build")
+    p.add_argument("--only", default="", help="one of " + ", ".join(BENCHES))
+    p.add_argument("--repeats", type=int, default=5)
+    p.add_argument("--quick", action="store_true", help="everything once and small: does it run? Nothing is kept")
+    p.add_argument("--full", action="store_true", help="also what takes minutes")
+    p.add_argument("--jsonl", type=Path)
+    p.add_argument("--markdown", type=Path, metavar="FILE")
+    p.add_argument("--no-run", action="store_true", help="only --markdown, from what is kept")
+    args = p.parse_args()
+    chosen = [name for name in BENCHES if not args.only or name in args.only.split(",")]
+    if not chosen:
+        p.error(f"there is no benchmark {args.only!r}: {', '.join(BENCHES)}")
+    jsonl = args.jsonl or Path(args.build).resolve().parent / "bench.jsonl"
+    if not args.no_run:
+        with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
+            ctx = Context(args.build, folder, args.quick, args.repeats, args.full)
+            for name in chosen:
+                begun = time.monotonic()
+                BENCHES[name](ctx)
+                say(f"({name}: {time.monotonic() - begun:.0f} s)")
+        stamp = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine_name()}
+        if not args.quick or args.jsonl:
+            keep(jsonl, [{**row, **stamp} for row in ctx.rows], chosen)
+    if args.markdown:
+        write_markdown(args.markdown, read_lines(jsonl))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 list() {
-    find src include tests examples -name '*.[ch]' | sort
+    find src include tests examples bench -name '*.[ch]' | sort
 }
 if [ "${1:-}" = --list ]; then
     list
