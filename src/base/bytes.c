@@ -117,12 +117,8 @@ const char *pfl_buf_cstr(struct pfl_buf *b)
 
 struct pfl_blob *pfl_blob_new(size_t len)
 {
-    size_t padded;
-    if (!pfl_size_add(len, 64, &padded))
-        return NULL;
-    padded &= ~(size_t)63;
     struct pfl_blob *b = pfl_try_malloc(sizeof(*b));
-    uint8_t *data = b && padded <= PTRDIFF_MAX ? aligned_alloc(64, padded) : NULL;
+    uint8_t *data = b ? pfl_try_block(len) : NULL;
     if (!data) {
         free(b);
         return NULL;

@@ -7,6 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
 
 _Noreturn void pfl_assert_failed(const char *cond, const char *file, int line)
 {
@@ -60,6 +63,18 @@ char *pfl_xasprintf(const char *fmt, ...)
 void *pfl_try_malloc(size_t size)
 {
     return size > PTRDIFF_MAX ? NULL : malloc(size ? size : 1);
+}
+
+void *pfl_try_block(size_t size)
+{
+    size_t align = size < HUGE_FROM ? CACHE_LINE : HUGE_PAGE, padded;
+    if (!pfl_size_add(size ? size : 1, CACHE_LINE - 1, &padded) || padded > PTRDIFF_MAX - HUGE_PAGE)
+        return NULL;
+    padded &= ~(size_t)(CACHE_LINE - 1);
+    void *block = aligned_alloc(align, padded);
+    if (block && align == HUGE_PAGE)
+        (void)madvise(block, padded & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE); /* only speed depends on it */
+    return block;
 }
 
 void pfl_freep(void *pp)

@@ -24,6 +24,9 @@ char *pfl_xasprintf(const char *fmt, ...) PFL_PRINTF(1, 2);
 
 /** For sizes that come from a file or a peer (after the limit check). NULL where memory is gone. */
 void *pfl_try_malloc(size_t size);
+/** The same for tensors and whole messages: on a cache line of its own, and from 4 MiB on in pages as large as the system has,
+ * which takes most of the cost out of writing fresh memory for the first time. Not zeroed. Freed with free(). */
+void *pfl_try_block(size_t size);
 
 /** Checked arithmetic: false on overflow, *ret unchanged then. */
 static inline bool pfl_size_add(size_t a, size_t b, size_t *ret)

@@ -66,7 +66,7 @@ enum pfl_rc pfl_aggregate_tensors(const struct pfl_contribution *in, size_t n, p
 {
     struct pfl_layout *layout = in[0].model->layout;
     PFL_AUTO(pfl_model_freep) struct pfl_model *result = NULL;
-    enum pfl_rc rc = pfl_model_new(layout, &result, err);
+    enum pfl_rc rc = pfl_model_new_unset(layout, &result, err); /* the layout has no holes: each byte is written below */
     if (rc != PFL_OK)
         return rc;
     uint8_t *out = pfl_model_data_mut(result);

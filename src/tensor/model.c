@@ -15,24 +15,23 @@ static struct pfl_model *model_alloc(struct pfl_layout *layout)
     return m;
 }
 
-static uint8_t *block_alloc(size_t bytes)
+enum pfl_rc pfl_model_new_unset(struct pfl_layout *layout, struct pfl_model **ret, struct pfl_err *err)
 {
-    size_t padded;
-    if (!pfl_size_add(bytes, 64, &padded))
-        return NULL;
-    return aligned_alloc(64, padded & ~(size_t)63);
-}
-
-enum pfl_rc pfl_model_new(struct pfl_layout *layout, struct pfl_model **ret, struct pfl_err *err)
-{
-    uint8_t *block = block_alloc(layout->bytes);
+    uint8_t *block = pfl_try_block(layout->bytes);
     if (!block)
         return pfl_err_set(err, PFL_UNAVAILABLE, "no memory for a model of %zu bytes", layout->bytes);
-    memset(block, 0, layout->bytes);
     struct pfl_model *m = model_alloc(layout);
     m->data = m->owned = block;
     *ret = m;
     return PFL_OK;
+}
+
+enum pfl_rc pfl_model_new(struct pfl_layout *layout, struct pfl_model **ret, struct pfl_err *err)
+{
+    enum pfl_rc rc = pfl_model_new_unset(layout, ret, err);
+    if (rc == PFL_OK)
+        memset((*ret)->owned, 0, layout->bytes);
+    return rc;
 }
 
 static bool is_aligned(const struct pfl_layout *l, const uint8_t *data)
@@ -59,7 +58,7 @@ enum pfl_rc pfl_model_view(struct pfl_layout *layout, struct pfl_blob *blob, siz
         return PFL_OK;
     }
     struct pfl_model *m = NULL;
-    enum pfl_rc rc = pfl_model_new(layout, &m, err);
+    enum pfl_rc rc = pfl_model_new_unset(layout, &m, err);
     if (rc != PFL_OK)
         return rc;
     if (v.len > 0)
@@ -92,7 +91,7 @@ uint8_t *pfl_model_data_mut(struct pfl_model *m)
 
 struct pfl_model *pfl_model_copy(const struct pfl_model *m)
 {
-    uint8_t *block = block_alloc(m->layout->bytes);
+    uint8_t *block = pfl_try_block(m->layout->bytes);
     if (!block)
         return NULL;
     memcpy(block, m->data, m->layout->bytes);

@@ -59,6 +59,8 @@ struct pfl_model {
 };
 /** Zeroed block of its own, writable through pfl_model_data_mut until it is shared. TOO_BIG/UNAVAILABLE where memory is gone. */
 enum pfl_rc pfl_model_new(struct pfl_layout *layout, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** The same, not zeroed: whoever makes it writes every byte before anybody reads one. */
+enum pfl_rc pfl_model_new_unset(struct pfl_layout *layout, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** A view of blob->data[offset, offset + layout->bytes); takes references to both. Data that is not aligned for its dtypes is
  * copied. */
 enum pfl_rc pfl_model_view(struct pfl_layout *layout, struct pfl_blob *blob, size_t offset, struct pfl_model **ret,
@@ -75,7 +77,12 @@ enum pfl_rc pfl_model_check_finite(const struct pfl_model *m, struct pfl_err *er
 /* Kernels over F32; fixed order of operations, so that two machines get the same bytes. */
 /** acc[i] = acc[i] + w * x[i] in double. */
 void pfl_kernel_axpy_f64(double *acc, const float *x, double w, size_t n);
-/** out[i] = (float)(sum_k w[k] * x[k][i] / total); double accumulation, k ascending; works on blocks that stay in cache. */
+/** out[i] = (float)(sum_k w[k] * x[k][i] / total); double accumulation from 0.0, k ascending. Reads each x once and writes out
+ * once: sums stay in registers. */
+typedef void (*pfl_mean_fn)(float *out, const float *const *x, const double *w, size_t n_x, double total, size_t n);
 void pfl_kernel_weighted_mean_f32(float *out, const float *const *x, const double *w, size_t n_x, double total, size_t n);
+/** The i-th version of it for some kind of processor, widest vectors first; all give the same bytes. NULL: there are no more.
+ * usable: this processor can run it. */
+pfl_mean_fn pfl_kernel_weighted_mean_version(size_t i, const char **ret_name, bool *ret_usable);
 
 #endif

@@ -44,10 +44,10 @@ static void test_axpy__is_the_plain_loop(void **state)
     }
 }
 
-static void test_weighted_mean__is_the_plain_sum_in_the_given_order(void **state)
+/* Through the one that is chosen (fn NULL) or a certain version. */
+static void check_mean(pfl_mean_fn fn)
 {
-    (void)state;
-    static const size_t sizes[] = {0, 1, 5, 2047, 2048, 2049, 4096, N_MAX};
+    static const size_t sizes[] = {0, 1, 5, 31, 32, 33, 63, 64, 2049, 4096, N_MAX};
     static const double w[N_X] = {15000, 1, 299, 60000, 7};
     const double total = 15000 + 1 + 299 + 60000 + 7;
     struct pfl_rng rng;
@@ -55,10 +55,15 @@ static void test_weighted_mean__is_the_plain_sum_in_the_given_order(void **state
     float *x[N_X];
     for (size_t k = 0; k < N_X; k++)
         x[k] = random_floats(&rng, N_MAX);
+    for (size_t k = 0; k < N_X; k++) { /* sums that are -0.0, that are not normal, that cancel */
+        x[k][0] = -0.0f;
+        x[k][1] = 1e-44f;
+        x[k][2] = k % 2 == 0 ? 3e38f : -3e38f;
+    }
     PFL_AUTO(pfl_freep) float *out = pfl_xcalloc(N_MAX + 1, sizeof(*out));
     for (size_t s = 0; s < PFL_ARRAY_LEN(sizes); s++) {
         out[sizes[s]] = 42.0f;
-        pfl_kernel_weighted_mean_f32(out, (const float *const *)x, w, N_X, total, sizes[s]);
+        (fn ? fn : pfl_kernel_weighted_mean_f32)(out, (const float *const *)x, w, N_X, total, sizes[s]);
         for (size_t i = 0; i < sizes[s]; i++) {
             double sum = 0.0;
             for (size_t k = 0; k < N_X; k++)
@@ -70,6 +75,27 @@ static void test_weighted_mean__is_the_plain_sum_in_the_given_order(void **state
     }
     for (size_t k = 0; k < N_X; k++)
         free(x[k]);
+}
+
+static void test_weighted_mean__is_the_plain_sum_in_the_given_order(void **state)
+{
+    (void)state;
+    check_mean(NULL);
+}
+
+static void test_weighted_mean__every_version__gives_the_same_bytes(void **state)
+{
+    (void)state;
+    const char *name = NULL;
+    bool usable = false;
+    size_t n = 0;
+    for (pfl_mean_fn fn; (fn = pfl_kernel_weighted_mean_version(n, &name, &usable)) != NULL; n++) {
+        print_message("%s%s\n", name, usable ? "" : ": this processor cannot");
+        if (usable)
+            check_mean(fn);
+    }
+    assert_in_range(n, 1, 8);
+    assert_true(usable); /* the last one runs everywhere */
 }
 
 static void test_weighted_mean__of_equals__is_exact(void **state)
@@ -90,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_axpy__is_the_plain_loop),
         cmocka_unit_test(test_weighted_mean__is_the_plain_sum_in_the_given_order),
+        cmocka_unit_test(test_weighted_mean__every_version__gives_the_same_bytes),
         cmocka_unit_test(test_weighted_mean__of_equals__is_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -47,6 +47,28 @@ static void test_try_malloc__over_half_the_address_space__null(void **state)
     assert_non_null(p);
 }
 
+static void test_try_block__small_and_huge__aligned_and_writable(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 64, 65, (4 << 20) - 1, 4 << 20, (4 << 20) + 1, (9 << 20) + 12345};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(sizes); i++) {
+        unsigned char *p = pfl_try_block(sizes[i]);
+        assert_non_null(p);
+        assert_int_equal((uintptr_t)p % 64, 0);
+        memset(p, 7, sizes[i]);
+        free(p);
+    }
+}
+
+static void test_try_block__over_half_the_address_space__null(void **state)
+{
+    (void)state;
+    volatile size_t huge = SIZE_MAX; /* volatile: the compiler would complain */
+    assert_null(pfl_try_block(huge));
+    assert_null(pfl_try_block(huge - 63));
+    assert_null(pfl_try_block(huge / 2));
+}
+
 static void test_assert__false__aborts_the_process(void **state)
 {
     (void)state;
@@ -101,6 +123,8 @@ int main(void)
         cmocka_unit_test(test_size_add__overflow__refused_and_unchanged),
         cmocka_unit_test(test_size_mul__overflow__refused_and_unchanged),
         cmocka_unit_test(test_try_malloc__over_half_the_address_space__null),
+        cmocka_unit_test(test_try_block__small_and_huge__aligned_and_writable),
+        cmocka_unit_test(test_try_block__over_half_the_address_space__null),
         cmocka_unit_test(test_assert__false__aborts_the_process),
         cmocka_unit_test(test_xcalloc__zeroed_and_never_null),
         cmocka_unit_test(test_strings__copied_cut_and_formatted),
