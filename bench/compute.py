@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Aggregation and codecs beside NumPy, and the machine's own limits."""
+"""Aggregation and codecs beside NumPy, and the machine's own limits. Each is one thread's work and counted in processor time."""
 import os
 
 from kit import PYTHON, SRC, Parties, alternate
