@@ -72,6 +72,15 @@ static bool check_started(struct pfl_run *run)
     return alive >= 2;
 }
 
+/* A node does not listen before its learner is there. */
+static pfl_ns start_limit(const struct pfl_run *run)
+{
+    const struct pfl_remote_config *r = &run->plan.cfg.learner.remote;
+    if (!pfl_remote_is_set(r))
+        return START_LIMIT;
+    return START_LIMIT + (r->start_timeout > 0 ? r->start_timeout : 60 * PFL_SEC);
+}
+
 bool pfl_run_start_nodes(struct pfl_run *run)
 {
     struct pfl_err err = {0};
@@ -92,11 +101,11 @@ bool pfl_run_start_nodes(struct pfl_run *run)
         pfl_run_fail(run, "%s", err.msg);
         return false;
     }
-    if (!pfl_run_wait(run, all_started, START_LIMIT) && !run->interrupts) {
+    if (!pfl_run_wait(run, all_started, start_limit(run)) && !run->interrupts) {
         for (unsigned i = 0; i < run->plan.cfg.nodes; i++)
             if (!run->record->nodes[i].started)
                 pfl_run_fail(run, "%s did not come up within %d s; see its log.txt", run->plan.nodes[i].name,
-                             (int)(START_LIMIT / PFL_SEC));
+                             (int)(start_limit(run) / PFL_SEC));
         return false;
     }
     return !run->interrupts && check_started(run);
