@@ -2,6 +2,7 @@
 # timeout: 600
 """Real processes that are slow, asleep, late or cut off, and disks that are slow, full or read-only."""
 import os
+import re
 import subprocess
 import sys
 import time
@@ -37,7 +38,8 @@ class Slow(FaultTest):
         c.start()
         c.linked()
         c.learn(2)
-        wait_until("node1 says that it waits for node2", lambda: c.addresses["node2"] in (c["node1"].status()["waiting_for"] or ""), 60)
+        says = rf"round 0, training: waiting for node {c.addresses['node2']} \(fit, last sign of life \d+\.\d s ago\) until \d\d:\d\d:\d\d\n"
+        wait_until("node1 says that it waits for node2", lambda: re.search(says, c["node1"].do("status")), 60)
         self.assert_ended_alike(c, rounds=2)
         for name in ("node1", "node3", "node4"):
             self.assertEqual(lost(c, name, c.addresses["node2"]), [])
