@@ -19,7 +19,18 @@ static bool wants_partial(struct pfl_node *n, const struct pfl_incoming *in, con
            pfl_book_check(&r->book, NULL, who, 1, NULL) == PFL_BOOK_FITS;
 }
 
-/* An offer that no member vouches for must not keep a better one away. */
+/* Nothing better than what was offered already is to be expected: the common result, or, while nobody knows which that is, what a
+ * member vouches for. */
+static bool is_good_offer(const struct pfl_node *n, const struct pfl_round *r)
+{
+    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
+    if (!r->offered || !r->offered->has_digest)
+        return false;
+    if (c && pfl_round_peer_digest(c))
+        return memcmp(pfl_round_peer_digest(c), r->offered->digest, PFL_DIGEST_LEN) == 0;
+    return pfl_round_announced_by_member(r, r->offered->digest);
+}
+
 static bool wants_add(struct pfl_node *n, const struct pfl_incoming *in)
 {
     struct pfl_round *r = in->peer ? pfl_core_round_get(n, in->msg->round) : NULL;
@@ -29,7 +40,7 @@ static bool wants_add(struct pfl_node *n, const struct pfl_incoming *in)
     bool before_work = n->stage == PFL_STAGE_VOTING || n->stage == PFL_STAGE_SYNCING;
     if (r->done && !last && !(r->round == n->round - 1 && before_work))
         return false; /* the next round is built on what there was */
-    return !r->offered || !r->offered->has_digest || !pfl_round_announced_by_member(r, r->offered->digest);
+    return !is_good_offer(n, r);
 }
 
 static bool wants_init(const struct pfl_node *n, const struct pfl_incoming *in)
