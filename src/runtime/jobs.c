@@ -9,6 +9,7 @@
 #include "learning/p2pfl_payload.h"
 #include "pki/digest.h"
 #include "runtime/driver_impl.h"
+#include "runtime/keeper.h"
 #include "runtime/origins.h"
 
 enum job_kind { JOB_INIT, JOB_FIT, JOB_EVALUATE, JOB_AGGREGATE, JOB_DECODE, JOB_SAVE };
@@ -203,6 +204,7 @@ static void post_result(struct pfl_job *j)
         if (j->rc != PFL_OK)
             pfl_error("%s: the final model was not saved: %s", d->name, j->err.msg);
         pfl_events_emit(d->events, "learning_finished", pfl_steal(&j->fields));
+        pfl_keeper_go_on(d->keeper);
         return;
     }
     if (j->kind == JOB_INIT) {
@@ -336,6 +338,7 @@ void pfl_job_save_final(struct pfl_driver *d, struct pfl_payload *payload, json_
         pfl_events_emit(d->events, "learning_finished", fields);
         return;
     }
+    pfl_keeper_pause(d->keeper); /* killed before it is told, the node comes back before its end, and tells it then */
     struct pfl_job *j = job_new(d, JOB_SAVE);
     j->in = pfl_payload_ref(payload);
     j->fields = fields;

@@ -22,6 +22,7 @@ struct pfl_keeper {
     uint64_t done;                        /* the newest state that nothing waits for any more */
     struct held *head, **tail;
     bool lost, said_slow, releasing;
+    unsigned pauses;
     pfl_ns started, retry_at;
     uint64_t writes;
     pfl_ns spent; /* writing, over all */
@@ -152,7 +153,7 @@ static void on_done(uv_work_t *w, int status)
 
 static void write_newest(struct pfl_keeper *k)
 {
-    if (k->writing || !k->newest)
+    if (k->writing || !k->newest || k->pauses > 0)
         return;
     k->writing = pfl_steal(&k->newest);
     k->said_slow = false;
@@ -168,6 +169,18 @@ void pfl_keeper_take(struct pfl_keeper *k, struct pfl_durable *state)
     pfl_durable_free(k->newest);
     k->newest = state;
     write_newest(k);
+}
+
+void pfl_keeper_pause(struct pfl_keeper *k)
+{
+    if (k)
+        k->pauses++;
+}
+
+void pfl_keeper_go_on(struct pfl_keeper *k)
+{
+    if (k && --k->pauses == 0 && (!k->lost || k->retry_at <= pfl_clock_mono()))
+        write_newest(k);
 }
 
 void pfl_keeper_look(struct pfl_keeper *k)

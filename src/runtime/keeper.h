@@ -16,6 +16,9 @@ struct pfl_keeper *pfl_keeper_new(struct pfl_driver *d, struct pfl_journal *jour
 void pfl_keeper_free(struct pfl_keeper *k); /* nothing runs any more; accepts NULL */
 /** Takes what a DURABLE action carries. */
 void pfl_keeper_take(struct pfl_keeper *k, struct pfl_durable *state);
+/** Nothing new is written until the end of the pause: what has to be told first is not told yet. Pauses nest. k may be NULL. */
+void pfl_keeper_pause(struct pfl_keeper *k);
+void pfl_keeper_go_on(struct pfl_keeper *k);
 /** k NULL: false. True: the action (SEND, NOTE) waits for the disk, and what it owned was taken from it. */
 bool pfl_keeper_holds(struct pfl_keeper *k, struct pfl_action *a);
 /** The link with that address ends: what waits for it is dropped. */
