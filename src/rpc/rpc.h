@@ -106,7 +106,8 @@ enum pfl_rc pfl_rpc_server_new(const struct pfl_rpc_server_opts *opts, struct pf
                                struct pfl_err *err) PFL_WARN_UNUSED;
 const char *pfl_rpc_server_address(const struct pfl_rpc_server *s); /* with the real port */
 void pfl_rpc_server_set_tls(struct pfl_rpc_server *s,
-                            struct pfl_tls *tls); /* for new connections; old ones are drained with GOAWAY */
+                            struct pfl_tls *tls); /* for new connections; old ones are drained with GOAWAY, handshakes under way
+                                                     too, when they are through */
 /** GOAWAY, calls in flight get `grace` to end, then everything is closed; `closed` is called last and frees are done. */
 void pfl_rpc_server_close(struct pfl_rpc_server *s, pfl_ns grace, void (*closed)(void *user), void *user);
 /** Closes every connection of peers for which match() says so, with a reason for the log. Returns how many. */

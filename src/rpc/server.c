@@ -21,11 +21,15 @@ static bool on_admit(struct pfl_conn *c, struct pfl_err *err)
     return true; /* TLS has checked the certificate; what its holder may do is for the handlers */
 }
 
+static const char REPLACED[] = "this node's certificates were replaced";
+
 static void on_ready(struct pfl_conn *c)
 {
     struct pfl_server_conn *sc = c->owner;
     sc->open = true;
     sc->server->n_setup--;
+    if (sc->stale)
+        pfl_conn_drain(c, PFL_RPC_DRAIN, PFL_UNAVAILABLE, REPLACED);
 }
 
 static void refused(struct pfl_rpc_server *s, const char *peer, const char *remote, const char *reason)
@@ -295,8 +299,15 @@ void pfl_rpc_server_set_tls(struct pfl_rpc_server *s, struct pfl_tls *tls)
     struct pfl_tls *old = s->tls;
     s->tls = pfl_tls_ref(tls);
     pfl_tls_unref(old);
-    for (struct pfl_server_conn *sc = s->conns; sc; sc = sc->next)
-        pfl_conn_drain(sc->conn, PFL_RPC_DRAIN, PFL_UNAVAILABLE, "this node's certificates were replaced");
+    for (struct pfl_server_conn *sc = s->conns; sc; sc = sc->next) {
+        enum pfl_verify_why why;
+        struct pfl_err reason = {0};
+        sc->stale = true;
+        if (sc->open)
+            pfl_conn_drain(sc->conn, PFL_RPC_DRAIN, PFL_UNAVAILABLE, REPLACED);
+        else /* to end a handshake would be a failed call of a client that cannot know why; it is judged by the new trust */
+            (void)pfl_conn_revise(sc->conn, tls, &why, &reason);
+    }
 }
 
 static void maybe_closed(struct pfl_rpc_server *s)

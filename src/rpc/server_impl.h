@@ -47,6 +47,7 @@ struct pfl_server_conn {
     struct pfl_server_stream *streams;
     size_t in_bytes; /* announced by messages that are not complete */
     bool open;
+    bool stale; /* its handshake began with a certificate that was replaced since */
     char ip[INET6_ADDRSTRLEN + 2];
 };
 

@@ -105,12 +105,12 @@ class EveryStep(Base):
         for side in ("server", "client"):
             openssl("req", "-new", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", folder / f"{side}.key",
                     "-out", folder / f"{side}.csr", "-subj", "/CN=new")
+        self.public_key = openssl("pkey", "-in", folder / "client.key", "-pubout")
 
     def check_given(self, work, context):
-        for side in ("server", "client"):
-            openssl("verify", "-crl_check", "-CAfile", work / "ca/ca.crt", "-CRLfile", work / "ca/crl.pem", work / f"new/{side}.crt")
-            key = openssl("pkey", "-in", work / f"new/{side}.key", "-pubout")
-            self.assertEqual(openssl("x509", "-in", work / f"new/{side}.crt", "-noout", "-pubkey"), key, context)
+        openssl("verify", "-crl_check", "-CAfile", work / "ca/ca.crt", "-CRLfile", work / "ca/crl.pem", work / "new/server.crt",
+                work / "new/client.crt")
+        self.assertEqual(openssl("x509", "-in", work / "new/client.crt", "-noout", "-pubkey"), self.public_key, context)
 
     def test_enrol(self):
         """The service's act for a new machine: the token is unused, or its certificates are there for who asks again."""

@@ -232,7 +232,7 @@ class Service(RenewalTest):
         ca.stop()
 
     def test_in_time_by_itself_with_short_lives(self):
-        life = 6 * SLOW
+        life = 9 * SLOW
         ca = self.serve("--lifetime", f"{life}s")
         a, b = self.join(ca, "n1"), self.join(ca, "n2")
         a.do("connect", b.address)
@@ -255,7 +255,7 @@ class Service(RenewalTest):
         self.end()
 
     def test_who_does_not_renew_is_let_go_when_the_certificate_ends(self):
-        life = 8 * SLOW
+        life = 12 * SLOW
         ca = self.serve("--lifetime", f"{life}s")
         a = self.join(ca, "n1")
         b = self.join(ca, "n2", "  renew: false\n")
