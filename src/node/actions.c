@@ -116,6 +116,7 @@ void pfl_core_refused(struct pfl_node *n, const char *addr, const char *text)
         n->refused_window = n->now;
         n->refused_notes = 0;
     }
+    n->refused++;
     if (n->refused_notes++ < PFL_REFUSED_NOTES_MAX)
         pfl_core_note_text(n, PFL_NOTE_REFUSED, addr, "%s", text);
 }

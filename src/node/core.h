@@ -118,6 +118,7 @@ struct pfl_node {
     pfl_ns torn_until; /* a neighbour was lost: who falls silent now may only be cut off from us */
     struct pfl_spread spread;
     struct pfl_offers offers;
+    uint64_t refused; /* messages and links, all of them */
     unsigned refused_notes;
     pfl_ns refused_window;
 
@@ -327,6 +328,9 @@ bool pfl_core_no_error(const struct pfl_node *n, const struct pfl_incoming *in, 
 bool pfl_core_plain_overtaken(const struct pfl_node *n, const struct pfl_incoming *in, const struct pfl_round *r);
 /** One of them spoke of this round: it has ended those before. trains: it knows the round's train set, too. */
 void pfl_core_plain_progress(struct pfl_node *n, const struct pfl_incoming *in, bool trains);
+/** All other members are P2PFL's own, have ended the round without what this node waits for, and one of them offers its result: none of
+ * ours could give another one. */
+bool pfl_core_plain_left_alone(const struct pfl_node *n, const struct pfl_round *r);
 /** The offered model is the result of one of them that ended the round: it may stand for ours, which is rounding away from it.
  * Between our own nodes the canonical result is made common afterwards. */
 bool pfl_core_plain_vouches(const struct pfl_node *n, const struct pfl_round *r);

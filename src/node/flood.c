@@ -107,7 +107,8 @@ bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev)
     PFL_AUTO(pfl_freep) char *to = NULL;
     unsigned attempts = 0;
     bool outage = pfl_core_is_outage(ev->rc);
-    if (!pfl_outbox_sent(&n->outbox, ev->id, !outage, n->now + resend_first, &to, &attempts))
+    bool again = outage || ev->rc == PFL_TOO_BIG; /* more at once than it takes: later */
+    if (!pfl_outbox_sent(&n->outbox, ev->id, !again, n->now + resend_first, &to, &attempts))
         return false;
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, to);
     if (!p)

@@ -79,6 +79,19 @@ bool pfl_core_plain_vouches(const struct pfl_node *n, const struct pfl_round *r)
     return row && row->ready && row->n_digests == 0 && pfl_core_plain_addr(n, r->offered_by);
 }
 
+bool pfl_core_plain_left_alone(const struct pfl_node *n, const struct pfl_round *r)
+{
+    if (!n->set.interop || !n->fit_ended || !pfl_core_plain_vouches(n, r))
+        return false;
+    for (size_t i = 0; i < r->members.n; i++) {
+        const char *who = r->members.items[i];
+        const struct pfl_round_peer *row = pfl_round_find(r, who);
+        if (!pfl_streq(who, n->addr) && !(pfl_core_plain_addr(n, who) && row && row->ready))
+            return false;
+    }
+    return true;
+}
+
 pfl_ns pfl_core_plain_stagger(const struct pfl_node *n, const struct pfl_round *r, const char *to)
 {
     struct pfl_rng rng;

@@ -231,6 +231,7 @@ struct pfl_snapshot {
     bool has_digest;
     uint8_t digest[PFL_DIGEST_LEN]; /* of the model it has now */
     struct pfl_metrics metrics;     /* last own evaluation */
+    uint64_t refused;               /* messages and links that the core refused */
 };
 void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret); /* as of the last step */
 void pfl_node_snapshot_at(const struct pfl_node *n, pfl_ns now, struct pfl_snapshot *ret);

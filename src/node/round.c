@@ -80,7 +80,7 @@ enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_
         }
         counted += pfl_book_has(b, who->items[i]);
     }
-    if (n_samples <= 0) {
+    if (n_samples <= 0 || n_samples > (int64_t)who->n * PFL_SAMPLES_MAX) {
         pfl_err_set(err, PFL_INVALID, "a contribution of %lld samples", (long long)n_samples);
         return PFL_BOOK_REFUSED;
     }

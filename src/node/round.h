@@ -12,7 +12,10 @@
 
 /* ---- contributions ---- */
 
-enum { PFL_CONTRIBUTORS_MAX = 4096 }; /* as many as a train set may have */
+enum {
+    PFL_CONTRIBUTORS_MAX = 4096,         /* as many as a train set may have */
+    PFL_SAMPLES_MAX = 100 * 1000 * 1000, /* of one contributor: more than any data set of one party; FedAvg weighs by it */
+};
 
 struct pfl_entry {
     struct pfl_strs who;         /* sorted: one contributor, or several behind one partial aggregate */
@@ -32,7 +35,7 @@ enum pfl_book_verdict {
     PFL_BOOK_REFUSED,
 };
 /** May these contributors be added? members NULL: any. who need not be sorted. REFUSED sets *err: nobody or too many named, a name
- * twice, not a member, counted in part, no samples. */
+ * twice, not a member, counted in part, no samples or more than anybody has. */
 enum pfl_book_verdict pfl_book_check(const struct pfl_book *b, const struct pfl_strs *members, const struct pfl_strs *who,
                                      int64_t n_samples, struct pfl_err *err);
 /** Adds what pfl_book_check found to fit; copies who, takes a reference to payload. */

@@ -63,6 +63,7 @@ void pfl_node_snapshot_at(const struct pfl_node *n, pfl_ns now, struct pfl_snaps
         .waiting_for = waiting_text(n, now),
         .waiting_until = pfl_core_stage_until(n),
         .metrics = n->metrics,
+        .refused = n->refused,
     };
     const struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
     if (r)

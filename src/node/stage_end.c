@@ -56,6 +56,8 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
     bool vouched = r->offered->has_digest && pfl_round_announced_by_member(r, r->offered->digest);
     if (n->stage == PFL_STAGE_WAITING)
         return vouched || pfl_core_plain_vouches(n, r) || !a_member_lives(n, r);
+    if (pfl_core_plain_left_alone(n, r))
+        return true;
     return vouched && canonical_offered(n, r); /* a member gives up its own work for the common result only */
 }
 

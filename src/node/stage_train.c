@@ -115,7 +115,7 @@ void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_withdraw(n, r, ev->rc != PFL_OK && ev->text ? ev->text : "no model or no samples came of it");
         return;
     }
-    uint64_t n_samples = ev->n_samples < INT32_MAX ? ev->n_samples : INT32_MAX; /* what num_samples on the wire can say */
+    uint64_t n_samples = ev->n_samples < PFL_SAMPLES_MAX ? ev->n_samples : PFL_SAMPLES_MAX; /* others refuse more */
     struct pfl_note *note = pfl_core_note(n, PFL_NOTE_FIT, NULL);
     note->metrics = ev->metrics;
     note->n_samples = n_samples;

@@ -305,12 +305,12 @@ static void check_setup(struct pfl_conn *c, pfl_ns now)
 /* As a client only while a call waits: servers of gRPC end connections that are pinged while idle. */
 static void check_alive(struct pfl_conn *c, pfl_ns now)
 {
-    if (c->blocked_since != PFL_NEVER && now >= c->blocked_since + PFL_RPC_WRITE_STALL) {
-        pfl_conn_fail(c, PFL_TIMEOUT, "the peer takes no bytes for %lld s", (long long)(PFL_RPC_WRITE_STALL / PFL_SEC));
+    if (c->blocked_since != PFL_NEVER && now >= c->blocked_since + c->write_stall) {
+        pfl_conn_fail(c, PFL_TIMEOUT, "the peer takes no bytes for %lld ms", (long long)(c->write_stall / PFL_MS));
         return;
     }
     if (c->blocked_since != PFL_NEVER)
-        pfl_conn_due_at(c, c->blocked_since + PFL_RPC_WRITE_STALL);
+        pfl_conn_due_at(c, c->blocked_since + c->write_stall);
     pfl_ns timeout = c->ping_period < PFL_RPC_PING_TIMEOUT ? c->ping_period : PFL_RPC_PING_TIMEOUT;
     if (c->pinged && now >= c->pinged_at + timeout && c->last_alive <= c->pinged_at) {
         pfl_conn_fail(c, PFL_TIMEOUT, "no answer to a keepalive PING for %lld ms", (long long)(timeout / PFL_MS));
@@ -482,6 +482,8 @@ struct pfl_conn *pfl_conn_new(const struct pfl_conn_opts *o)
     c->owner = o->owner;
     c->counters = o->counters;
     c->ping_period = o->ping_period;
+    c->read_stall = o->read_stall ? o->read_stall : PFL_RPC_READ_STALL;
+    c->write_stall = o->write_stall ? o->write_stall : PFL_RPC_WRITE_STALL;
     c->streams_max = o->streams_max;
     c->peer = peer_new(o->remote);
     c->timer_due = c->blocked_since = c->goaway_at = c->drain_deadline = c->linger_deadline = PFL_NEVER;

@@ -67,6 +67,7 @@ struct pfl_conn_opts {
     const char *remote;   /* the peer's address, copied */
     pfl_ns setup_timeout; /* until OPEN */
     pfl_ns ping_period;
+    pfl_ns read_stall, write_stall; /* 0: defaults */
     unsigned streams_max;
     const struct pfl_conn_ops *ops;
     void *owner;
@@ -104,7 +105,8 @@ struct pfl_conn {
     pfl_ns setup_deadline, drain_deadline, goaway_at, linger_deadline, ping_period, pinged_at, opened_at;
     pfl_ns last_alive;    /* the peer was heard, or took bytes from us */
     pfl_ns blocked_since; /* PFL_NEVER: not blocked */
-    double empty_tokens;  /* see PFL_H2_EMPTY_BURST */
+    pfl_ns read_stall, write_stall;
+    double empty_tokens; /* see PFL_H2_EMPTY_BURST */
     pfl_ns empty_at;
 
     uint8_t wbuf[PFL_RPC_RECORD]; /* small frames, joined into one record */

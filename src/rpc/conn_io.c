@@ -126,7 +126,7 @@ static bool put(struct pfl_conn *c, const void *data, size_t len, size_t *ret_n)
         c->write_blocked = true;
         if (c->blocked_since == PFL_NEVER) {
             c->blocked_since = pfl_clock_mono();
-            pfl_conn_due_at(c, c->blocked_since + PFL_RPC_WRITE_STALL);
+            pfl_conn_due_at(c, c->blocked_since + c->write_stall);
         }
         return false;
     }

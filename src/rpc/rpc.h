@@ -97,6 +97,7 @@ struct pfl_rpc_server_opts {
     void (*on_refused)(void *user, const char *peer, const char *remote, const char *reason);
     unsigned connections_max, connections_per_ip_max, streams_max; /* 0: defaults in rpc/limits.h */
     pfl_ns handshake_timeout, idle_ping_period;                    /* 0: defaults. A peer that answers no PING is dropped */
+    pfl_ns read_stall, write_stall; /* 0: defaults. A request of which no byte comes, a peer that takes no byte: see rpc/limits.h */
     /** Plain HTTP requests, answered at once; NULL: refused (405, 415). Over HTTP/1.1 too where tls allows that. */
     void (*http)(void *user, const struct pfl_rpc_peer *peer, const struct pfl_http_request *request,
                  struct pfl_http_response *ret);

@@ -156,6 +156,8 @@ static void welcome(struct pfl_rpc_server *s, int fd, const struct sockaddr_stor
         .tls = s->tls,
         .remote = remote,
         .setup_timeout = s->handshake_timeout,
+        .read_stall = s->read_stall,
+        .write_stall = s->write_stall,
         .ping_period = s->ping_period,
         .streams_max = s->streams_max,
         .ops = &OPS,
@@ -240,6 +242,8 @@ static struct pfl_rpc_server *server_of(const struct pfl_rpc_server_opts *o)
     s->connections_per_ip_max = o->connections_per_ip_max ? o->connections_per_ip_max : PFL_RPC_CONNECTIONS_PER_IP_MAX;
     s->streams_max = o->streams_max ? o->streams_max : PFL_H2_STREAMS_MAX;
     s->handshake_timeout = o->handshake_timeout ? o->handshake_timeout : PFL_RPC_HANDSHAKE_TIMEOUT;
+    s->read_stall = o->read_stall;
+    s->write_stall = o->write_stall;
     s->ping_period = o->idle_ping_period ? o->idle_ping_period : PFL_RPC_PING_PERIOD;
     for (size_t i = 0; i < o->n_methods; i++) {
         char *path = pfl_xstrdup(o->methods[i].path);

@@ -31,7 +31,7 @@ struct pfl_rpc_server {
     void (*http)(void *user, const struct pfl_rpc_peer *peer, const struct pfl_http_request *request,
                  struct pfl_http_response *ret);
     unsigned connections_max, connections_per_ip_max, streams_max;
-    pfl_ns handshake_timeout, ping_period;
+    pfl_ns handshake_timeout, ping_period, read_stall, write_stall;
     struct pfl_server_conn *conns;
     unsigned n_conns, n_setup; /* n_setup of them are not OPEN yet */
     struct pfl_rpc_counters counters;

@@ -132,7 +132,7 @@ int pfl_server_begin_headers(struct pfl_conn *c, const nghttp2_frame *frame)
         sc->streams->prev = st;
     sc->streams = st;
     c->n_streams++;
-    pfl_conn_due_at(c, st->progress + PFL_RPC_READ_STALL);
+    pfl_conn_due_at(c, st->progress + c->read_stall);
     return nghttp2_session_set_stream_user_data(c->h2, st->base.id, st) == 0 ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -529,7 +529,7 @@ static void check_deadline(struct pfl_server_stream *st, pfl_ns now)
 static pfl_ns stall_of(const struct pfl_server_stream *st)
 {
     bool reads = !st->half_closed && !st->reset && (st->finished || !(st->method && st->method->stream));
-    return reads ? st->progress + PFL_RPC_READ_STALL : PFL_NEVER;
+    return reads ? st->progress + st->sc->conn->read_stall : PFL_NEVER;
 }
 
 static void check_stall(struct pfl_server_stream *st, pfl_ns now)
@@ -539,8 +539,8 @@ static void check_stall(struct pfl_server_stream *st, pfl_ns now)
     if (st->finished)
         st->reset = nghttp2_submit_rst_stream(h2_of(st), NGHTTP2_FLAG_NONE, st->base.id, NGHTTP2_NO_ERROR) == 0;
     else
-        finish(st, PFL_GRPC_DEADLINE_EXCEEDED, "no bytes of the request came for %lld s",
-               (long long)(PFL_RPC_READ_STALL / PFL_SEC));
+        finish(st, PFL_GRPC_DEADLINE_EXCEEDED, "no bytes of the request came for %lld ms",
+               (long long)(st->sc->conn->read_stall / PFL_MS));
     st->progress = now;
 }
 

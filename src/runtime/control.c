@@ -17,12 +17,7 @@
 #include "base/log.h"
 #include "runtime/credentials.h"
 #include "runtime/driver_impl.h"
-
-enum {
-    LINE_MAX_BYTES = 64 * 1024,   /* no request is longer than a few hundred bytes */
-    CLIENTS_MAX = 16,             /* operators and runners; more are turned away */
-    BACKLOG_MAX_BYTES = 16 << 20, /* a subscriber that does not read is dropped past this */
-};
+#include "runtime/limits.h"
 
 struct client {
     struct client *next;
@@ -64,7 +59,7 @@ static void client_write(struct client *cl, const char *data, size_t len)
 {
     if (cl->closing)
         return;
-    if (uv_stream_get_write_queue_size((uv_stream_t *)&cl->pipe) > BACKLOG_MAX_BYTES) {
+    if (uv_stream_get_write_queue_size((uv_stream_t *)&cl->pipe) > PFL_CONTROL_BACKLOG_MAX) {
         client_close(cl);
         return;
     }
@@ -319,13 +314,13 @@ static void on_connection(uv_stream_t *server, int status)
         return;
     struct client *cl = pfl_xcalloc(1, sizeof(*cl));
     cl->c = c;
-    cl->in.limit = LINE_MAX_BYTES;
+    cl->in.limit = PFL_CONTROL_LINE_MAX;
     uv_pipe_init(c->d->loop, &cl->pipe, 0);
     cl->pipe.data = cl;
     cl->next = c->clients;
     c->clients = cl;
     c->n_clients++;
-    if (uv_accept(server, (uv_stream_t *)&cl->pipe) != 0 || c->n_clients > CLIENTS_MAX ||
+    if (uv_accept(server, (uv_stream_t *)&cl->pipe) != 0 || c->n_clients > PFL_CONTROL_CLIENTS_MAX ||
         uv_read_start((uv_stream_t *)&cl->pipe, on_alloc, on_read) != 0)
         client_close(cl);
 }
@@ -376,7 +371,7 @@ static enum pfl_rc control_listen(struct pfl_control *c, struct pfl_err *err)
     int rc = uv_pipe_bind(&c->pipe, c->path);
     umask(old);
     if (rc == 0)
-        rc = uv_listen((uv_stream_t *)&c->pipe, CLIENTS_MAX, on_connection);
+        rc = uv_listen((uv_stream_t *)&c->pipe, PFL_CONTROL_CLIENTS_MAX, on_connection);
     if (rc != 0)
         return pfl_err_set(err, PFL_IO, "%s: cannot listen: %s", c->path, uv_strerror(rc));
     return PFL_OK;

@@ -11,9 +11,11 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/rng.h"
+#include "runtime/ca_rate.h"
 #include "runtime/driver_impl.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
+#include "runtime/limits.h"
 #include "runtime/origins.h"
 #include "runtime/pickled.h"
 #include "runtime/revocation.h"
@@ -320,6 +322,7 @@ static void free_now(struct pfl_driver *d)
     free(d->address);
     free(d->federation);
     free(d->state_dir);
+    pfl_rate_free(d->gossip_rate);
     free(d);
 }
 
@@ -328,6 +331,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     struct pfl_driver *d = pfl_xcalloc(1, sizeof(*d));
     d->loop = opts->loop;
     d->queue_tail = &d->queue_head;
+    d->gossip_rate = pfl_rate_new(PFL_GOSSIP_BURST, PFL_GOSSIP_PER_S * 60.0, PFL_GOSSIP_CALLERS_MAX);
     d->name = pfl_xstrdup(opts->name);
     d->federation = opts->federation ? pfl_xstrdup(opts->federation) : NULL;
     d->state_dir = opts->state_dir ? pfl_xstrdup(opts->state_dir) : NULL;

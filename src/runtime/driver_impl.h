@@ -66,7 +66,12 @@ struct pfl_driver {
     struct pfl_keeper *keeper;           /* NULL: nothing is kept */
     struct pfl_origins *origins;         /* NULL: plaintext */
     struct pfl_policy policy;
-    unsigned n_evidence; /* pairs written since the start */
+    unsigned n_evidence;          /* pairs written since the start */
+    struct pfl_rate *gossip_rate; /* by caller */
+    pfl_ns gossip_flood_said;
+    uint64_t refused; /* connections and calls, before the core saw them */
+    unsigned refused_said;
+    pfl_ns refused_window;
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;

@@ -5,17 +5,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/addr.h"
 #include "base/log.h"
 #include "learning/p2pfl_payload.h"
+#include "runtime/ca_rate.h"
 #include "runtime/driver_impl.h"
+#include "runtime/limits.h"
 #include "runtime/origins.h"
 #include "runtime/revocation.h"
-
-/* A weights message may carry its model and this much more: envelope, safetensors header, contributors. */
-static const size_t weights_slack = (size_t)1 << 20;
-static const size_t crl_slack = (size_t)64 << 10;
 
 static const char *caller_text(const struct pfl_rpc_peer *peer)
 {
@@ -110,6 +109,25 @@ static void on_disconnect(void *user, struct pfl_rpc_call *call, struct pfl_blob
     on_hand(user, call, request, PFL_EV_DISCONNECT);
 }
 
+/* Gossip is passed on to everybody, so what one caller hands over is bounded. Its text names it; the end of a long one, which holds
+ * a node's own name. */
+static bool within_rate(struct pfl_driver *d, struct pfl_rpc_call *call)
+{
+    enum { KEY_LEN = 70 };
+    const char *who = caller_text(pfl_rpc_call_peer(call));
+    size_t len = strlen(who);
+    pfl_ns now = pfl_clock_mono();
+    if (pfl_rate_take(d->gossip_rate, len > KEY_LEN ? who + len - KEY_LEN : who, now))
+        return true;
+    if (d->gossip_flood_said && now - d->gossip_flood_said < PFL_GOSSIP_FLOOD_SAID) {
+        pfl_rpc_call_fail(call, PFL_GRPC_RESOURCE_EXHAUSTED, "more gossip than %d messages a second", PFL_GOSSIP_PER_S);
+        return false;
+    }
+    d->gossip_flood_said = now;
+    refuse(d, call, PFL_GRPC_RESOURCE_EXHAUSTED, "more gossip than %d messages a second", PFL_GOSSIP_PER_S);
+    return false;
+}
+
 static void on_send(void *user, struct pfl_rpc_call *call, struct pfl_blob *request)
 {
     struct pfl_driver *d = user;
@@ -124,6 +142,8 @@ static void on_send(void *user, struct pfl_rpc_call *call, struct pfl_blob *requ
         return;
     }
     if (!may_connect(d, call))
+        return;
+    if (msg->kind == PFL_MSG_GOSSIP && !within_rate(d, call))
         return;
     /* A model with its author's signature may be passed on by anybody, as gossip is. */
     bool by_anybody = msg->kind == PFL_MSG_GOSSIP || (d->origins && msg->kind == PFL_MSG_WEIGHTS && msg->origin);
@@ -172,9 +192,9 @@ static size_t request_limit(void *user, const char *path, const struct pfl_rpc_p
     const struct pfl_driver *d = user;
     (void)peer;
     if (!pfl_streq(path, "/node.NodeServices/send"))
-        return 64 * 1024;                         /* an address and a Hello */
+        return PFL_HAND_MAX;
     const struct pfl_layout *l = d->method.model; /* the largest there is */
-    size_t model = (d->interop ? pfl_p2pfl_inner_max(l) : l->bytes) + weights_slack, crl = PFL_CRL_MAX + crl_slack;
+    size_t model = (d->interop ? pfl_p2pfl_inner_max(l) : l->bytes) + PFL_WEIGHTS_SLACK, crl = PFL_CRL_MAX + PFL_CRL_SLACK;
     return model > crl ? model : crl;
 }
 

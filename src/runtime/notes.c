@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "runtime/driver_impl.h"
+#include "runtime/limits.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
 #include "runtime/origins.h"
@@ -193,6 +194,19 @@ void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *n)
 
 void pfl_driver_refused(struct pfl_driver *d, const char *peer, const char *remote, const char *reason)
 {
+    pfl_ns now = pfl_clock_mono();
+    d->refused++;
+    if (now - d->refused_window >= PFL_REFUSED_WINDOW) {
+        if (d->refused_said > PFL_REFUSED_SAID_MAX) {
+            unsigned more = d->refused_said - PFL_REFUSED_SAID_MAX;
+            pfl_warn("%s: refused %u more", d->name, more);
+            pfl_events_emit(d->events, "refused_more", json_pack("{s:i}", "count", (int)more));
+        }
+        d->refused_window = now;
+        d->refused_said = 0;
+    }
+    if (d->refused_said++ >= PFL_REFUSED_SAID_MAX)
+        return;
     pfl_warn("%s: refused %s (%s): %s", d->name, pfl_q(peer), pfl_q(remote), reason);
     pfl_events_emit(d->events, "refused",
                     json_pack("{s:s, s:s, s:o}", "peer", pfl_q(peer), "remote", pfl_q(remote), "reason", text_json(reason)));
@@ -271,6 +285,7 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     json_object_set_new(o, "interop", json_string(d->interop ? "p2pfl" : "off"));
     if (d->interop)
         json_object_set_new(o, "interop_weaker", json_string(pfl_driver_interop_weaker));
+    json_object_set_new(o, "refused", json_integer((json_int_t)(d->refused + s.refused)));
     json_object_set_new(o, "rss_kb", json_integer(resident_kb()));
     json_object_set_new(o, "counters", pfl_driver_counters_json(d));
     json_object_set_new(o, "durability", pfl_keeper_status(d->keeper));

@@ -196,6 +196,8 @@ void kit_serve(struct kit *k, const char *address, struct pfl_tls *tls)
 
         .handshake_timeout = k->handshake_timeout,
         .idle_ping_period = k->ping_period,
+        .read_stall = k->read_stall,
+        .write_stall = k->write_stall,
         .connections_max = k->connections_max,
         .health = true,
         .reflection = true,

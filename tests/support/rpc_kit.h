@@ -39,7 +39,7 @@ struct kit {
     struct pfl_rpc_call *held; /* by the "hold" method */
     size_t request_limit;
     pfl_ns ping_period;
-    pfl_ns handshake_timeout; /* 0: the default */
+    pfl_ns handshake_timeout, read_stall, write_stall; /* 0: the default */
     unsigned connections_max;
     unsigned n_closed;
 };

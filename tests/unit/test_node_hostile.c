@@ -148,9 +148,11 @@ static void wrong_contributions__are_refused_and_change_nothing(void **state)
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one, one), 10, true), "error:a contributor is named twice");
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), 0, true), "error:a contribution of 0 samples");
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), -5, true), "error:a contribution of -5 samples");
+    assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), 100000001, true),
+                        "error:a contribution of 100000001 samples");
     assert_string_equal(weights(s, 0, evil, 0, "partial_model", LIST(one), 10, false),
                         "error:partial_model: the model cannot be decoded");
-    assert_int_equal(netsim_count(s, 0, PFL_NOTE_REFUSED), 7);
+    assert_int_equal(netsim_count(s, 0, PFL_NOTE_REFUSED), 8);
     assert_string_equal(netsim_note(s, 0, PFL_NOTE_REFUSED, NULL)->addr, evil);
     assert_int_equal(netsim_count(s, 0, PFL_NOTE_CONTRIBUTION), before);
     netsim_run_to_end(s, netsim_now(s) + 30 * PFL_SEC);

@@ -3,6 +3,7 @@
 /* support: certs rpc_kit */
 /* timeout: 120 */
 /* Calls between our server and our client over mutual TLS on real sockets, in one loop. */
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -657,6 +658,86 @@ static void test_keepalive__peer_answers_no_ping__dropped(void **state)
     close(fd);
 }
 
+/* ---- who sends or takes nothing ---- */
+
+/* HTTP/2 without TLS: the opening, then `frames`. */
+static int open_raw(struct kit *k, const void *frames, size_t len)
+{
+    int fd = kit_connect(k);
+    assert_int_equal(write(fd, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", 33), 33);
+    assert_int_equal(write(fd, frames, len), (ssize_t)len);
+    return fd;
+}
+
+/* HEADERS of a call of /t.T/echo or /t.T/big on stream 1, its fields literal and not indexed. */
+#define CALL(frame_len, path_len, path)                                                                                            \
+    "\0\0" frame_len "\1\4\0\0\0\1\0\7:method\4POST\0\7:scheme\4http\0\5:path" path_len path                                       \
+    "\0\12:authority\1x\0\14content-type\20application/"                                                                           \
+    "grpc"
+
+/* Has stream 1 been answered to its end? What came, up to now, is in buf. */
+static bool answered(struct kit *k, int fd, uint8_t *buf, size_t cap, size_t *n)
+{
+    static const uint8_t LAST[] = {1, 5, 0, 0, 0, 1}; /* HEADERS with END_HEADERS and END_STREAM */
+    uv_run(&k->loop, UV_RUN_NOWAIT);
+    ssize_t got = recv(fd, buf + *n, cap - *n, MSG_DONTWAIT);
+    assert_int_not_equal(got, 0); /* closed */
+    *n += got > 0 ? (size_t)got : 0;
+    return memmem(buf, *n, LAST, sizeof(LAST)) != NULL;
+}
+
+static void test_slow_sender__no_byte_of_its_request_comes__its_call_ends_and_others_are_served(void **state)
+{
+    struct kit *k = *state;
+    k->read_stall = 100 * PFL_MS;
+    kit_serve(k, "127.0.0.1:0", NULL);
+    static const char half[] = CALL("\x5a", "\x09", "/t.T/echo") "\0\0\7\0\0\0\0\0\1\0\0\0\0\xff"
+                                                                 "ab"; /* two bytes of a message of 255 */
+    int fd = open_raw(k, half, sizeof(half) - 1);
+    uint8_t buf[4096];
+    size_t n = 0;
+    pfl_ns end = pfl_clock_mono() + 10 * PFL_SEC;
+    while (!answered(k, fd, buf, sizeof(buf), &n))
+        assert_true(pfl_clock_mono() < end);
+    int trickle = open_raw(k, half, sizeof(half) - 1); /* a byte now and then is progress */
+    for (int i = 0; i < 8; i++) {
+        kit_run_for(k, 40 * PFL_MS);
+        assert_int_equal(write(trickle, "\0\0\1\0\0\0\0\0\1x", 10), 10);
+    }
+    n = 0;
+    assert_false(answered(k, trickle, buf, sizeof(buf), &n));
+    struct pfl_rpc_channel *ch = kit_channel(k, pfl_rpc_server_address(k->server), NULL);
+    kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
+    assert_int_equal(k->status.code, PFL_GRPC_OK);
+    kit_close_channel(k, ch);
+    close(fd);
+    close(trickle);
+}
+
+static void test_slow_reader__takes_no_byte_of_what_it_asked_for__its_connection_ends(void **state)
+{
+    struct kit *k = *state;
+    k->write_stall = 100 * PFL_MS;
+    kit_serve(k, "127.0.0.1:0", NULL);
+    /* Windows of 2 GiB, so that nothing but the socket holds the answer up. */
+    static const char ask[] =
+        "\0\0\6\4\0\0\0\0\0\0\4\x7f\xff\xff\xff"
+        "\0\0\4\x08\0\0\0\0\0\x7f\xfe\0\0" CALL("\x59", "\x08", "/t.T/big") "\0\0\x09\0\1\0\0\0\1\0\0\0\0\4"
+                                                                            "\4\0\0\0"; /* an answer of 64 MiB */
+    int fd = open_raw(k, ask, sizeof(ask) - 1);
+    kit_run_for(k, 400 * PFL_MS);
+    static uint8_t sink[1 << 16];
+    size_t total = 0;
+    ssize_t got;
+    do { /* what lies in the sockets, and then the end */
+        uv_run(&k->loop, UV_RUN_NOWAIT);
+        got = recv(fd, sink, sizeof(sink), MSG_DONTWAIT);
+        total += got > 0 ? (size_t)got : 0;
+    } while (got > 0 || (got < 0 && errno == EAGAIN));
+    assert_true(total < 64 << 20);
+    close(fd);
+}
+
 static void test_keepalive__idle_channel__stays_up(void **state)
 {
     struct kit *k = *state;
@@ -727,6 +808,8 @@ int main(int argc, char **argv)
         T(test_server_new__port_taken__exists),
         T(test_dial__name_with_several_addresses__each_is_tried),
         T(test_keepalive__peer_answers_no_ping__dropped),
+        T(test_slow_sender__no_byte_of_its_request_comes__its_call_ends_and_others_are_served),
+        T(test_slow_reader__takes_no_byte_of_what_it_asked_for__its_connection_ends),
         T(test_keepalive__idle_channel__stays_up),
         T(test_health__known_and_unknown_service),
     };
