@@ -328,8 +328,8 @@ bool pfl_core_no_error(const struct pfl_node *n, const struct pfl_incoming *in, 
 bool pfl_core_plain_overtaken(const struct pfl_node *n, const struct pfl_incoming *in, const struct pfl_round *r);
 /** One of them spoke of this round: it has ended those before. trains: it knows the round's train set, too. */
 void pfl_core_plain_progress(struct pfl_node *n, const struct pfl_incoming *in, bool trains);
-/** All other members are P2PFL's own, have ended the round without what this node waits for, and one of them offers its result: none of
- * ours could give another one. */
+/** All other members are P2PFL's own, have ended the round without what this node waits for, and one of them offers its result:
+ * none of ours could give another one. */
 bool pfl_core_plain_left_alone(const struct pfl_node *n, const struct pfl_round *r);
 /** The offered model is the result of one of them that ended the round: it may stand for ours, which is rounding away from it.
  * Between our own nodes the canonical result is made common afterwards. */

@@ -232,6 +232,29 @@ static void test_a_vote_for_the_next_round__says_that_the_last_is_ended(void **s
     bench_free(b);
 }
 
+/* It had our contribution and lost its own call to us: it goes on, and nothing more will come. Its result stands for ours. */
+static void test_all_others_ended_the_round_without_us__their_result_is_taken(void **state)
+{
+    (void)state;
+    struct bench *b = bench_new(true);
+    const char *const ballot[] = {me, "9", python, "8", NULL}, *const metrics[] = {"test_loss", "1", NULL};
+    struct pfl_payload *theirs = payload(b, 3, 2);
+    link_up(b);
+    to_training(b);
+    assert_null(hear(b, "add_model", 0, PFL_MSG_WEIGHTS, NULL, theirs));
+    struct pfl_snapshot s = {0};
+    pfl_node_snapshot(b->n, &s);
+    assert_int_equal(s.round, 0); /* as long as it may still send its contribution */
+    pfl_snapshot_deinit(&s);
+    assert_null(hear(b, "vote_train_set", 1, PFL_MSG_GOSSIP, ballot, NULL));
+    assert_null(hear(b, "metrics", 1, PFL_MSG_GOSSIP, metrics, NULL));
+    pfl_node_snapshot(b->n, &s);
+    assert_int_equal(s.round, 1);
+    pfl_snapshot_deinit(&s);
+    pfl_payload_unref(theirs);
+    bench_free(b);
+}
+
 static void test_pre_send__is_answered_with_a_hello(void **state)
 {
     (void)state;
@@ -266,6 +289,7 @@ int main(void)
         cmocka_unit_test(test_partial_model__not_before_it_trains__and_pickled),
         cmocka_unit_test(test_partial_model__counted_meanwhile_or_useless__errors_for_the_useless_only),
         cmocka_unit_test(test_a_vote_for_the_next_round__says_that_the_last_is_ended),
+        cmocka_unit_test(test_all_others_ended_the_round_without_us__their_result_is_taken),
         cmocka_unit_test(test_pre_send__is_answered_with_a_hello),
         cmocka_unit_test(test_a_neighbour_whose_gossip_stays_away__is_asked_for_the_link_again),
     };
