@@ -6,10 +6,12 @@ import hashlib
 import json
 import pickle
 import shutil
+import ssl
 import struct
 import subprocess
 import tempfile
 import threading
+import time
 import unittest
 import zlib
 from pathlib import Path
@@ -129,10 +131,25 @@ class Attack(unittest.TestCase):
     def message(self, cmd, round_, data, pickles, samples=10):
         m = Root(source=SOURCE, round=round_, cmd=cmd)
         m.weights.weights, m.weights.num_samples = data, samples
-        m.weights.contributors.append(self.nodes[0].address if cmd == "partial_model" else SOURCE)
+        if cmd == "partial_model":
+            m.weights.contributors.append(self.nodes[0].address if pickles else SOURCE)
         if not pickles:
             m.weights.codec, m.weights.digest = "safetensors", hashlib.sha256(data).digest()
+            self.sign(m)
         return m
+
+    def sign(self, m):
+        """A member's own words: the signature is good, what it signs is not. docs/PROTOCOL.md, "Origin"."""
+        put = lambda b: struct.pack(">I", len(b)) + b  # noqa: E731
+        now, w = int(time.time() * 1000), m.weights
+        text = put(b"p2pfl-origin-v1") + put(m.source.encode()) + put(m.cmd.encode()) + put(self.experiment.encode())
+        text += struct.pack(">iqB", m.round, now, 3) + put(w.codec.encode()) + put(w.digest) + struct.pack(">iI", w.num_samples, len(w.contributors))
+        text += b"".join(put(c.encode()) for c in w.contributors)
+        mallory = self.dir / "mallory"
+        m.origin.signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", mallory / "client.key"], input=text, check=True,
+                                            capture_output=True).stdout
+        m.origin.certificate.append(ssl.PEM_cert_to_DER_cert((mallory / "client.crt").read_text()))
+        m.origin.sent_at_ms, m.origin.experiment = now, self.experiment
 
     def send(self, call, m):
         try:
@@ -144,14 +161,16 @@ class Attack(unittest.TestCase):
     def attack_one(self, node, call, forms, pickles, sent, taken):
         """All forms as all three commands in each round of one node, until it has finished."""
         while not node.events("learning_finished"):
+            self.experiment = node.status()["experiment"] or ""
             round_ = node.status()["round"]
             if round_ < 0 or (node.name, round_) in sent:
                 continue
-            sent[node.name, round_] = 3 * len(forms)
-            for samples in (0, -1, 2 ** 31 - 1):  # that of a round that is over is no error
-                self.send(call, self.message("partial_model", round_, pickled([np.zeros(VALUES, "<f4")]) if pickles else GOOD, pickles, samples))
+            sent[node.name, round_] = 2 * len(forms) + 1
+            for samples in (0, -1, 2 ** 31 - 1) if pickles else ():  # that of a round that is over is no error
+                self.send(call, self.message("partial_model", round_, pickled([np.zeros(VALUES, "<f4")]), pickles, samples))
             for name, data in forms.items():
-                for cmd in ("init_model", "partial_model", "add_model"):
+                # A second contribution that is signed would be equivocation: its node is out, and nothing else of it is looked at.
+                for cmd in ("init_model", "add_model", *(("partial_model",) if pickles or name == "not a number" else ())):
                     if not self.send(call, self.message(cmd, round_, data, pickles)):
                         taken.append((node.name, round_, cmd, name))
 
@@ -177,7 +196,7 @@ class Attack(unittest.TestCase):
         values = np.frombuffer(models[0][-4 * VALUES:], "<f4")
         for n in self.nodes:
             self.assertEqual([e["round"] for e in n.events("round_finished")], list(range(ROUNDS)))
-            self.assertEqual(n.events("excluded"), [])
+            self.assertEqual([e for e in n.events("excluded") if e["address"] != SOURCE], [])
         return values
 
     def both(self, forms, pickles):
@@ -191,7 +210,10 @@ class Attack(unittest.TestCase):
         sent = self.attack(forms, pickles)
         np.testing.assert_array_equal(self.finish(), want)
         self.assertEqual(set(sent), {(n, r) for n in NAMES for r in range(ROUNDS)}, "every node in every round")
-        self.assertTrue(any(" samples" in e["reason"] for n in self.nodes for e in n.events("refused")))
+        reasons = [e["reason"] for n in self.nodes for e in n.events("refused")]
+        self.assertFalse([r for r in reasons if "signature is not" in r or "is not signed" in r], "what was wrong was the model")
+        for word in ("not finite", "shape") if pickles else ("not finite", "shape", "tensor"):
+            self.assertTrue(any(word in r for r in reasons), (word, reasons[:9]))
         for n in self.nodes:
             total = sum(c for (name, _), c in sent.items() if name == n.name)
             self.assertGreaterEqual(n.status()["refused"], total)
