@@ -387,6 +387,9 @@ void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it)
         ev.rc = err.rc;
         ev.text = ev.payload ? NULL : err.msg;
     }
+    struct pfl_signer signer = {0};
+    if (it->msg)
+        pfl_sim_verify(s, it->node, it->from, &ev, &signer);
     if (s->nodes[it->node].lies && it->msg)
         pfl_sim_lie_saw(s, it->node, it->msg);
     pfl_sim_step(s, it->node, &ev);

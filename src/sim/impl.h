@@ -138,6 +138,12 @@ void pfl_sim_trace_note(struct pfl_sim *s, unsigned node, const struct pfl_note 
 /** The same replacement of addresses, for other texts; owned by the caller. */
 char *pfl_sim_names(const struct pfl_sim *s, const char *text);
 
+/* ---- sign.c ---- */
+/** As node i, what waits in body for a signature. */
+void pfl_sim_sign(struct pfl_sim *s, unsigned i, struct pfl_scatter *body);
+/** Tells node i who signed the MESSAGE that node `from` delivered. signer: the caller's, for the event. */
+void pfl_sim_verify(const struct pfl_sim *s, unsigned i, unsigned from, struct pfl_event *ev, struct pfl_signer *signer);
+
 /* ---- disk.c ---- */
 /** True: the action waits for the disk, and what it owned was taken from it. */
 bool pfl_sim_disk_holds(struct pfl_sim *s, unsigned i, struct pfl_action *a);

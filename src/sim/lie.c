@@ -26,15 +26,17 @@ static struct pfl_msg *copy_msg(const struct pfl_msg *m)
     c->has_model_digest = m->has_model_digest;
     memcpy(c->digest, m->digest, sizeof(c->digest));
     memcpy(c->model_digest, m->model_digest, sizeof(c->model_digest));
+    c->sign_for = m->origin ? pfl_xstrdup(m->origin->experiment) : m->sign_for ? pfl_xstrdup(m->sign_for) : NULL;
     return c;
 }
 
 /* Takes m. */
-static struct pfl_scatter *encode(struct pfl_msg *m, const struct pfl_payload *p)
+static struct pfl_scatter *encode(struct pfl_sim *s, unsigned i, struct pfl_msg *m, const struct pfl_payload *p)
 {
     struct pfl_scatter *body = NULL;
     enum pfl_rc rc = pfl_msg_encode(m, p, &body, NULL);
     PFL_ASSERT(rc == PFL_OK);
+    pfl_sim_sign(s, i, body);
     pfl_msg_unref(m);
     return body;
 }
@@ -106,7 +108,7 @@ static struct pfl_scatter *wrong_weights(struct pfl_sim *s, unsigned i, unsigned
     struct pfl_msg *c = copy_msg(m);
     memcpy(c->digest, p->digest, sizeof(c->digest));
     c->has_digest = true;
-    return flat(encode(c, p));
+    return flat(encode(s, i, c, p));
 }
 
 static struct pfl_scatter *forged(struct pfl_sim *s, unsigned i, const struct pfl_msg *m, const struct pfl_scatter *body)
@@ -129,7 +131,7 @@ static struct pfl_scatter *forged(struct pfl_sim *s, unsigned i, const struct pf
         c->num_samples = -5;
         break;
     }
-    return encode(c, body->keep);
+    return encode(s, i, c, body->keep);
 }
 
 /* ---- votes ---- */
@@ -144,7 +146,7 @@ static struct pfl_scatter *another_vote(struct pfl_sim *s, unsigned i, unsigned 
         pfl_strs_add(&c->args, s->nodes[(to + i + k) % s->n].addr);
         pfl_strs_add(&c->args, votes);
     }
-    return encode(c, NULL);
+    return encode(s, i, c, NULL);
 }
 
 static struct pfl_scatter *stuffed_vote(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
@@ -157,7 +159,7 @@ static struct pfl_scatter *stuffed_vote(struct pfl_sim *s, unsigned i, const str
         pfl_strs_add(&c->args, x->addr);
         pfl_strs_add(&c->args, counts[pfl_rng_below(&x->rng, PFL_ARRAY_LEN(counts))]);
     }
-    return encode(c, NULL);
+    return encode(s, i, c, NULL);
 }
 
 struct pfl_scatter *pfl_sim_lie(struct pfl_sim *s, unsigned i, unsigned to, const struct pfl_msg *m, struct pfl_scatter *body)
@@ -181,6 +183,7 @@ struct pfl_scatter *pfl_sim_lie(struct pfl_sim *s, unsigned i, unsigned to, cons
     case PFL_SIM_LIE_SILENCE: /* of its own only: it would be found out by what does not come through it otherwise */
         return own && strncmp(m->cmd, "beat", 4) != 0 ? NULL : pfl_scatter_ref(body);
     case PFL_SIM_LIE_REPLAY:
+    case PFL_SIM_LIE_IMPERSONATE:
     case PFL_SIM_LIES:
         break;
     }
@@ -207,23 +210,34 @@ static void tell_neighbours(struct pfl_sim *s, unsigned i, struct pfl_scatter *b
     }
 }
 
+/* Its own vote, or one in another's name, which it can sign only as itself. */
 static void stuff(struct pfl_sim *s, unsigned i)
 {
     struct pfl_sim_node *x = &s->nodes[i];
-    struct pfl_msg m = {
-        .source = x->addr, .round = x->watch.round, .cmd = (char *)(uintptr_t) "vote_train_set", .kind = PFL_MSG_GOSSIP};
+    bool forges = x->lie == PFL_SIM_LIE_IMPERSONATE, stops = forges && pfl_rng_below(&x->rng, 4) == 0;
+    const struct pfl_sim_node *as = forges ? &s->nodes[stops ? 0 : pfl_rng_below(&x->rng, s->n)] : x;
+    const char *cmd = stops ? "stop_learning" : "vote_train_set";
+    struct pfl_msg m = {.source = (char *)(uintptr_t)as->addr,
+                        .round = stops ? -1 : x->watch.round,
+                        .cmd = (char *)(uintptr_t)cmd,
+                        .kind = PFL_MSG_GOSSIP};
     m.ttl = 10;
     m.hash = (int64_t)pfl_rng_u64(&x->rng); /* anew each time: no hash betrays it */
-    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = stuffed_vote(s, i, &m);
+    struct pfl_snapshot snap;
+    pfl_node_snapshot(x->core, &snap);
+    m.sign_for = snap.experiment;
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = stops ? encode(s, i, copy_msg(&m), NULL) : stuffed_vote(s, i, &m);
     tell_neighbours(s, i, body);
+    pfl_snapshot_deinit(&snap);
 }
 
 void pfl_sim_lie_now(struct pfl_sim *s, unsigned i)
 {
     struct pfl_sim_node *x = &s->nodes[i];
-    if (!x->lies || !s->learning || (x->lie != PFL_SIM_LIE_STUFF && x->lie != PFL_SIM_LIE_REPLAY))
+    bool speaks = x->lie == PFL_SIM_LIE_STUFF || x->lie == PFL_SIM_LIE_IMPERSONATE;
+    if (!x->lies || !s->learning || (!speaks && x->lie != PFL_SIM_LIE_REPLAY))
         return;
-    if (x->core && x->lie == PFL_SIM_LIE_STUFF && x->watch.running)
+    if (x->core && speaks && x->watch.running)
         stuff(s, i);
     else if (x->core && x->n_kept > 0)
         tell_neighbours(s, i, x->kept[pfl_rng_below(&x->rng, x->n_kept)]);

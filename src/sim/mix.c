@@ -133,8 +133,6 @@ static void draw_fault(struct draw *d)
     f->amount = kind == PFL_SIM_CLOCK_JUMP ? between(d, -3600 * PFL_SEC, 3600 * PFL_SEC) : 0;
     f->disk = chance(d, 0.5);
     f->lie = (enum pfl_sim_lie)pfl_rng_below(&d->rng, PFL_SIM_LIES);
-    if (f->lie == PFL_SIM_LIE_EQUIVOCATE) /* parts the network where nobody verifies signatures, as here: seed 72 */
-        f->lie = PFL_SIM_LIE_STUFF;
 }
 
 void pfl_sim_mix(struct pfl_sim_scenario *s)

@@ -106,7 +106,7 @@ void pfl_sim_node_start(struct pfl_sim *s, unsigned i, bool with_disk)
     set.seed = s->sc->seed;
     set.entropy = pfl_rng_u64(&s->rng);
     set.federation = NULL;
-    set.durable = true;
+    set.durable = set.signatures = true;
     PFL_ASSERT(!x->core);
     x->incarnation++;
     x->job_epoch++;
@@ -206,6 +206,7 @@ void pfl_sim_carry_out(struct pfl_sim *s, unsigned i, struct pfl_action *a)
         pfl_sim_disk_take(s, i, pfl_steal(&a->durable));
         break;
     case PFL_ACT_EVIDENCE:
+        pfl_sim_trace(s, i, "evidence against %s", a->addr);
         break;
     case PFL_ACT_NOTE:
         on_note(s, i, a->note);
@@ -248,6 +249,8 @@ void pfl_sim_step(struct pfl_sim *s, unsigned i, struct pfl_event *ev)
     pfl_sim_check_after(s, i, ev, &s->actions);
     for (size_t k = 0; k < s->actions.n; k++) {
         struct pfl_action *a = &s->actions.items[k];
+        if (a->kind == PFL_ACT_SEND)
+            pfl_sim_sign(s, i, a->body);
         if (a->kind == PFL_ACT_SEND)
             pfl_sim_check_forwards(s, i, a);
         if (!pfl_sim_disk_holds(s, i, a))

@@ -49,6 +49,7 @@ bool pfl_sim_fault_parse(const char *name, enum pfl_sim_fault_kind *ret);
     X(EQUIVOCATE, "equivocation")          /* it sends each neighbour another vote */                                              \
     X(REPLAY, "replay")                    /* it sends what it saw again, later, as it came and with new hashes */                 \
     X(STUFF, "vote-stuffing")              /* it votes many times, with more votes than there are */                               \
+    X(IMPERSONATE, "impersonation")        /* it votes in others' names, and ends the experiment in the name of the first */       \
     X(SILENCE, "silence")                  /* it beats, and says nothing else */
 enum pfl_sim_lie {
 #define X(id, name) PFL_SIM_LIE_##id,
