@@ -92,8 +92,10 @@ rotation: setup
 mnist:
 	@scripts/fetch_mnist.sh data/mnist
 
+# The loader finds a new library in /usr/local/lib only after ldconfig; a staged install is its packager's.
 install: build
 	cmake --install build/app --prefix $(PREFIX)
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || ldconfig
 
 clean:
 	rm -rf build

@@ -152,8 +152,6 @@ static enum pfl_rc remote_steer(void *self, const struct pfl_fit_steer *steer, s
     steer = steer ? steer : &plain;
     if (!(steer->proximal_mu >= 0.0 && isfinite(steer->proximal_mu)))
         return pfl_err_set(err, PFL_INVALID, "a proximal term of %g: it has to be 0 or more", steer->proximal_mu);
-    if ((steer->proximal_mu > 0.0 || steer->correction) && !r->steerable)
-        return pfl_err_set(err, PFL_UNSUPPORTED, "learner '%s' cannot be steered, which this aggregation needs", r->label);
     enum pfl_rc rc = steer->correction ? pfl_layout_check_same(steer->correction->layout, r->layout, err) : PFL_OK;
     if (rc != PFL_OK)
         return rc;
@@ -197,16 +195,11 @@ static void remote_free(void *self)
     free(r);
 }
 
-static const struct pfl_learner_ops ops = {
-    .name = "remote",
-    .layout = remote_layout,
-    .init = remote_init,
-    .fit = remote_fit,
-    .evaluate = remote_evaluate,
-    .interrupt = remote_interrupt,
-    .steer = remote_steer,
-    .free = remote_free,
-};
+#define PLAIN_OPS                                                                                                                  \
+    .name = "remote", .layout = remote_layout, .init = remote_init, .fit = remote_fit, .evaluate = remote_evaluate,                \
+    .interrupt = remote_interrupt, .free = remote_free
+static const struct pfl_learner_ops plain_ops = {PLAIN_OPS};
+static const struct pfl_learner_ops steerable_ops = {PLAIN_OPS, .steer = remote_steer};
 
 /* ---- the beginning ---- */
 
@@ -287,6 +280,6 @@ enum pfl_rc pfl_remote_learner_new(const struct pfl_remote_opts *o, struct pfl_l
         remote_free(r);
         return rc;
     }
-    *ret = (struct pfl_learner){&ops, r};
+    *ret = (struct pfl_learner){r->steerable ? &steerable_ops : &plain_ops, r};
     return PFL_OK;
 }
