@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/memory_engine.h"
 #include "runtime/run.h"
 #include "runtime/run_child.h"
 
@@ -16,7 +17,8 @@ static const char help[] =
     "       p2pfl run --resume DIR [--json] [--quiet] [--keep-going]\n"
     "\n"
     "Starts one process per node on this machine, links them over mutual TLS as the topology says, lets them learn together and\n"
-    "leaves a folder with log, metrics, final model and report.html. 'p2pfl examples' lists the examples.\n"
+    "leaves a folder with log, metrics, final model and report.html. 'p2pfl examples' lists the examples. An experiment with\n"
+    "'protocol: MemoryCommunicationProtocol' runs all its nodes in this process, in virtual time, without sockets.\n"
     "\n"
     "  --out DIR             the run's folder (default: runs/NAME-TIME); must be new or empty\n"
     "  --resume DIR          goes on with the run in DIR that was interrupted or killed, from what its nodes kept\n"
@@ -141,6 +143,9 @@ int pfl_cmd_run(int argc, char **argv)
         o.experiment = argv[optind++];
     if (optind < argc)
         return pfl_cli_usage("run", "unexpected argument '%s'", pfl_q(argv[optind]));
-    enum pfl_rc rc = pfl_run(&o, &exit_code, &err);
+    bool in_memory = false;
+    enum pfl_rc rc = pfl_plan_in_memory(&o, &in_memory, &err);
+    if (rc == PFL_OK)
+        rc = in_memory ? pfl_run_in_memory(&o, &pfl_memory_engine, &exit_code, &err) : pfl_run(&o, &exit_code, &err);
     return rc == PFL_OK ? exit_code : pfl_cli_fail("run", &err);
 }

@@ -277,8 +277,29 @@ enum pfl_rc pfl_simulation_load(const char *path, struct pfl_simulation *ret, st
     return PFL_OK;
 }
 
+enum pfl_rc pfl_simulation_of(const struct pfl_experiment_config *cfg, struct pfl_simulation *ret, struct pfl_err *err)
+{
+    struct pfl_simulation s = {.cfg = *cfg, .real_learner = true, .nodes_min = cfg->nodes, .nodes_max = cfg->nodes};
+    pfl_sim_scenario_default(&s.scenario);
+    enum pfl_rc rc = pfl_aggregator_setup(&s.cfg.learner, &s.aggregator, err);
+    if (rc != PFL_OK) {
+        pfl_simulation_end(&s);
+        return rc;
+    }
+    take_settings(&s);
+    *ret = s;
+    return PFL_OK;
+}
+
+void pfl_simulation_end(struct pfl_simulation *s)
+{
+    pfl_sim_scenario_deinit(&s->scenario);
+    pfl_data_cache_deinit(&s->data);
+}
+
 void pfl_simulation_deinit(struct pfl_simulation *s)
 {
+    pfl_data_cache_deinit(&s->data);
     pfl_sim_scenario_deinit(&s->scenario);
     pfl_experiment_deinit(&s->cfg);
 }
@@ -348,16 +369,18 @@ enum pfl_rc pfl_simulation_scenario(const struct pfl_simulation *s, uint64_t see
     return PFL_OK;
 }
 
-enum pfl_rc pfl_simulation_learner(const struct pfl_simulation *s, uint64_t seed, unsigned node, unsigned n,
-                                   struct pfl_learner *ret, struct pfl_err *err)
+enum pfl_rc pfl_simulation_learner(struct pfl_simulation *s, uint64_t seed, unsigned node, unsigned n, struct pfl_learner *ret,
+                                   struct pfl_err *err)
 {
     struct pfl_learner_config c = s->cfg.learner; /* borrows all that it points to */
     char name[24];
     snprintf(name, sizeof(name), "node-%u", node + 1);
     c.part_index = node;
     c.part_count = n;
+    if (!pfl_experiment_is_remote(&s->cfg, node))
+        c.remote = (struct pfl_remote_config){0};
     c.part_seed = c.part_seed ? c.part_seed : seed;
     c.model_seed = c.has_model_seed ? c.model_seed : seed;
     c.has_model_seed = true;
-    return pfl_learner_setup(&c, &s->cfg.settings, name, ret, err);
+    return pfl_learner_setup_in(&s->data, &c, &s->cfg.settings, name, ret, err);
 }

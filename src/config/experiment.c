@@ -23,8 +23,6 @@ struct alias {
     const char *name, *ours, *why;
 };
 
-static const char no_cifar[] = ": there is no local source for its images";
-
 static const struct alias datasets[] = {
     {"fashion-mnist", "fashion-mnist", NULL},
     {"p2pfl/FashionMNIST", "fashion-mnist", NULL},
@@ -33,8 +31,8 @@ static const struct alias datasets[] = {
     {"p2pfl/MNIST", "mnist", NULL},
     {"ylecun/mnist", "mnist", NULL},
     {"dummy", "dummy", NULL},
-    {"p2pfl/CIFAR10", NULL, no_cifar},
-    {"cifar10", NULL, no_cifar},
+    {"cifar10", "cifar10", NULL},
+    {"p2pfl/CIFAR10", "cifar10", NULL},
 };
 static const struct alias partitions[] = {
     {"iid", "iid", NULL},
@@ -53,9 +51,13 @@ static const struct alias models[] = {
     {"p2pfl.examples.mnist.model.mlp_pytorch", "mlp", NULL},
     {"p2pfl.examples.mnist.model.mlp_tensorflow", "mlp", NULL},
     {"p2pfl.examples.mnist.model.mlp_flax", "mlp", NULL},
+    {"logistic", "logistic", NULL},
+    {"cnn", "cnn", NULL},
+    {"p2pfl.examples.mnist.model.cnn_pytorch", "cnn", NULL},
+    {"lenet5", "lenet5", NULL},
+    {"resnet8", "resnet8", NULL},
+    {"p2pfl.examples.cifar10.model.resnet_pytorch", "resnet8", NULL},
     {"dummy", "dummy", NULL},
-    {"p2pfl.examples.cifar10.model.resnet_pytorch", NULL, NULL},
-    {"p2pfl.examples.mnist.model.cnn_pytorch", NULL, NULL},
 };
 static const struct alias aggregators[] = {
     {"FedAvg", "fedavg", NULL},
@@ -178,6 +180,11 @@ static enum pfl_rc read_additional(const struct pfl_yaml_doc *doc, struct pfl_ya
     return PFL_OK;
 }
 
+static bool is_name(const struct pfl_yaml *y, const char *name)
+{
+    return y && y->kind == PFL_YAML_SCALAR && strcasecmp(y->text, name) == 0;
+}
+
 static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
                                 struct pfl_err *err)
 {
@@ -185,13 +192,9 @@ static enum pfl_rc read_network(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(get_unsigned(doc, m, "nodes", 1, PFL_EXPERIMENT_NODES_MAX, &c->nodes, err));
     const struct pfl_yaml *p = pfl_yaml_get(m, "protocol");
-    if (p && p->kind == PFL_YAML_SCALAR && strcasecmp(p->text, "MemoryCommunicationProtocol") == 0) {
-        c->memory_protocol = true;
-        pfl_strs_add(&c->settings.notes,
-                     "network.protocol: the memory protocol is not supported yet; the nodes talk gRPC over mutual TLS");
-    } else if (p && (p->kind != PFL_YAML_SCALAR || strcasecmp(p->text, "GrpcCommunicationProtocol") != 0)) {
+    c->memory_protocol = is_name(p, "MemoryCommunicationProtocol") || is_name(p, "memory");
+    if (p && !c->memory_protocol && !is_name(p, "GrpcCommunicationProtocol") && !is_name(p, "grpc"))
         return pfl_yaml_fail(doc, p, PFL_INVALID, err, "must be GrpcCommunicationProtocol or MemoryCommunicationProtocol");
-    }
     const struct pfl_yaml *t = pfl_yaml_get(m, "topology");
     if (t && (t->kind != PFL_YAML_SCALAR || !pfl_topology_parse(t->text, &c->topology, &c->random_degree)))
         return pfl_yaml_fail(doc, t, PFL_INVALID, err, "must be star, full, line, ring, random_2, random_3 or random_4");
@@ -248,10 +251,12 @@ static enum pfl_rc read_dataset(const struct pfl_yaml_doc *doc, struct pfl_yaml 
 static enum pfl_rc read_model_params(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
                                      struct pfl_err *err)
 {
-    static const char *const mlp[] = {"seed", "lr_rate", "hidden_sizes", "activation", "compression"};
-    static const char *const dummy[] = {"seed", "values", "delay_ms"};
-    bool is_mlp = pfl_streq(l->model, "mlp");
-    TRY(pfl_yaml_only(doc, m, is_mlp ? mlp : dummy, is_mlp ? PFL_ARRAY_LEN(mlp) : PFL_ARRAY_LEN(dummy), err));
+    static const char *const net[] = {"seed",         "lr_rate",     "optimizer",    "momentum",
+                                      "weight_decay", "compression", "hidden_sizes", "activation"}; /* the last two: of the MLP */
+    static const char *const dummy[] = {"seed", "values", "delay_ms", "compression"};
+    bool is_dummy = pfl_streq(l->model, "dummy");
+    size_t n_net = PFL_ARRAY_LEN(net) - (pfl_streq(l->model, "mlp") ? 0 : 2);
+    TRY(pfl_yaml_only(doc, m, is_dummy ? dummy : net, is_dummy ? PFL_ARRAY_LEN(dummy) : n_net, err));
     int64_t values = -1, delay = -1;
     TRY(pfl_yaml_u64(doc, m, "seed", &l->model_seed, err));
     l->has_model_seed = pfl_yaml_get(m, "seed") != NULL;
@@ -262,10 +267,7 @@ static enum pfl_rc read_model_params(const struct pfl_yaml_doc *doc, struct pfl_
         l->dummy_values = (uint64_t)values;
     if (delay >= 0)
         l->dummy_delay = delay * PFL_MS;
-    const struct pfl_yaml *activation = pfl_yaml_get(m, "activation");
-    if (activation && (activation->kind != PFL_YAML_SCALAR || strcasecmp(activation->text, "relu") != 0))
-        return pfl_yaml_fail(doc, activation, PFL_UNSUPPORTED, err, "only 'relu' is supported yet");
-    return pfl_learner_config_read_hidden(doc, m, l, err);
+    return pfl_learner_config_read_model(doc, m, l, err);
 }
 
 static enum pfl_rc refuse_compression(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_err *err)
@@ -276,7 +278,8 @@ static enum pfl_rc refuse_compression(const struct pfl_yaml_doc *doc, struct pfl
     return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err, "compression is not supported yet; take it out");
 }
 
-static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l, struct pfl_err *err)
+static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                              struct pfl_strs *notes, struct pfl_err *err)
 {
     static const char *const keys[] = {"package", "model_build_fn", "params", "compression"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
@@ -286,6 +289,10 @@ static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
         return pfl_yaml_fail(doc, fn, PFL_UNSUPPORTED, err, "only 'model_build_fn' is supported: models are built in");
     struct pfl_yaml *params = NULL;
     TRY(pfl_yaml_map(doc, m, "params", &params, err));
+    const struct pfl_yaml *package = pfl_yaml_get(m, "package");
+    if (package && pfl_streq(l->model, "resnet8") && strcasecmp(package->text, "resnet8") != 0)
+        pfl_strs_add(notes, "experiment.model.package: in place of P2PFL's ResNet-18 trains resnet8, a residual network of 75,050 "
+                            "parameters that a processor can train; its accuracy is not that of ResNet-18");
     TRY(refuse_compression(doc, m, err));
     TRY(refuse_compression(doc, params, err));
     return params ? read_model_params(doc, params, l, err) : PFL_OK;
@@ -364,7 +371,7 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
     if (dataset)
         TRY(read_dataset(doc, dataset, c, err));
     if (model)
-        TRY(read_model(doc, model, &c->learner, err));
+        TRY(read_model(doc, model, &c->learner, &c->settings.notes, err));
     if (remote)
         TRY(read_remote(doc, remote, c, err));
     return aggregator ? read_aggregator(doc, aggregator, &c->learner, err) : PFL_OK;

@@ -16,7 +16,7 @@ struct pfl_edge {
 struct pfl_experiment_config {
     char *description;    /* owned or NULL */
     char *name;           /* experiment.name, default "experiment"; owned */
-    bool memory_protocol; /* MemoryCommunicationProtocol was asked for; runs over gRPC here, with a note */
+    bool memory_protocol; /* MemoryCommunicationProtocol: all nodes in one process, without sockets */
     unsigned nodes;
     enum pfl_topology topology;
     unsigned random_degree;      /* topology random_k */

@@ -67,13 +67,34 @@ static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
 static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
                                 struct pfl_err *err)
 {
-    static const char *const keys[] = {"dataset",          "dataset_path",      "partition",  "part_index",   "part_count",
-                                       "part_seed",        "reduction_factor",  "model",      "hidden_sizes", "learning_rate",
-                                       "model_seed",       "batch_size",        "aggregator", "dummy_values", "dummy_delay_ms",
-                                       "partition_params", "aggregator_params", "command",    "socket",       "folder",
-                                       "start_timeout",    "silence_timeout",   "params"};
-    static const char *const datasets[] = {"fashion-mnist", "mnist", "dummy"};
-    static const char *const models[] = {"mlp", "dummy"};
+    static const char *const keys[] = {"dataset",
+                                       "dataset_path",
+                                       "partition",
+                                       "part_index",
+                                       "part_count",
+                                       "part_seed",
+                                       "reduction_factor",
+                                       "model",
+                                       "hidden_sizes",
+                                       "learning_rate",
+                                       "model_seed",
+                                       "batch_size",
+                                       "aggregator",
+                                       "dummy_values",
+                                       "dummy_delay_ms",
+                                       "partition_params",
+                                       "aggregator_params",
+                                       "activation",
+                                       "optimizer",
+                                       "momentum",
+                                       "weight_decay",
+                                       "command",
+                                       "socket",
+                                       "folder",
+                                       "start_timeout",
+                                       "silence_timeout",
+                                       "params"};
+    static const char *const datasets[] = {"fashion-mnist", "mnist", "cifar10", "dummy"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_remote_config_read(doc, m, &l->remote, err));
     TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
@@ -83,7 +104,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(pfl_yaml_str(doc, m, "partition", &l->partition, err));
     TRY(check_name(doc, m, "partition", l->partition, pfl_partition_names, PFL_ARRAY_LEN(pfl_partition_names), err));
     TRY(pfl_yaml_str(doc, m, "model", &l->model, err));
-    TRY(check_name(doc, m, "model", l->model, models, PFL_ARRAY_LEN(models), err));
+    TRY(check_name(doc, m, "model", l->model, pfl_model_names, PFL_ARRAY_LEN(pfl_model_names), err));
     TRY(pfl_yaml_str(doc, m, "aggregator", &l->aggregator, err));
     TRY(check_name(doc, m, "aggregator", l->aggregator, pfl_aggregator_names, PFL_ARRAY_LEN(pfl_aggregator_names), err));
     struct pfl_yaml *partition = NULL, *aggregator = NULL;
@@ -107,7 +128,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     l->dummy_delay = delay >= 0 ? delay * PFL_MS : l->dummy_delay;
     l->dummy_values = values > 0 ? (uint64_t)values : l->dummy_values;
     l->has_model_seed = pfl_yaml_get(m, "model_seed") != NULL;
-    return pfl_learner_config_read_hidden(doc, m, l, err);
+    return pfl_learner_config_read_model(doc, m, l, err);
 }
 
 static void resolve(const char *dir, char **path)
@@ -436,10 +457,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
     pfl_buf_printf(b, "  part_index: %u\n  part_count: %u\n  part_seed: %" PRIu64 "\n  reduction_factor: %.17g\n", l->part_index,
                    l->part_count, l->part_seed, l->reduction_factor);
     put_str(b, "  ", "model", l->model);
-    pfl_buf_append_str(b, "  hidden_sizes: [");
-    for (unsigned i = 0; i < l->n_hidden; i++)
-        pfl_buf_printf(b, "%s%u", i ? ", " : "", l->hidden[i]);
-    pfl_buf_printf(b, "]\n  learning_rate: %.17g\n", l->learning_rate);
+    pfl_learner_config_write_model(l, "  ", b);
     if (l->has_model_seed)
         pfl_buf_printf(b, "  model_seed: %" PRIu64 "\n", l->model_seed);
     if (l->batch_size)

@@ -249,6 +249,8 @@ void pfl_learner_config_default(struct pfl_learner_config *l)
         .model = pfl_xstrdup("mlp"),
         .hidden = {256, 128},
         .n_hidden = 2,
+        .activation = pfl_xstrdup("relu"),
+        .optimizer = pfl_xstrdup("adam"),
         .learning_rate = 1e-3,
         .aggregator = pfl_xstrdup("fedavg"),
         .partition_params = {.alpha = 0.5, .min_size = 10, .shards_per_part = 2, .main_classes = 1, .main_share = 0.8},
@@ -257,29 +259,14 @@ void pfl_learner_config_default(struct pfl_learner_config *l)
     };
 }
 
-enum pfl_rc pfl_learner_config_read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
-                                           struct pfl_err *err)
-{
-    struct pfl_yaml *list = NULL;
-    TRY(pfl_yaml_list(doc, map, "hidden_sizes", &list, err));
-    if (!list)
-        return PFL_OK;
-    l->n_hidden = 0;
-    for (const struct pfl_yaml *y = list->first; y; y = y->next) {
-        int64_t v;
-        if (y->kind != PFL_YAML_SCALAR || !pfl_parse_i64(y->text, 1, 65536, &v) || l->n_hidden == PFL_ARRAY_LEN(l->hidden))
-            return pfl_yaml_fail(doc, y, PFL_INVALID, err, "must be at most 8 whole numbers from 1 to 65536");
-        l->hidden[l->n_hidden++] = (unsigned)v;
-    }
-    return PFL_OK;
-}
-
 void pfl_learner_config_deinit(struct pfl_learner_config *l)
 {
     free(l->dataset);
     free(l->dataset_path);
     free(l->partition);
     free(l->model);
+    free(l->activation);
+    free(l->optimizer);
     free(l->aggregator);
     pfl_remote_config_deinit(&l->remote);
     *l = (struct pfl_learner_config){0};

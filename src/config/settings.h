@@ -117,10 +117,13 @@ struct pfl_learner_config {
     unsigned part_index, part_count; /* which of how many parts is this node's; node files only */
     uint64_t part_seed;
     struct pfl_partition_config partition_params;
-    double reduction_factor;      /* 1.0: all samples; 0.1: a tenth */
-    char *model;                  /* "mlp", "dummy" */
-    unsigned hidden[8], n_hidden; /* MLP: 256, 128 */
-    double learning_rate;         /* 1e-3 */
+    double reduction_factor;       /* 1.0: all samples; 0.1: a tenth */
+    char *model;                   /* one of pfl_model_names */
+    unsigned hidden[8], n_hidden;  /* MLP: 256, 128 */
+    char *activation;              /* MLP: "relu", "tanh", "sigmoid"; owned */
+    char *optimizer;               /* "adam", "sgd"; owned */
+    double learning_rate;          /* 1e-3 */
+    double momentum, weight_decay; /* momentum: sgd's; 0 */
     bool has_model_seed;
     uint64_t model_seed;
     unsigned batch_size;
@@ -140,11 +143,15 @@ enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, s
                                                const char *extra, struct pfl_err *err) PFL_WARN_UNUSED;
 /** Appends what the two read to YAML, as flow maps under `indent`. */
 void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
-/** The names of all partitions and aggregators, for messages. */
+/** The names of all models, partitions and aggregators, for messages. */
+extern const char *const pfl_model_names[6];
 extern const char *const pfl_partition_names[6];
 extern const char *const pfl_aggregator_names[11];
-/** hidden_sizes: [256, 128] of map, where it is there. */
-enum pfl_rc pfl_learner_config_read_hidden(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
-                                           struct pfl_err *err) PFL_WARN_UNUSED;
+/** What the model is and how it is trained, of map, where it is there: hidden_sizes, activation, optimizer, momentum,
+ *  weight_decay. */
+enum pfl_rc pfl_learner_config_read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
+                                          struct pfl_err *err) PFL_WARN_UNUSED;
+/** Appends them to YAML, a line each, under `indent`. */
+void pfl_learner_config_write_model(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
 
 #endif

@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "base/str.h"
+#include "learning/cifar.h"
 #include "learning/idx.h"
 
 static const struct source {
@@ -248,7 +249,12 @@ enum pfl_rc pfl_dataset_load(const char *name, const char *folder, enum pfl_data
             return pfl_err_wrap(err, "data set '%s'", name);
         return PFL_OK;
     }
-    return pfl_err_set(err, PFL_INVALID, "unknown data set '%s'; there are fashion-mnist and mnist", pfl_q(name));
+    if (pfl_streq(name, "cifar10")) {
+        if (pfl_cifar_load(folder ? folder : "data/cifar10", split, ret, err) != PFL_OK)
+            return pfl_err_wrap(err, "data set '%s'", name);
+        return PFL_OK;
+    }
+    return pfl_err_set(err, PFL_INVALID, "unknown data set '%s'; there are fashion-mnist, mnist and cifar10", pfl_q(name));
 }
 
 struct pfl_dataset *pfl_dataset_ref(struct pfl_dataset *d)

@@ -59,8 +59,9 @@ void pfl_dataset_moments(const struct pfl_dataset *d, float *mean, float *deviat
 enum pfl_rc pfl_dataset_pick(const struct pfl_dataset *from, const uint32_t *picks, size_t n_picks, struct pfl_dataset **ret,
                              struct pfl_err *err) PFL_WARN_UNUSED;
 
-/** Loads "fashion-mnist" or "mnist" from `folder`, or, where that is NULL, from where its package puts it
- *  (/usr/share/datasets/fashion-mnist; data/mnist under the working folder). The four files have their usual names
+/** Loads "fashion-mnist", "mnist" or "cifar10" (learning/cifar.h) from `folder`, or, where that is NULL, from where its package
+ * puts it
+ *  (/usr/share/datasets/fashion-mnist; data/mnist and data/cifar10 under the working folder). The four files have their usual names
  *  ("train-images-idx3-ubyte", ...), with ".gz" or without; without wins where both are there.
  *  NOT_FOUND names the file and the command that brings it; INVALID an unknown name; else as pfl_idx_load. */
 enum pfl_rc pfl_dataset_load(const char *name, const char *folder, enum pfl_dataset_split split, struct pfl_dataset **ret,

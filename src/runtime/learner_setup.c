@@ -1,25 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From names in a file to something that trains. The whole training set is in memory only while this node's part is taken out. */
+/* From names in a file to something that trains. */
 #include "runtime/learner_setup.h"
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "learning/dataset.h"
 #include "learning/dummy.h"
-#include "learning/trainer.h"
 #include "learning/partition.h"
+#include "learning/trainer.h"
 #include "runtime/remote_learner.h"
 
-/* This node's samples, and the whole test set: every node is measured on the same one. */
-static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_dataset **ret_train,
-                             struct pfl_dataset **ret_test, struct pfl_err *err)
+void pfl_data_cache_deinit(struct pfl_data_cache *c)
 {
-    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *full = NULL;
-    enum pfl_rc rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TRAIN, &full, err);
-    if (rc != PFL_OK)
-        return rc;
+    pfl_dataset_unref(c->train);
+    pfl_dataset_unref(c->test);
+    *c = (struct pfl_data_cache){0};
+}
+
+enum pfl_rc pfl_learner_data_load(const struct pfl_learner_config *c, struct pfl_data_cache *cache, struct pfl_err *err)
+{
+    if (cache->train)
+        return PFL_OK;
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
+    enum pfl_rc rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TRAIN, &train, err);
+    if (rc == PFL_OK)
+        rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TEST, &cache->test, err);
+    if (rc == PFL_OK)
+        cache->train = pfl_steal(&train);
+    return rc;
+}
+
+static enum pfl_rc partition_of(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_partition *ret,
+                                struct pfl_err *err)
+{
     struct pfl_partition p = pfl_partition_default();
     if (!pfl_partition_parse(c->partition, &p.strategy))
         return pfl_err_set(err, PFL_INVALID, "unknown partition '%s'", pfl_q(c->partition));
@@ -33,31 +48,68 @@ static enum pfl_rc load_data(const struct pfl_learner_config *c, const struct pf
     p.part_index = c->part_index;
     p.part_count = c->part_count ? c->part_count : 1;
     p.reduction_factor = c->reduction_factor;
-    if (p.part_count == 1 && p.reduction_factor >= 1.0)
-        *ret_train = pfl_dataset_ref(full);
-    else if ((rc = pfl_partition_take(full, &p, ret_train, err)) != PFL_OK)
-        return rc;
-    return pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TEST, ret_test, err);
+    *ret = p;
+    return PFL_OK;
 }
 
-static enum pfl_rc setup_mlp(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_learner *ret,
-                             struct pfl_err *err)
+/* This node's samples, and the whole test set: every node is measured on the same one. */
+static enum pfl_rc take_data(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
+                             struct pfl_dataset **ret_train, struct pfl_dataset **ret_test, struct pfl_err *err)
 {
-    struct pfl_trainer_opts o = {
-        .net = {.kind = PFL_NET_MLP, .n_hidden = c->n_hidden},
-        .optimiser = {.kind = PFL_OPTIMISER_ADAM, .learning_rate = c->learning_rate},
-        .batch_size = c->batch_size ? c->batch_size : s->batch_size,
-        .threads = s->threads,
-        .seed = c->has_model_seed ? c->model_seed : s->seed, /* the run's, the same on all nodes */
-    };
-    static_assert(sizeof(o.net.hidden) == sizeof(c->hidden), "the configuration's limit of hidden layers is the learner's");
-    memcpy(o.net.hidden, c->hidden, sizeof(o.net.hidden));
-    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
-    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *test = NULL;
-    enum pfl_rc rc = load_data(c, s, &train, &test, err);
+    struct pfl_partition p;
+    enum pfl_rc rc = pfl_learner_data_load(c, cache, err);
+    if (rc == PFL_OK)
+        rc = partition_of(c, s, &p, err);
     if (rc != PFL_OK)
         return rc;
-    return pfl_trainer_new(&o, train, test, ret, err);
+    if (p.part_count == 1 && p.reduction_factor >= 1.0)
+        *ret_train = pfl_dataset_ref(cache->train);
+    else if ((rc = pfl_partition_take(cache->train, &p, ret_train, err)) != PFL_OK)
+        return rc;
+    *ret_test = pfl_dataset_ref(cache->test);
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_learner_parts(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
+                              unsigned parts, size_t **ret, unsigned *ret_classes, struct pfl_err *err)
+{
+    struct pfl_partition p;
+    *ret = NULL;
+    *ret_classes = 0;
+    if (pfl_streq(c->dataset, "dummy") || pfl_streq(c->model, "dummy"))
+        return PFL_OK;
+    enum pfl_rc rc = pfl_learner_data_load(c, cache, err);
+    if (rc == PFL_OK)
+        rc = partition_of(c, s, &p, err);
+    if (rc != PFL_OK)
+        return rc;
+    p.part_index = 0;
+    p.part_count = parts;
+    PFL_AUTO(pfl_freep) size_t *table = pfl_xcalloc((size_t)parts * cache->train->n_classes, sizeof(*table));
+    rc = pfl_partition_table(cache->train, &p, table, err);
+    if (rc != PFL_OK)
+        return rc;
+    *ret = pfl_steal(&table);
+    *ret_classes = cache->train->n_classes;
+    return PFL_OK;
+}
+
+static enum pfl_rc net_of(const struct pfl_learner_config *c, struct pfl_trainer_opts *o, struct pfl_err *err)
+{
+    static_assert(sizeof(o->net.hidden) == sizeof(c->hidden), "the configuration's limit of hidden layers is the learner's");
+    if (!pfl_net_kind_parse(c->model, &o->net.kind))
+        return pfl_err_set(err, PFL_INVALID, "unknown model '%s'; there are mlp, logistic, cnn, lenet5, resnet8 and dummy",
+                           pfl_q(c->model));
+    if (c->activation && !pfl_activation_parse(c->activation, &o->net.activation))
+        return pfl_err_set(err, PFL_INVALID, "unknown activation '%s'; there are relu, tanh and sigmoid", pfl_q(c->activation));
+    if (c->optimizer && !pfl_optimiser_parse(c->optimizer, &o->optimiser.kind))
+        return pfl_err_set(err, PFL_INVALID, "unknown optimizer '%s'; there are adam and sgd", pfl_q(c->optimizer));
+    memcpy(o->net.hidden, c->hidden, sizeof(o->net.hidden));
+    o->net.n_hidden = c->n_hidden;
+    o->optimiser.learning_rate = c->learning_rate;
+    o->optimiser.momentum = c->momentum;
+    o->optimiser.weight_decay = c->weight_decay;
+    return PFL_OK;
 }
 
 /* What the configuration says, for a learner in another process. */
@@ -113,16 +165,33 @@ static enum pfl_rc setup_remote(const struct pfl_learner_config *c, const struct
     return rc == PFL_OK ? pfl_remote_learner_new(&opts, ret, err) : rc;
 }
 
-enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
-                              struct pfl_learner *ret, struct pfl_err *err)
+enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
+                                 const char *node_name, struct pfl_learner *ret, struct pfl_err *err)
 {
+    PFL_AUTO(pfl_data_cache_deinit) struct pfl_data_cache own = {0};
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
+    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *test = NULL;
     if (pfl_remote_is_set(&c->remote))
         return setup_remote(c, s, node_name, ret, err);
     if (pfl_streq(c->dataset, "dummy") || pfl_streq(c->model, "dummy"))
         return pfl_dummy_learner_new(c->dummy_values, c->dummy_delay, node_name, ret, err);
-    if (!pfl_streq(c->model, "mlp"))
-        return pfl_err_set(err, PFL_INVALID, "unknown model '%s'; there are mlp and dummy", pfl_q(c->model));
-    return setup_mlp(c, s, ret, err);
+    struct pfl_trainer_opts o = {
+        .batch_size = c->batch_size ? c->batch_size : s->batch_size,
+        .threads = s->threads,
+        .seed = c->has_model_seed ? c->model_seed : s->seed, /* the run's, the same on all nodes */
+    };
+    enum pfl_rc rc = net_of(c, &o, err);
+    if (rc == PFL_OK)
+        rc = take_data(cache ? cache : &own, c, s, &train, &test, err);
+    if (rc != PFL_OK)
+        return rc;
+    return pfl_trainer_new(&o, train, test, ret, err);
+}
+
+enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
+                              struct pfl_learner *ret, struct pfl_err *err)
+{
+    return pfl_learner_setup_in(NULL, c, s, node_name, ret, err);
 }
 
 enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_aggregator *ret, struct pfl_err *err)

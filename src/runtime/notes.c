@@ -9,6 +9,7 @@
 #include "runtime/limits.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
+#include "runtime/note_json.h"
 #include "runtime/origins.h"
 #include "runtime/revocation.h"
 
@@ -23,15 +24,6 @@ static json_t *list_json(const struct pfl_strs *l)
     for (size_t i = 0; i < l->n; i++)
         json_array_append_new(a, json_string(l->items[i]));
     return a;
-}
-
-static json_t *digest_json(const struct pfl_note *n)
-{
-    char hex[2 * PFL_DIGEST_LEN + 1];
-    if (!n->has_digest)
-        return json_null();
-    pfl_hex(pfl_bytes_of(n->digest, sizeof(n->digest)), hex);
-    return json_string(hex);
 }
 
 static json_t *text_json(const char *s)
@@ -58,99 +50,6 @@ json_t *pfl_driver_counters_json(struct pfl_driver *d)
     counters(d, &c);
     return json_pack("{s:I, s:I, s:I, s:I}", "bytes_sent", (json_int_t)c.bytes_sent, "bytes_received", (json_int_t)c.bytes_received,
                      "messages_sent", (json_int_t)c.messages_sent, "messages_received", (json_int_t)c.messages_received);
-}
-
-/* The fields of a note as its event carries them. */
-static json_t *fields_of(struct pfl_driver *d, const struct pfl_note *n)
-{
-    json_t *f = json_object();
-    if (n->round >= 0)
-        json_object_set_new(f, "round", json_integer(n->round));
-    switch (n->kind) {
-    case PFL_NOTE_NEIGHBOUR:
-    case PFL_NOTE_KNOWN:
-        json_object_set_new(f, "address", text_json(n->addr));
-        break;
-    case PFL_NOTE_NEIGHBOUR_LOST:
-    case PFL_NOTE_KNOWN_LOST:
-    case PFL_NOTE_EXCLUDED:
-    case PFL_NOTE_REVOKED:
-        json_object_set_new(f, "address", text_json(n->addr));
-        json_object_set_new(f, "reason", text_json(n->text));
-        break;
-    case PFL_NOTE_LEARNING_STARTED:
-        json_object_set_new(f, "experiment", text_json(n->text));
-        json_object_set_new(f, "by", text_json(n->addr));
-        json_object_set_new(f, "rounds", json_integer((json_int_t)n->rounds));
-        json_object_set_new(f, "epochs", json_integer((json_int_t)n->epochs));
-        json_object_set_new(f, "trainset_size", json_integer((json_int_t)n->trainset_size));
-        break;
-    case PFL_NOTE_JOINED:
-        json_object_set_new(f, "address", text_json(n->addr));
-        json_object_set_new(f, "experiment", text_json(n->text));
-        break;
-    case PFL_NOTE_RESUMED:
-        json_object_set_new(f, "experiment", text_json(n->text));
-        break;
-    case PFL_NOTE_ROUND_STARTED:
-        break;
-    case PFL_NOTE_STAGE:
-        json_object_set_new(f, "stage", text_json(n->text));
-        break;
-    case PFL_NOTE_TRAIN_SET:
-        json_object_set_new(f, "members", list_json(&n->list));
-        break;
-    case PFL_NOTE_FIT:
-        json_object_set_new(f, "loss", json_real(n->metrics.loss));
-        json_object_set_new(f, "samples", json_integer((json_int_t)n->n_samples));
-        break;
-    case PFL_NOTE_METRICS:
-        json_object_set_new(f, "address", text_json(n->addr));
-        json_object_set_new(f, "loss", json_real(n->metrics.loss));
-        json_object_set_new(f, "accuracy", json_real(n->metrics.accuracy));
-        break;
-    case PFL_NOTE_CONTRIBUTION:
-        json_object_set_new(f, "from", text_json(n->addr));
-        json_object_set_new(f, "contributors", list_json(&n->list));
-        json_object_set_new(f, "samples", json_integer((json_int_t)n->n_samples));
-        break;
-    case PFL_NOTE_AGGREGATED:
-        json_object_set_new(f, "contributors", list_json(&n->list));
-        json_object_set_new(f, "samples", json_integer((json_int_t)n->n_samples));
-        json_object_set_new(f, "digest", digest_json(n));
-        break;
-    case PFL_NOTE_ADOPTED:
-        json_object_set_new(f, "from", text_json(n->addr));
-        json_object_set_new(f, "digest", digest_json(n));
-        break;
-    case PFL_NOTE_ROUND_FINISHED: {
-        json_t *c = pfl_driver_counters_json(d);
-        json_object_update(f, c);
-        json_decref(c);
-        json_object_set_new(f, "digest", digest_json(n));
-        break;
-    }
-    case PFL_NOTE_LEARNING_FINISHED:
-        json_object_del(f, "round");
-        json_object_set_new(f, "rounds", json_integer(n->round));
-        json_object_set_new(f, "loss", json_real(n->metrics.loss));
-        json_object_set_new(f, "accuracy", json_real(n->metrics.accuracy));
-        json_object_set_new(f, "digest", digest_json(n));
-        break;
-    case PFL_NOTE_LEARNING_STOPPED:
-        json_object_set_new(f, "reason", text_json(n->text));
-        break;
-    case PFL_NOTE_REFUSED:
-        json_object_set_new(f, "peer", text_json(n->addr));
-        json_object_set_new(f, "remote", text_json(n->addr));
-        json_object_set_new(f, "reason", text_json(n->text));
-        break;
-    case PFL_NOTE_WARNING:
-        json_object_set_new(f, "address", text_json(n->addr));
-        json_object_set_new(f, "text", text_json(n->text));
-        break;
-    }
-    return f;
 }
 
 static void log_note(struct pfl_driver *d, const struct pfl_note *n, const char *fields)
@@ -182,7 +81,7 @@ void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *n)
         return; /* pfl_driver_note_link says it with the certificate */
     if (n->kind == PFL_NOTE_KNOWN_LOST || n->kind == PFL_NOTE_NEIGHBOUR_LOST)
         pfl_origins_lost(d->origins, n->addr);
-    json_t *fields = fields_of(d, n);
+    json_t *fields = pfl_note_json(n, n->kind == PFL_NOTE_ROUND_FINISHED ? pfl_driver_counters_json(d) : NULL);
     char *text = json_dumps(fields, JSON_COMPACT);
     log_note(d, n, text);
     free(text);

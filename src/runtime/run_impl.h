@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the runner's parts share. Only src/runtime/run{,_phases,_impostor,_results}.c include this. */
+/* What the runner's parts share. Only src/runtime/run{,_phases,_impostor,_results,_memory}.c include this. */
 #ifndef PFL_RUNTIME_RUN_IMPL_H
 #define PFL_RUNTIME_RUN_IMPL_H
 

@@ -222,6 +222,17 @@ static enum pfl_rc plan_node(struct pfl_plan *p, struct pfl_plan_node *n, const 
     return pfl_fs_mkdirs(models, 0700, err);
 }
 
+/* Nodes that are no processes: their addresses are their driver's. */
+static void plan_nodes_in_memory(struct pfl_plan *p)
+{
+    p->nodes = pfl_xcalloc(p->cfg.nodes, sizeof(*p->nodes));
+    for (unsigned i = 0; i < p->cfg.nodes; i++) {
+        p->nodes[i].name = pfl_xasprintf("node-%u", i + 1);
+        p->nodes[i].address = pfl_xstrdup("");
+        p->nodes[i].dir = pfl_xstrdup(p->dir);
+    }
+}
+
 static enum pfl_rc plan_nodes(struct pfl_plan *p, const struct pfl_run_opts *o, struct pfl_err *err)
 {
     uint16_t first;
@@ -289,6 +300,16 @@ static enum pfl_rc write_node(const struct pfl_plan *p, const struct pfl_run_opt
     return rc;
 }
 
+enum pfl_rc pfl_plan_in_memory(const struct pfl_run_opts *opts, bool *ret, struct pfl_err *err)
+{
+    struct pfl_plan p = {.port_lock = -1, .lock_fd = -1};
+    enum pfl_rc rc = opts->resume ? PFL_OK : read_experiment(opts->experiment, &p, err);
+    if (rc == PFL_OK)
+        *ret = p.cfg.memory_protocol;
+    pfl_plan_deinit(&p);
+    return rc;
+}
+
 enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err)
 {
     struct pfl_plan p = {.port_lock = -1, .lock_fd = -1};
@@ -305,6 +326,11 @@ enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret,
         rc = make_run_dir(&p, opts, err);
     if (rc == PFL_OK)
         rc = pfl_plan_lock(p.dir, &p.lock_fd, err);
+    if (rc == PFL_OK && p.cfg.memory_protocol) {
+        plan_nodes_in_memory(&p);
+        *ret = p;
+        return PFL_OK;
+    }
     if (rc == PFL_OK)
         rc = plan_nodes(&p, opts, err);
     if (rc == PFL_OK)

@@ -37,6 +37,9 @@ struct pfl_plan {
 /** Reads the experiment and makes the run folder. On error nothing but, perhaps, a half-made run folder is left. */
 enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_plan_deinit(struct pfl_plan *p);
+/** Does the experiment want the memory protocol? Then there are no node folders, no certificates and no addresses, and
+ *  pfl_run_in_memory is who runs it. */
+enum pfl_rc pfl_plan_in_memory(const struct pfl_run_opts *opts, bool *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** The plan of a run that was cut off, from its folder (run_resume.c). NOT_FOUND: no folder of a run. STATE: it is finished.
  *  UNAVAILABLE: it is going on. INVALID: opts->experiment is another experiment. */

@@ -85,6 +85,7 @@ struct pfl_record {
     unsigned rounds, epochs, trainset_size;
     uint64_t seed;
     bool tls, interop;
+    bool memory;                    /* all nodes were in one process: no links to protect */
     double start_t, learn_t, end_t; /* Unix seconds; 0: not yet. learn_t: when the first node began */
     bool interrupted;
     bool finished;              /* every node that was not lost finished, models are equal and nobody got in who should not */

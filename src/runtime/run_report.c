@@ -72,11 +72,11 @@ static void tiles(const struct pfl_record *r, struct pfl_buf *out)
     pfl_buf_append_str(out, "<div class=\"tiles\">\n");
     accuracy_tile(r, out);
     (void)snprintf(text, sizeof(text), "%zu", r->n_nodes);
-    tile(out, text, "nodes, each a process of its own");
+    tile(out, text, r->memory ? "nodes in one process" : "nodes, each a process of its own");
     (void)snprintf(text, sizeof(text), "%.1f s", pfl_record_learn_s(r));
     tile(out, text, "of learning");
     pfl_chart_value(PFL_CHART_BYTES, (double)sum.bytes_sent, text, sizeof(text));
-    tile(out, text, r->tls ? "sent over mutual TLS" : "sent WITHOUT TLS");
+    tile(out, text, r->memory ? "passed on in memory" : r->tls ? "sent over mutual TLS" : "sent WITHOUT TLS");
     pfl_chart_value(PFL_CHART_COUNT, (double)sum.messages_sent, text, sizeof(text));
     tile(out, text, "messages sent");
     (void)snprintf(text, sizeof(text), "%zu", r->n_refusals);
@@ -106,7 +106,11 @@ static void callouts(const struct pfl_record *r, struct pfl_buf *out)
         pfl_html_text(out, r->failures.items[i].text);
         pfl_buf_append_str(out, "</p>\n");
     }
-    if (!r->tls)
+    if (r->memory)
+        pfl_buf_append_str(
+            out, "<p class=\"note\">Memory protocol: every node ran in one process, messages passed in virtual time, without "
+                 "sockets. The protocol and the learning are those of a network; its times are not.</p>\n");
+    else if (!r->tls)
         pfl_buf_append_str(out, "<p class=\"callout bad\"><b>Without TLS:</b> the experiment asked for plaintext links. Nobody's "
                                 "identity was checked.</p>\n");
     if (r->interop)

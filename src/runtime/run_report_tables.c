@@ -206,7 +206,8 @@ void pfl_report_links(const struct pfl_record *r, struct pfl_buf *out)
     pfl_buf_append_str(out,
                        r->tls ? "<p class=\"note\">Each row is what one node verified about a neighbour: the certificate that the "
                                 "neighbour proved to own, and how the connection to it was protected.</p>\n"
-                              : "<p class=\"note\">Plaintext links: no certificate was asked for.</p>\n");
+                       : r->memory ? "<p class=\"note\">Links in memory: there was nobody to show a certificate to.</p>\n"
+                                   : "<p class=\"note\">Plaintext links: no certificate was asked for.</p>\n");
     if (r->n_links > LINKS_OPEN_MAX)
         pfl_buf_printf(out, "<details><summary>%zu links</summary>", r->n_links);
     pfl_buf_append_str(

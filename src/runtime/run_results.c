@@ -45,7 +45,8 @@ void pfl_run_describe(struct pfl_run *run)
     r->epochs = c->epochs;
     r->trainset_size = c->trainset_size;
     r->seed = c->seed;
-    r->tls = c->settings.ssl.use_ssl;
+    r->memory = c->memory_protocol;
+    r->tls = c->settings.ssl.use_ssl && !r->memory;
     r->interop = c->settings.interop;
     r->start_t = (double)pfl_clock_wall() / 1e9;
 }
@@ -106,6 +107,8 @@ static bool copy_file(const char *from, const char *to)
 static void keep_model(struct pfl_run *run)
 {
     PFL_AUTO(pfl_freep) char *to = pfl_fs_join(run->plan.dir, "model.safetensors");
+    if (run->record->final_model)
+        return;
     for (unsigned i = 0; i < run->plan.cfg.nodes; i++) {
         PFL_AUTO(pfl_freep) char *from = pfl_fs_join(run->plan.nodes[i].dir, "models/final.safetensors");
         if (!run->record->nodes[i].finished || run->record->nodes[i].lost)

@@ -160,11 +160,15 @@ struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter
     return m;
 }
 
-static void count(struct pfl_sim *s, const struct pfl_msg *m, size_t bytes)
+static void count(struct pfl_sim *s, unsigned from, unsigned to, const struct pfl_msg *m, size_t bytes)
 {
     struct pfl_sim_result *r = s->result;
     if (!s->learning)
         return;
+    s->nodes[from].traffic.messages_sent++;
+    s->nodes[from].traffic.bytes_sent += bytes;
+    s->nodes[to].traffic.messages_received++;
+    s->nodes[to].traffic.bytes_received += bytes;
     r->messages++;
     r->bytes += bytes;
     r->beats += strncmp(m->cmd, "beat", 4) == 0;
@@ -231,7 +235,7 @@ void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
         it->rc = PFL_UNAVAILABLE;
         return;
     }
-    count(s, m, a->body->total);
+    count(s, i, to, m, a->body->total);
     pfl_sim_check_send(s, i, m);
     uint64_t token = pfl_sim_call_new(s, PFL_SIM_CALL_SEND, i, to, s->now + a->timeout);
     struct pfl_sim_call *c = call_of(s, token);
@@ -259,7 +263,7 @@ void pfl_sim_send_body(struct pfl_sim *s, unsigned i, unsigned to, struct pfl_sc
     PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_sim_msg_of(s, i, body);
     if (!m)
         return;
-    count(s, m, body->total);
+    count(s, i, to, m, body->total);
     transmit(s, pfl_sim_call_new(s, PFL_SIM_CALL_COPY, i, to, PFL_NEVER), m, body);
 }
 

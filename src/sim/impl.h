@@ -39,6 +39,7 @@ struct pfl_sim_item {
     char *text;                  /* owned or NULL */
     struct pfl_metrics metrics;
     uint64_t n_samples;
+    struct pfl_sim_work *work; /* owned: a learner's call that may still run */
     struct pfl_sim_item *next; /* in the list of free ones */
 };
 
@@ -95,6 +96,8 @@ struct pfl_sim_node {
     struct pfl_scatter *kept[16]; /* what a liar saw and may send again: references */
     size_t n_kept;
     struct pfl_sim_watch watch;
+    struct pfl_sim_traffic traffic;
+    struct pfl_sim_work *work; /* its learner's latest call, borrowed from the item; NULL: has ended */
 };
 
 struct pfl_sim {
@@ -197,6 +200,8 @@ void pfl_sim_calls_forget(struct pfl_sim *s, unsigned caller);
 
 /* ---- job.c ---- */
 void pfl_sim_job(struct pfl_sim *s, unsigned i, const struct pfl_action *a);
+/** Waits for the learner's call of an item, if there is one, and puts what came of it into the item. */
+void pfl_sim_work_end(struct pfl_sim *s, struct pfl_sim_item *it);
 struct pfl_payload *pfl_sim_payload(struct pfl_sim *s, struct pfl_model *m); /* with its digest; takes nothing */
 /** As the driver does it: codec, digest, layout, finite. NULL with an error. */
 struct pfl_payload *pfl_sim_decode(struct pfl_sim *s, const struct pfl_msg *m, struct pfl_err *err);

@@ -77,28 +77,76 @@ static void failed(struct pfl_sim_item *it, enum pfl_rc rc, const char *text)
     it->text = pfl_xstrdup(text);
 }
 
-static void fit(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
+/* A call of a learner, and what came of it. It may run on another thread, which touches nothing else. */
+struct pfl_sim_work {
+    struct pfl_method *method; /* the node's, with its learner */
+    struct pfl_payload *start; /* a reference */
+    bool is_fit;
+    unsigned node, epochs;
+    uint64_t seed;
+    void *handle; /* NULL: it has run */
+    enum pfl_rc rc;
+    struct pfl_err err;
+    struct pfl_model *model; /* owned */
+    struct pfl_fit_result fitted;
+    struct pfl_metrics metrics;
+};
+
+static void work_run(void *arg)
 {
-    PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
-    struct pfl_fit_result r = {0};
-    struct pfl_err err = {0};
-    enum pfl_rc rc = pfl_method_fit(&s->nodes[i].method, a->payload->model, a->epochs, a->seed, &m, &r, &err);
-    if (rc != PFL_OK) {
-        failed(it, rc, err.msg);
-        return;
-    }
-    it->payload = pfl_sim_payload(s, m);
-    it->metrics.loss = r.loss;
-    it->n_samples = r.n_samples;
-    s->nodes[i].samples = r.n_samples;
+    struct pfl_sim_work *w = arg;
+    if (w->is_fit)
+        w->rc = pfl_method_fit(w->method, w->start->model, w->epochs, w->seed, &w->model, &w->fitted, &w->err);
+    else
+        w->rc = pfl_method_evaluate(w->method, w->start->model, &w->metrics, &w->err);
 }
 
-static void evaluate(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
+static void work_wait(struct pfl_sim *s, struct pfl_sim_work *w)
 {
-    struct pfl_err err = {0};
-    enum pfl_rc rc = pfl_method_evaluate(&s->nodes[i].method, a->payload->model, &it->metrics, &err);
-    if (rc != PFL_OK)
-        failed(it, rc, err.msg);
+    if (w && w->handle)
+        s->o.wait(s->o.user, w->handle);
+    if (w)
+        w->handle = NULL;
+}
+
+static void work_start(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
+{
+    struct pfl_sim_node *x = &s->nodes[i];
+    struct pfl_sim_work *w = pfl_xcalloc(1, sizeof(*w));
+    work_wait(s, x->work); /* a canceled one may still run: a learner is called by one thread at a time */
+    *w = (struct pfl_sim_work){.method = &x->method,
+                               .start = pfl_payload_ref(a->payload),
+                               .is_fit = a->kind == PFL_ACT_FIT,
+                               .node = i,
+                               .epochs = a->epochs,
+                               .seed = a->seed};
+    it->work = x->work = w;
+    if (s->o.start)
+        w->handle = s->o.start(s->o.user, work_run, w);
+    else
+        work_run(w);
+}
+
+void pfl_sim_work_end(struct pfl_sim *s, struct pfl_sim_item *it)
+{
+    struct pfl_sim_work *w = pfl_steal(&it->work);
+    if (!w)
+        return;
+    work_wait(s, w);
+    if (s->nodes[w->node].work == w)
+        s->nodes[w->node].work = NULL;
+    it->metrics = w->metrics;
+    if (w->rc != PFL_OK) {
+        failed(it, w->rc, w->err.msg);
+    } else if (w->is_fit) {
+        it->payload = pfl_sim_payload(s, w->model);
+        it->metrics.loss = w->fitted.loss;
+        it->n_samples = w->fitted.n_samples;
+        s->nodes[w->node].samples = w->fitted.n_samples;
+    }
+    pfl_model_unref(w->model);
+    pfl_payload_unref(w->start);
+    free(w);
 }
 
 static void aggregate(struct pfl_sim *s, unsigned i, const struct pfl_action *a, struct pfl_sim_item *it)
@@ -122,10 +170,8 @@ void pfl_sim_job(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     x->jobs++;
     if (a->kind == PFL_ACT_FIT && x->failing > 0)
         failed(it, PFL_IO, "the learner failed");
-    else if (a->kind == PFL_ACT_FIT)
-        fit(s, i, a, it);
-    else if (a->kind == PFL_ACT_EVALUATE)
-        evaluate(s, i, a, it);
+    else if (a->kind == PFL_ACT_FIT || a->kind == PFL_ACT_EVALUATE)
+        work_start(s, i, a, it);
     else
         aggregate(s, i, a, it);
 }

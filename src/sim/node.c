@@ -169,6 +169,8 @@ static void on_note(struct pfl_sim *s, unsigned i, const struct pfl_note *note)
 {
     pfl_sim_trace_note(s, i, note);
     pfl_sim_check_note(s, i, note);
+    if (s->o.note)
+        s->o.note(s->o.user, i, note, &s->nodes[i].traffic);
 }
 
 void pfl_sim_carry_out(struct pfl_sim *s, unsigned i, struct pfl_action *a)

@@ -40,6 +40,7 @@ struct pfl_sim_item *pfl_sim_post_event(struct pfl_sim *s, pfl_ns at, enum pfl_e
 
 static void item_done(struct pfl_sim *s, struct pfl_sim_item *it)
 {
+    pfl_sim_work_end(s, it);
     pfl_msg_unref(it->msg);
     pfl_payload_unref(it->payload);
     free(it->text);
@@ -84,6 +85,7 @@ static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
     struct pfl_sim_node *x = &s->nodes[it->node];
     if (it->incarnation != x->incarnation || !x->core)
         return;
+    pfl_sim_work_end(s, it);
     struct pfl_event ev = {.kind = it->ev,
                            .id = it->id,
                            .call = it->call,
@@ -210,8 +212,12 @@ static bool run_item(struct pfl_sim *s, struct pfl_sim_item *it)
 static bool run_one(struct pfl_sim *s, pfl_ns until)
 {
     pfl_ns at = pfl_sim_queue_next(&s->queue);
-    if (pfl_sim_failed(s))
+    if (pfl_sim_failed(s) || s->result->cut_off)
         return false;
+    if (s->o.stop && s->o.stop(s->o.user)) {
+        s->result->cut_off = true;
+        return false;
+    }
     if (at > until) {
         s->now = until > s->now ? until : s->now;
         return false;
@@ -248,7 +254,7 @@ static void meet(struct pfl_sim *s)
         pfl_sim_node_connect(s, i);
     }
     probe_later(s);
-    while (!all_know_all(s) && s->now < limit && !pfl_sim_failed(s)) {
+    while (!all_know_all(s) && s->now < limit && !pfl_sim_failed(s) && !s->result->cut_off) {
         pfl_ns until = s->now + PFL_SEC / 20;
         while (run_one(s, until)) {
         }
@@ -293,9 +299,9 @@ static void run_to_end(struct pfl_sim *s)
         pfl_ns until = s->now + settle;
         while (s->now < limit && run_one(s, until)) {
         }
-    } while (s->now < limit && !pfl_sim_failed(s) && !pfl_sim_all_ended(s));
+    } while (s->now < limit && !pfl_sim_failed(s) && !s->result->cut_off && !pfl_sim_all_ended(s));
     s->result->virtual_s = (double)(s->last_end - s->learn_at) / 1e9;
-    if (!pfl_sim_failed(s))
+    if (!pfl_sim_failed(s) && !s->result->cut_off)
         pfl_sim_check_end(s);
 }
 
@@ -304,9 +310,9 @@ void pfl_sim_run(struct pfl_sim *s, struct pfl_sim_result *ret)
     *ret = (struct pfl_sim_result){.nodes = s->n, .rounds = s->sc->rounds};
     s->result = ret;
     meet(s);
-    if (!pfl_sim_failed(s))
+    if (!pfl_sim_failed(s) && !ret->cut_off)
         learn(s);
-    if (!pfl_sim_failed(s))
+    if (!pfl_sim_failed(s) && !ret->cut_off)
         run_to_end(s);
     double node_rounds = (double)s->n * (double)s->sc->rounds;
     ret->messages_per_node_round = (double)ret->messages / node_rounds;
@@ -390,6 +396,10 @@ void pfl_sim_free(struct pfl_sim *s)
     if (!s)
         return;
     struct pfl_sim_item *it;
+    for (unsigned i = 0; i < s->n; i++) {
+        if (s->nodes[i].work)
+            s->nodes[i].learner.ops->interrupt(s->nodes[i].learner.self);
+    }
     while ((it = pfl_sim_queue_pop(&s->queue)))
         item_done(s, it);
     while ((it = s->free_items)) {
@@ -409,6 +419,19 @@ void pfl_sim_free(struct pfl_sim *s)
     free(s->channels);
     free(s->calls);
     free(s);
+}
+
+const char *pfl_sim_address(const struct pfl_sim *s, unsigned node)
+{
+    return s->nodes[node].addr;
+}
+
+enum pfl_rc pfl_sim_export(const struct pfl_sim *s, unsigned node, struct pfl_model **ret, struct pfl_err *err)
+{
+    const struct pfl_payload *p = pfl_sim_model(s, node);
+    if (!p)
+        return pfl_err_set(err, PFL_STATE, "node %u has no model", node);
+    return pfl_method_fit_layout(p->model, s->nodes[node].method.params, ret, err);
 }
 
 const struct pfl_payload *pfl_sim_model(const struct pfl_sim *s, unsigned node)

@@ -12,6 +12,11 @@
 
 enum { PFL_SIM_COMMANDS_MAX = 24 };
 
+/** Of one node, from the start of the learning. */
+struct pfl_sim_traffic {
+    uint64_t messages_sent, bytes_sent, messages_received, bytes_received;
+};
+
 struct pfl_sim_opts {
     const struct pfl_sim_scenario *scenario; /* borrowed until pfl_sim_free; checked by the caller */
     /** What node trains with; NULL: the stand-in. Owned by the simulator on success. */
@@ -26,11 +31,20 @@ struct pfl_sim_opts {
     bool (*before)(void *user, unsigned node, struct pfl_event *ev);
     void (*after)(void *user, unsigned node, const struct pfl_event *ev, struct pfl_actions *out);
     pfl_ns (*deadline)(void *user, unsigned node, pfl_ns at);
+    /** Each note of a node, borrowed for the call. NULL: nobody asks. */
+    void (*note)(void *user, unsigned node, const struct pfl_note *note, const struct pfl_sim_traffic *traffic);
+    /** Calls of learners on other threads: start runs fn(arg) at some time and returns a handle, wait comes back when it has run.
+     *  Of one node, one call runs at a time. NULL: they run at once. What comes of a run is the same. */
+    void *(*start)(void *user, void (*fn)(void *arg), void *arg);
+    void (*wait)(void *user, void *handle);
+    /** True: the run ends here, as if it had been cut off. May be NULL. */
+    bool (*stop)(void *user);
     void *user;
 };
 
 struct pfl_sim_result {
     bool failed;
+    bool cut_off;      /* opts->stop said so */
     char checker[24];  /* which one: "deadline", "one-model", ... */
     char failure[512]; /* "12.345 s: node-3: ..." */
     unsigned nodes, rounds;
@@ -60,6 +74,10 @@ enum pfl_rc pfl_sim_new(const struct pfl_sim_opts *opts, struct pfl_sim **ret, s
 void pfl_sim_free(struct pfl_sim *s);
 /** To the end, or to the first broken invariant. */
 void pfl_sim_run(struct pfl_sim *s, struct pfl_sim_result *ret);
+/** A node's address, borrowed until the simulator is freed. */
+const char *pfl_sim_address(const struct pfl_sim *s, unsigned node);
+/** The learner's part of it: a node's model as it is exported. *ret owned. STATE where there is none. */
+enum pfl_rc pfl_sim_export(const struct pfl_sim *s, unsigned node, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** The final model of a node that is up, borrowed until the simulator is freed; NULL. */
 const struct pfl_payload *pfl_sim_model(const struct pfl_sim *s, unsigned node);
 

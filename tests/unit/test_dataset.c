@@ -82,7 +82,7 @@ static void test_load__unknown_name__refused(void **state)
     struct pfl_dataset *d = NULL;
     struct pfl_err err = {0};
     assert_int_equal(pfl_dataset_load("cifar\n10", *state, PFL_DATASET_TRAIN, &d, &err), PFL_INVALID);
-    assert_non_null(strstr(err.msg, "fashion-mnist and mnist"));
+    assert_non_null(strstr(err.msg, "fashion-mnist, mnist and cifar10"));
     assert_null(strchr(err.msg, '\n'));
     assert_null(d);
 }

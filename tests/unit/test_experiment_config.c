@@ -68,8 +68,8 @@ static const struct {
     {EXP "network: {nodes: 3, additional_connections: [[-1, 1]]}\n", PFL_INVALID, "must be a pair"},
     {EXP "network: {nodes: 3, additional_connections: 1}\n", PFL_INVALID, "must be a list"},
     /* data */
-    {EXP "  dataset: {name: p2pfl/CIFAR10}\n", PFL_UNSUPPORTED,
-     "e.yaml:3: experiment.dataset.name: 'p2pfl/CIFAR10' is not supported yet: there is no local source"},
+    {EXP "  dataset: {name: p2pfl/CIFAR100}\n", PFL_INVALID,
+     "e.yaml:3: experiment.dataset.name: 'p2pfl/CIFAR100' is unknown; did you mean 'p2pfl/CIFAR10'"},
     {EXP "  dataset: {name: p2pfl/MNSIT}\n", PFL_INVALID, "'p2pfl/MNSIT' is unknown; did you mean 'p2pfl/MNIST'"},
     {EXP "  dataset: {name: [mnist]}\n", PFL_INVALID, "experiment.dataset.name: must be a single value"},
     {EXP "  dataset: {source: csv}\n", PFL_UNSUPPORTED, "experiment.dataset.source: only 'huggingface'"},
@@ -87,14 +87,17 @@ static const struct {
      "unknown key 'alpha' in experiment.dataset.partitioning.params"},
     {EXP "  dataset: {partitioning: {reduced_dataset: yes, reduction_factor: 0}}\n", PFL_INVALID, "reduction_factor"},
     /* model */
-    {EXP "  model: {package: p2pfl.examples.cifar10.model.resnet_pytorch}\n", PFL_UNSUPPORTED,
-     "is not supported yet; supported is 'mlp'"},
+    {EXP "  model: {package: lenet}\n", PFL_INVALID, "'lenet' is unknown; did you mean 'lenet5'"},
+    {EXP "  model: {package: cnn, params: {hidden_sizes: [5]}}\n", PFL_INVALID, "hidden_sizes"},
+    {EXP "  model: {params: {optimizer: sdg}}\n", PFL_INVALID, "'sdg' is unknown; did you mean 'sgd'"},
+    {EXP "  model: {params: {momentum: 0.9}}\n", PFL_INVALID, "say 'optimizer: sgd'"},
+    {EXP "  model: {params: {optimizer: sgd, momentum: 1.5}}\n", PFL_INVALID, "momentum"},
     {EXP "  model: {package: my.own.model}\n", PFL_INVALID, "'my.own.model' is unknown"},
     {EXP "  model: {model_build_fn: other}\n", PFL_UNSUPPORTED, "experiment.model.model_build_fn: only"},
     {EXP "  model: {params: {lr: 0.1}}\n", PFL_INVALID, "unknown key 'lr' in experiment.model.params"},
     {EXP "  model: {params: {values: 5}}\n", PFL_INVALID, "unknown key 'values'"},
     {EXP "  model: {package: dummy, params: {lr_rate: 0.1}}\n", PFL_INVALID, "unknown key 'lr_rate'"},
-    {EXP "  model: {params: {activation: tanh}}\n", PFL_UNSUPPORTED, "only 'relu'"},
+    {EXP "  model: {params: {activation: tahn}}\n", PFL_INVALID, "'tahn' is unknown; did you mean 'tanh'"},
     {EXP "  model: {params: {hidden_sizes: [10, 0]}}\n", PFL_INVALID, "hidden_sizes[1]"},
     {EXP "  model: {params: {hidden_sizes: [1,2,3,4,5,6,7,8,9]}}\n", PFL_INVALID, "hidden_sizes[8]: must be at most 8"},
     {EXP "  model: {compression: {ptq: {}}}\n", PFL_UNSUPPORTED, "experiment.model.compression: compression is not supported yet"},
@@ -144,13 +147,17 @@ static void test_experiment_parse__refused_with_file_line_and_key(void **state)
     }
 }
 
-static void test_experiment_load__cifar10_of_p2pfl__refused_for_its_data(void **state)
+static void test_experiment_load__cifar10_of_p2pfl__with_a_smaller_network_and_a_note(void **state)
 {
     (void)state;
-    struct pfl_experiment_config c;
-    struct pfl_err err = {0};
-    assert_int_equal(pfl_experiment_load(PFL_TEST_FIXTURES "/config/p2pfl_cifar10.yaml", &c, &err), PFL_UNSUPPORTED);
-    assert_non_null(strstr(err.msg, "p2pfl_cifar10.yaml:13: experiment.dataset.name: 'p2pfl/CIFAR10'"));
+    PFL_AUTO(pfl_experiment_deinit) struct pfl_experiment_config c = load(PFL_TEST_FIXTURES "/config/p2pfl_cifar10.yaml");
+    assert_string_equal(c.learner.dataset, "cifar10");
+    assert_string_equal(c.learner.partition, "dirichlet");
+    assert_string_equal(c.learner.model, "resnet8");
+    assert_true(c.learner.partition_params.alpha == 0.3 && c.learner.partition_params.min_size == 5);
+    assert_true(c.rounds == 130 && c.learner.batch_size == 256 && c.topology == PFL_TOPO_STAR);
+    assert_int_equal(c.settings.notes.n, 1);
+    assert_non_null(strstr(c.settings.notes.items[0], "resnet8"));
 }
 
 /* ---- taken ---- */
@@ -200,7 +207,6 @@ static void test_experiment_load__polling_periods__each_one_noted(void **state)
         "settings.gossip.MODELS_PER_ROUND",
         "settings.gossip.EXIT_ON_X_EQUAL_ROUNDS",
         "settings.gossip.MODE_EXPECTATION_TIMEOUT",
-        "network.protocol",
         "experiment.dataset.transforms",
         "profiling",
     };
@@ -433,7 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_experiment_parse__refused_with_file_line_and_key),
-        cmocka_unit_test(test_experiment_load__cifar10_of_p2pfl__refused_for_its_data),
+        cmocka_unit_test(test_experiment_load__cifar10_of_p2pfl__with_a_smaller_network_and_a_note),
         cmocka_unit_test(test_experiment_load__mnist_of_p2pfl__unchanged),
         cmocka_unit_test(test_experiment_load__polling_periods__each_one_noted),
         cmocka_unit_test(test_experiment_load__examples__as_the_readme_says),

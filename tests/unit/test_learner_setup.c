@@ -88,8 +88,8 @@ static void test_setup__unknown_names__refused(void **state)
     set(&e->c.partition, "sideways");
     expect_refused(e, PFL_INVALID, "sideways");
     set(&e->c.partition, "iid");
-    set(&e->c.dataset, "cifar10");
-    expect_refused(e, PFL_INVALID, "cifar10");
+    set(&e->c.dataset, "imagenet");
+    expect_refused(e, PFL_INVALID, "imagenet");
 }
 
 static void test_setup__data_missing_or_part_out_of_range__refused(void **state)

@@ -99,10 +99,10 @@ static const struct {
     {"address: 127.0.0.1:1\nconnect: ['127.0.0.1:2', '10.0.0.1:2']\nsettings: {ssl: {use_ssl: false}}\n", PFL_AUTH,
      "'10.0.0.1:2' in connect"},
     /* learner */
-    {NODE "learner: {dataset: cifar10}\n", PFL_INVALID,
-     "node.yaml:4: learner.dataset: 'cifar10' is unknown; a valid name is 'fashion-mnist'"},
+    {NODE "learner: {dataset: cifar100}\n", PFL_INVALID,
+     "node.yaml:4: learner.dataset: 'cifar100' is unknown; did you mean 'cifar10'"},
     {NODE "learner: {dataset: mnits}\n", PFL_INVALID, "did you mean 'mnist'"},
-    {NODE "learner: {model: cnn}\n", PFL_INVALID, "learner.model: 'cnn' is unknown"},
+    {NODE "learner: {model: cn}\n", PFL_INVALID, "learner.model: 'cn' is unknown; did you mean 'cnn'"},
     {NODE "learner: {partition: dirichlett}\n", PFL_INVALID,
      "learner.partition: 'dirichlett' is unknown; did you mean 'dirichlet'"},
     {NODE "learner: {partition: iid, partition_params: {alpha: 1}}\n", PFL_INVALID, "'iid' has no parameters"},
