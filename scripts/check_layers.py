@@ -14,7 +14,7 @@ LAYERS = {
     "pki": ("base", "openssl sqlite3 pkcs11"),
     "wire": ("base tensor", "nanopb jansson"),
     "mesh": ("base wire", ""),
-    "learning": ("base tensor wire", "cblas lapacke zlib lzma zstd"),
+    "learning": ("base tensor wire", "cblas lapacke zlib lzma zstd jansson"),
     "node": ("base wire mesh learning tensor", ""),
     "config": ("base node pki", "yaml"),
     "tls": ("base pki", "openssl"),

@@ -228,7 +228,8 @@ static enum pfl_rc make_learner(void *user, unsigned node, struct pfl_learner *r
     enum pfl_rc rc = pfl_simulation_learner(&e->sim, e->plan->cfg.seed, node, e->plan->cfg.nodes, &inner, err);
     if (rc != PFL_OK)
         return rc;
-    if (pfl_streq(inner.ops->name, "trainer")) { /* evaluates on the set that all share */
+    const char *path = e->plan->cfg.learner.dataset_path;
+    if (pfl_streq(inner.ops->name, "trainer") && !(path && strstr(path, "{node}"))) { /* evaluates on the set that all share */
         struct shared *s = pfl_xcalloc(1, sizeof(*s));
         *s = (struct shared){.inner = inner, .engine = e};
         inner = (struct pfl_learner){.ops = &shared_ops, .self = s};

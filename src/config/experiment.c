@@ -223,17 +223,42 @@ static enum pfl_rc read_partitioning(const struct pfl_yaml_doc *doc, struct pfl_
     return pfl_yaml_u64(doc, params, "seed", &l->part_seed, err);
 }
 
+/* Where the samples come from: a name that is known, or a file, which P2PFL names with 'name', too. */
+static enum pfl_rc read_source(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                               struct pfl_err *err)
+{
+    static const struct alias sources[] = {
+        {"huggingface", "", NULL},
+        {"csv", "csv", NULL},
+        {"json", "jsonl", NULL},
+        {"jsonl", "jsonl", NULL},
+        {"npy", "npy", NULL},
+        {"npz", "npz", NULL},
+        {"parquet", NULL, ": write it as csv or npz"},
+        {"pandas", NULL, ": write it as csv or npz"},
+        {"custom", NULL, ": write it as csv or npz"},
+    };
+    PFL_AUTO(pfl_freep) char *format = pfl_xstrdup("");
+    TRY(take_alias(doc, pfl_yaml_get(m, "source"), sources, PFL_ARRAY_LEN(sources), &format, err));
+    if (!format[0])
+        return take_alias(doc, pfl_yaml_get(m, "name"), datasets, PFL_ARRAY_LEN(datasets), &l->dataset, err);
+    free(l->dataset);
+    l->dataset = pfl_steal(&format);
+    TRY(pfl_yaml_str(doc, m, "name", &l->dataset_path, err));
+    if (!pfl_yaml_get(m, "name") && !pfl_yaml_get(m, "path"))
+        return pfl_yaml_fail(doc, pfl_yaml_get(m, "source"), PFL_INVALID, err, "needs 'path', the file with the samples");
+    return PFL_OK;
+}
+
 static enum pfl_rc read_dataset(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
                                 struct pfl_err *err)
 {
-    static const char *const keys[] = {"source", "name", "path", "batch_size", "transforms", "partitioning"};
+    static const char *const keys[] = {"source",     "name",  "path",    "batch_size", "transforms", "partitioning", "test_path",
+                                       "test_share", "label", "classes", "normalise",  "mean",       "std"};
     struct pfl_learner_config *l = &c->learner;
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
-    const struct pfl_yaml *source = pfl_yaml_get(m, "source");
-    if (source && (source->kind != PFL_YAML_SCALAR || strcasecmp(source->text, "huggingface") != 0))
-        return pfl_yaml_fail(doc, source, PFL_UNSUPPORTED, err,
-                             "only 'huggingface' is supported yet (its names stand for local packages)");
-    TRY(take_alias(doc, pfl_yaml_get(m, "name"), datasets, PFL_ARRAY_LEN(datasets), &l->dataset, err));
+    TRY(read_source(doc, m, l, err));
+    TRY(pfl_learner_config_read_data(doc, m, &l->data, err));
     TRY(pfl_yaml_str(doc, m, "path", &l->dataset_path, err));
     TRY(get_unsigned(doc, m, "batch_size", 1, 1000000, &l->batch_size, err));
     struct pfl_yaml *transforms = NULL, *partitioning = NULL;

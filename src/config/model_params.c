@@ -12,6 +12,7 @@
             return try_rc;                                                                                                         \
     } while (0)
 
+const char *const pfl_dataset_names[8] = {"fashion-mnist", "mnist", "cifar10", "csv", "jsonl", "npy", "npz", "dummy"};
 const char *const pfl_model_names[6] = {"mlp", "logistic", "cnn", "lenet5", "resnet8", "dummy"};
 
 /* A name in any case, as one of names. */

@@ -93,14 +93,21 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
                                        "folder",
                                        "start_timeout",
                                        "silence_timeout",
-                                       "params"};
-    static const char *const datasets[] = {"fashion-mnist", "mnist", "cifar10", "dummy"};
+                                       "params",
+                                       "test_path",
+                                       "test_share",
+                                       "label",
+                                       "classes",
+                                       "normalise",
+                                       "mean",
+                                       "std"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_remote_config_read(doc, m, &l->remote, err));
     TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
     if (!pfl_remote_is_set(&l->remote)) /* whose data are its own affair */
-        TRY(check_name(doc, m, "dataset", l->dataset, datasets, PFL_ARRAY_LEN(datasets), err));
+        TRY(check_name(doc, m, "dataset", l->dataset, pfl_dataset_names, PFL_ARRAY_LEN(pfl_dataset_names), err));
     TRY(pfl_yaml_str(doc, m, "dataset_path", &l->dataset_path, err));
+    TRY(pfl_learner_config_read_data(doc, m, &l->data, err));
     TRY(pfl_yaml_str(doc, m, "partition", &l->partition, err));
     TRY(check_name(doc, m, "partition", l->partition, pfl_partition_names, PFL_ARRAY_LEN(pfl_partition_names), err));
     TRY(pfl_yaml_str(doc, m, "model", &l->model, err));
@@ -143,8 +150,10 @@ static void resolve(const char *dir, char **path)
 static void resolve_all(const char *dir, struct pfl_node_config *c)
 {
     struct pfl_ssl_config *s = &c->settings.ssl;
-    char **paths[] = {&s->ca_crt,          &s->server_crt, &s->server_key,           &s->client_crt, &s->client_key,
-                      &s->passphrase_file, &s->pin_file,   &c->learner.dataset_path, &c->state_dir};
+    char **paths[] = {&s->ca_crt,     &s->server_crt,           &s->server_key,
+                      &s->client_crt, &s->client_key,           &s->passphrase_file,
+                      &s->pin_file,   &c->learner.dataset_path, &c->learner.data.test_path,
+                      &c->state_dir};
     for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
         resolve(dir, paths[i]);
     resolve(dir, &c->settings.crl.file);
@@ -453,6 +462,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
     pfl_buf_append_str(b, "learner:\n");
     put_str(b, "  ", "dataset", l->dataset);
     put_str(b, "  ", "dataset_path", l->dataset_path);
+    pfl_learner_config_write_data(&l->data, "  ", b);
     put_str(b, "  ", "partition", l->partition);
     pfl_buf_printf(b, "  part_index: %u\n  part_count: %u\n  part_seed: %" PRIu64 "\n  reduction_factor: %.17g\n", l->part_index,
                    l->part_count, l->part_seed, l->reduction_factor);

@@ -243,6 +243,7 @@ void pfl_learner_config_default(struct pfl_learner_config *l)
 {
     *l = (struct pfl_learner_config){
         .dataset = pfl_xstrdup("fashion-mnist"),
+        .data = {.test_share = 0.2},
         .partition = pfl_xstrdup("iid"),
         .part_count = 1,
         .reduction_factor = 1.0,
@@ -263,6 +264,7 @@ void pfl_learner_config_deinit(struct pfl_learner_config *l)
 {
     free(l->dataset);
     free(l->dataset_path);
+    pfl_data_config_deinit(&l->data);
     free(l->partition);
     free(l->model);
     free(l->activation);

@@ -79,6 +79,17 @@ struct pfl_partition_config {
     unsigned shards_per_part, main_classes;
     double main_share;
 };
+/** Data of one's own (csv, jsonl, npy, npz) and how samples are scaled. */
+struct pfl_data_config {
+    char *test_path;         /* owned or NULL: test_share of the samples */
+    char *label;             /* which column or array has the labels; owned or NULL: see learning/table.h */
+    double test_share;       /* 0.2 */
+    struct pfl_strs classes; /* names in their order; empty: found in the data */
+    bool standardise;        /* mean 0 and deviation 1 of each channel (column) over the whole training set */
+    double mean[4], deviation[4];
+    unsigned n_mean, n_deviation; /* one per channel instead; 0: none */
+};
+
 /** Parameters of aggregators; what each means: learning/aggregator.h. */
 struct pfl_aggregator_config {
     int byzantine; /* -1: as many as the rule can bear */
@@ -111,8 +122,10 @@ void pfl_remote_config_write(const struct pfl_remote_config *r, const char *inde
 
 /** Data, model and aggregator by our names; shared by experiments and node files. */
 struct pfl_learner_config {
-    char *dataset;                   /* "fashion-mnist", "mnist", "dummy"; owned */
-    char *dataset_path;              /* folder with the IDX files; owned or NULL: where the package puts it */
+    char *dataset;      /* one of pfl_dataset_names; owned */
+    char *dataset_path; /* folder or file; owned or NULL: where the package puts it. "{node}" in it stands for the
+                         * node's name: each node has data of its own */
+    struct pfl_data_config data;
     char *partition;                 /* "iid" */
     unsigned part_index, part_count; /* which of how many parts is this node's; node files only */
     uint64_t part_seed;
@@ -144,9 +157,15 @@ enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, s
 /** Appends what the two read to YAML, as flow maps under `indent`. */
 void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
 /** The names of all models, partitions and aggregators, for messages. */
+extern const char *const pfl_dataset_names[8];
 extern const char *const pfl_model_names[6];
 extern const char *const pfl_partition_names[6];
 extern const char *const pfl_aggregator_names[11];
+/** test_path, test_share, label, classes, normalise, mean and std of map, where they are there. */
+enum pfl_rc pfl_learner_config_read_data(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_data_config *d,
+                                         struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_learner_config_write_data(const struct pfl_data_config *d, const char *indent, struct pfl_buf *out);
+void pfl_data_config_deinit(struct pfl_data_config *d);
 /** What the model is and how it is trained, of map, where it is there: hidden_sizes, activation, optimizer, momentum,
  *  weight_decay. */
 enum pfl_rc pfl_learner_config_read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,

@@ -9,6 +9,7 @@
 
 #include "learning/dummy.h"
 #include "learning/partition.h"
+#include "learning/table.h"
 #include "learning/trainer.h"
 #include "runtime/remote_learner.h"
 
@@ -19,17 +20,81 @@ void pfl_data_cache_deinit(struct pfl_data_cache *c)
     *c = (struct pfl_data_cache){0};
 }
 
-enum pfl_rc pfl_learner_data_load(const struct pfl_learner_config *c, struct pfl_data_cache *cache, struct pfl_err *err)
+/* ---- data ---- */
+
+static bool own_data(const struct pfl_learner_config *c)
 {
+    return c->dataset_path && strstr(c->dataset_path, "{node}");
+}
+
+/* The path with the node's name in the place of "{node}". Owned; NULL for NULL. */
+static char *path_of(const char *path, const char *node_name)
+{
+    const char *at = path ? strstr(path, "{node}") : NULL;
+    if (!at)
+        return path ? pfl_xstrdup(path) : NULL;
+    return pfl_xasprintf("%.*s%s%s", (int)(at - path), path, node_name, at + strlen("{node}"));
+}
+
+static enum pfl_rc load_named(const char *name, const char *folder, struct pfl_data_cache *ret, struct pfl_err *err)
+{
+    enum pfl_rc rc = pfl_dataset_load(name, folder, PFL_DATASET_TRAIN, &ret->train, err);
+    return rc == PFL_OK ? pfl_dataset_load(name, folder, PFL_DATASET_TEST, &ret->test, err) : rc;
+}
+
+static enum pfl_rc load_table(const struct pfl_learner_config *c, uint64_t seed, const char *path, const char *test_path,
+                              struct pfl_data_cache *ret, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_table_deinit) struct pfl_table train = {0};
+    PFL_AUTO(pfl_table_deinit) struct pfl_table test = {0};
+    if (!path)
+        return pfl_err_set(err, PFL_INVALID, "data set '%s' needs a path", c->dataset);
+    enum pfl_rc rc = pfl_table_load(c->dataset, path, c->data.label, &train, err);
+    if (rc == PFL_OK && test_path)
+        rc = pfl_table_load(c->dataset, test_path, c->data.label, &test, err);
+    else if (rc == PFL_OK)
+        rc = pfl_table_split(&train, c->data.test_share, seed, &test, err);
+    if (rc == PFL_OK)
+        rc = pfl_table_datasets(&train, &test, &c->data.classes, &ret->train, &ret->test, err);
+    return rc == PFL_OK ? rc : pfl_err_wrap(err, "data set '%s'", c->dataset);
+}
+
+static enum pfl_rc scale(const struct pfl_data_config *d, struct pfl_data_cache *x, struct pfl_err *err)
+{
+    size_t channels = x->train->shape.channels;
+    if (!d->standardise && d->n_mean == 0)
+        return PFL_OK;
+    if (d->n_mean && d->n_mean != channels)
+        return pfl_err_set(err, PFL_INVALID, "'mean' and 'std' have %u numbers, the data has %zu channels", d->n_mean, channels);
+    PFL_AUTO(pfl_freep) float *mean = pfl_xcalloc(channels, sizeof(*mean));
+    PFL_AUTO(pfl_freep) float *deviation = pfl_xcalloc(channels, sizeof(*deviation));
+    if (!d->n_mean)
+        pfl_dataset_moments(x->train, mean, deviation);
+    for (unsigned i = 0; i < d->n_mean; i++) {
+        mean[i] = (float)d->mean[i];
+        deviation[i] = (float)d->deviation[i];
+    }
+    enum pfl_rc rc = pfl_dataset_normalise(x->train, mean, deviation, err);
+    return rc == PFL_OK ? pfl_dataset_normalise(x->test, mean, deviation, err) : rc;
+}
+
+enum pfl_rc pfl_learner_data_load(const struct pfl_learner_config *c, uint64_t seed, const char *node_name,
+                                  struct pfl_data_cache *cache, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_data_cache_deinit) struct pfl_data_cache got = {0};
+    PFL_AUTO(pfl_freep) char *path = path_of(c->dataset_path, node_name);
+    PFL_AUTO(pfl_freep) char *test_path = path_of(c->data.test_path, node_name);
     if (cache->train)
         return PFL_OK;
-    PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
-    enum pfl_rc rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TRAIN, &train, err);
+    enum pfl_rc rc =
+        pfl_table_format(c->dataset) ? load_table(c, seed, path, test_path, &got, err) : load_named(c->dataset, path, &got, err);
     if (rc == PFL_OK)
-        rc = pfl_dataset_load(c->dataset, c->dataset_path, PFL_DATASET_TEST, &cache->test, err);
-    if (rc == PFL_OK)
-        cache->train = pfl_steal(&train);
-    return rc;
+        rc = scale(&c->data, &got, err);
+    if (rc != PFL_OK)
+        return rc;
+    *cache = got;
+    got = (struct pfl_data_cache){0};
+    return PFL_OK;
 }
 
 static enum pfl_rc partition_of(const struct pfl_learner_config *c, const struct pfl_settings *s, struct pfl_partition *ret,
@@ -52,16 +117,21 @@ static enum pfl_rc partition_of(const struct pfl_learner_config *c, const struct
     return PFL_OK;
 }
 
-/* This node's samples, and the whole test set: every node is measured on the same one. */
+/* This node's samples, and the whole test set: every node is measured on the same one, but where each has data of its own. */
 static enum pfl_rc take_data(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
-                             struct pfl_dataset **ret_train, struct pfl_dataset **ret_test, struct pfl_err *err)
+                             const char *node_name, struct pfl_dataset **ret_train, struct pfl_dataset **ret_test,
+                             struct pfl_err *err)
 {
     struct pfl_partition p;
-    enum pfl_rc rc = pfl_learner_data_load(c, cache, err);
+    enum pfl_rc rc = partition_of(c, s, &p, err);
     if (rc == PFL_OK)
-        rc = partition_of(c, s, &p, err);
+        rc = pfl_learner_data_load(c, p.seed, node_name, cache, err);
     if (rc != PFL_OK)
         return rc;
+    if (own_data(c)) {
+        p.part_index = 0;
+        p.part_count = 1;
+    }
     if (p.part_count == 1 && p.reduction_factor >= 1.0)
         *ret_train = pfl_dataset_ref(cache->train);
     else if ((rc = pfl_partition_take(cache->train, &p, ret_train, err)) != PFL_OK)
@@ -76,11 +146,11 @@ enum pfl_rc pfl_learner_parts(struct pfl_data_cache *cache, const struct pfl_lea
     struct pfl_partition p;
     *ret = NULL;
     *ret_classes = 0;
-    if (pfl_streq(c->dataset, "dummy") || pfl_streq(c->model, "dummy"))
+    if (pfl_streq(c->dataset, "dummy") || pfl_streq(c->model, "dummy") || own_data(c))
         return PFL_OK;
-    enum pfl_rc rc = pfl_learner_data_load(c, cache, err);
+    enum pfl_rc rc = partition_of(c, s, &p, err);
     if (rc == PFL_OK)
-        rc = partition_of(c, s, &p, err);
+        rc = pfl_learner_data_load(c, p.seed, "", cache, err);
     if (rc != PFL_OK)
         return rc;
     p.part_index = 0;
@@ -182,7 +252,7 @@ enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_
     };
     enum pfl_rc rc = net_of(c, &o, err);
     if (rc == PFL_OK)
-        rc = take_data(cache ? cache : &own, c, s, &train, &test, err);
+        rc = take_data(cache && !own_data(c) ? cache : &own, c, s, node_name, &train, &test, err);
     if (rc != PFL_OK)
         return rc;
     return pfl_trainer_new(&o, train, test, ret, err);

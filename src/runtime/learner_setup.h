@@ -26,9 +26,9 @@ enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct p
 enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_aggregator *ret,
                                  struct pfl_err *err) PFL_WARN_UNUSED;
 
-/** Both data sets of the configuration into the cache. */
-enum pfl_rc pfl_learner_data_load(const struct pfl_learner_config *c, struct pfl_data_cache *cache,
-                                  struct pfl_err *err) PFL_WARN_UNUSED;
+/** Both data sets of the configuration into the cache, for the node of that name; seed is the partition's. */
+enum pfl_rc pfl_learner_data_load(const struct pfl_learner_config *c, uint64_t seed, const char *node_name,
+                                  struct pfl_data_cache *cache, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** Who gets what of the training set (see pfl_partition_table): *ret is owned, (parts, *ret_classes). NULL without an error where
  *  there is no data set to divide. */

@@ -15,6 +15,7 @@
 #include "base/fs.h"
 #include "config/node_config.h"
 #include "runtime/examples.h"
+#include "runtime/learner_setup.h"
 
 static const struct pfl_example *find_example(const char *name)
 {
@@ -122,17 +123,25 @@ static enum pfl_rc apply_options(struct pfl_plan *p, const struct pfl_run_opts *
 
 /* A node.yaml lies elsewhere than the experiment, so what was relative to the experiment (or, as with P2PFL, to the current folder)
  * is made absolute. */
-static enum pfl_rc resolve_data(struct pfl_plan *p, struct pfl_err *err)
+static enum pfl_rc resolve_path(const struct pfl_plan *p, const char *key, char **path, struct pfl_err *err)
 {
-    char **path = &p->cfg.learner.dataset_path;
     if (!*path)
         return PFL_OK;
     PFL_AUTO(pfl_freep) char *beside = pfl_fs_join(p->source_dir, *path);
+    if (strstr(*path, "{node}")) { /* each node has its own: they are looked for when it starts */
+        PFL_AUTO(pfl_freep) char *dir = realpath(p->source_dir, NULL);
+        if (!dir)
+            return pfl_err_errno(err, errno, "%s", p->source_dir);
+        char *full = pfl_fs_join(dir, *path);
+        free(*path);
+        *path = full;
+        return PFL_OK;
+    }
     char *full = realpath(beside, NULL);
     if (!full)
         full = realpath(*path, NULL);
     if (!full)
-        return pfl_err_errno(err, errno, "experiment.dataset.path: %s", *path);
+        return pfl_err_errno(err, errno, "%s: %s", key, *path);
     free(*path);
     *path = full;
     return PFL_OK;
@@ -151,6 +160,12 @@ static enum pfl_rc resolve_command(struct pfl_plan *p, struct pfl_err *err)
     free(r->folder);
     r->folder = full;
     return PFL_OK;
+}
+
+static enum pfl_rc resolve_data(struct pfl_plan *p, struct pfl_err *err)
+{
+    enum pfl_rc rc = resolve_path(p, "experiment.dataset.path", &p->cfg.learner.dataset_path, err);
+    return rc == PFL_OK ? resolve_path(p, "experiment.dataset.test_path", &p->cfg.learner.data.test_path, err) : rc;
 }
 
 /* ---- the folder ---- */
@@ -257,6 +272,7 @@ static void impostor_learner(struct pfl_learner_config *l)
     static char dummy[] = "dummy";
     l->dataset = dummy;
     l->dataset_path = NULL;
+    l->data = (struct pfl_data_config){.test_share = 0.2};
     l->model = dummy;
     l->dummy_values = 1000;
     l->part_index = 0;
@@ -300,6 +316,16 @@ static enum pfl_rc write_node(const struct pfl_plan *p, const struct pfl_run_opt
     return rc;
 }
 
+enum pfl_rc pfl_plan_parts(struct pfl_plan *p, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_data_cache_deinit) struct pfl_data_cache data = {0};
+    struct pfl_learner_config l = p->cfg.learner; /* borrows all that it points to */
+    l.part_seed = l.part_seed ? l.part_seed : p->cfg.seed;
+    if (pfl_remote_is_set(&l.remote) && p->cfg.n_remote_nodes == 0)
+        return PFL_OK; /* the data are the learners' own affair */
+    return pfl_learner_parts(&data, &l, &p->cfg.settings, p->cfg.nodes, &p->parts, &p->n_classes, err);
+}
+
 enum pfl_rc pfl_plan_in_memory(const struct pfl_run_opts *opts, bool *ret, struct pfl_err *err)
 {
     struct pfl_plan p = {.port_lock = -1, .lock_fd = -1};
@@ -320,6 +346,8 @@ enum pfl_rc pfl_plan_make(const struct pfl_run_opts *opts, struct pfl_plan *ret,
         rc = resolve_data(&p, err);
     if (rc == PFL_OK)
         rc = resolve_command(&p, err);
+    if (rc == PFL_OK)
+        rc = pfl_plan_parts(&p, err);
     if (rc == PFL_OK)
         rc = pfl_topology_edges(&p.cfg, &p.edges, &p.n_edges, err);
     if (rc == PFL_OK)
@@ -363,6 +391,7 @@ void pfl_plan_deinit(struct pfl_plan *p)
     node_deinit(&p->impostor);
     free(p->nodes);
     free(p->edges);
+    free(p->parts);
     free(p->title);
     free(p->dir);
     free(p->text);

@@ -29,6 +29,8 @@ struct pfl_plan {
     struct pfl_plan_node impostor;    /* set where one was asked for */
     struct pfl_edge *edges;           /* owned */
     size_t n_edges;
+    size_t *parts; /* owned (nodes, n_classes): training samples of each class; NULL: not divided, or not known */
+    unsigned n_classes;
     bool certs_made; /* issued for this run, by a CA that is gone now */
     int port_lock;   /* a socket that keeps the block of ports ours; -1: none */
     int lock_fd;     /* keeps other runners out of the folder; -1: none */
@@ -40,6 +42,9 @@ void pfl_plan_deinit(struct pfl_plan *p);
 /** Does the experiment want the memory protocol? Then there are no node folders, no certificates and no addresses, and
  *  pfl_run_in_memory is who runs it. */
 enum pfl_rc pfl_plan_in_memory(const struct pfl_run_opts *opts, bool *ret, struct pfl_err *err) PFL_WARN_UNUSED;
+
+/** Fills in who gets what. Where the data set cannot be read or divided, no run of it can begin. */
+enum pfl_rc pfl_plan_parts(struct pfl_plan *p, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** The plan of a run that was cut off, from its folder (run_resume.c). NOT_FOUND: no folder of a run. STATE: it is finished.
  *  UNAVAILABLE: it is going on. INVALID: opts->experiment is another experiment. */

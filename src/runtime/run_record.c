@@ -87,6 +87,8 @@ void pfl_record_free(struct pfl_record *r)
     free(r->experiment);
     free(r->topology);
     free(r->versions);
+    free(r->partition);
+    free(r->parts);
     free(r->config_text);
     free(r->final_model);
     free(r->run_dir);

@@ -88,8 +88,11 @@ struct pfl_record {
     bool memory;                    /* all nodes were in one process: no links to protect */
     double start_t, learn_t, end_t; /* Unix seconds; 0: not yet. learn_t: when the first node began */
     bool interrupted;
-    bool finished;              /* every node that was not lost finished, models are equal and nobody got in who should not */
-    bool identical;             /* set by pfl_record_close */
+    bool finished;  /* every node that was not lost finished, models are equal and nobody got in who should not */
+    bool identical; /* set by pfl_record_close */
+    size_t *parts;  /* owned (nodes, n_classes): training samples; NULL: not known */
+    unsigned n_classes;
+    char *partition;            /* owned: how they were divided; "" */
     struct pfl_rec_node *nodes; /* owned */
     size_t n_nodes;
     struct pfl_rec_link *links; /* owned */

@@ -249,6 +249,7 @@ void pfl_report_html(const struct pfl_record *r, struct pfl_buf *out)
     pfl_buf_append_str(out, " – p2pfl</title>\n<style>\n" PFL_REPORT_STYLE "</style>\n</head>\n<body>\n<main>\n");
     headline(r, out);
     charts(r, out);
+    pfl_report_parts(r, out);
     pfl_report_nodes(r, out);
     pfl_report_rounds(r, out);
     pfl_report_links(r, out);

@@ -6,6 +6,8 @@
 #include "runtime/run_report.h"
 
 void pfl_report_timeline(const struct pfl_record *r, struct pfl_buf *out);
+/** Nothing where it is not known. */
+void pfl_report_parts(const struct pfl_record *r, struct pfl_buf *out);
 void pfl_report_nodes(const struct pfl_record *r, struct pfl_buf *out);
 void pfl_report_rounds(const struct pfl_record *r, struct pfl_buf *out);
 void pfl_report_links(const struct pfl_record *r, struct pfl_buf *out);

@@ -41,6 +41,9 @@ void pfl_run_describe(struct pfl_run *run)
     set(&r->versions, pfl_xasprintf("p2pfl %s · libuv %s · %s %s %s · %u cores", PFL_VERSION, uv_version_string(), u.sysname,
                                     u.release, u.machine, uv_available_parallelism()));
     set(&r->run_dir, pfl_xstrdup(run->plan.dir));
+    r->parts = pfl_steal(&run->plan.parts);
+    r->n_classes = run->plan.n_classes;
+    set(&r->partition, pfl_xstrdup(c->learner.partition));
     r->rounds = c->rounds;
     r->epochs = c->epochs;
     r->trainset_size = c->trainset_size;

@@ -195,6 +195,7 @@ enum pfl_rc pfl_plan_resume(const struct pfl_run_opts *opts, struct pfl_plan *re
         pfl_plan_deinit(&p);
         return rc;
     }
+    (void)!pfl_plan_parts(&p, NULL); /* for the report alone: the nodes have their data, or say themselves that they do not */
     *ret = p;
     return PFL_OK;
 }
