@@ -28,6 +28,7 @@ int pfl_cmd_ca_token(int argc, char **argv);
 int pfl_cmd_ca_requests(int argc, char **argv);
 int pfl_cmd_simulate(int argc, char **argv);
 int pfl_cmd_examples(int argc, char **argv);
+int pfl_cmd_variations(int argc, char **argv);
 
 /** "p2pfl ca issue: <text>" and a pointer to --help on standard error. Returns PFL_EXIT_USAGE. */
 int pfl_cli_usage(const char *command, const char *fmt, ...) PFL_PRINTF(2, 3);

@@ -20,6 +20,7 @@ static const struct {
     int (*fn)(int argc, char **argv);
 } COMMANDS[] = {
     {"run", "run an experiment: one process per node, certificates, a report", pfl_cmd_run},
+    {"run-variations", "run an experiment with other values, again and again", pfl_cmd_variations},
     {"node", "start one node, or talk to one that runs", pfl_cmd_node},
     {"ca", "make a certificate authority and issue nodes their certificates", pfl_cmd_ca},
     {"join", "make a node's folder with certificates from a CA's service", pfl_cmd_join},
@@ -35,7 +36,7 @@ static void print_help(FILE *out)
                  "usage: p2pfl <command> [arguments]\n\n"
                  "commands:\n");
     for (size_t i = 0; i < PFL_ARRAY_LEN(COMMANDS); i++)
-        fprintf(out, "  %-10s %s\n", COMMANDS[i].name, COMMANDS[i].help);
+        fprintf(out, "  %-14s %s\n", COMMANDS[i].name, COMMANDS[i].help);
     fprintf(out, "\noptions:\n"
                  "  -h, --help     this text; 'p2pfl <command> --help' tells about a command\n"
                  "  -V, --version  the version\n\n"
