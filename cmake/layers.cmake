@@ -6,6 +6,14 @@ foreach(pkg openssl libnghttp2 libuv yaml-0.1 jansson zlib liblzma openblas sqli
   pkg_check_modules(${id} REQUIRED IMPORTED_TARGET GLOBAL ${pkg})
 endforeach()
 find_package(Threads REQUIRED)
+# OpenBLAS and LAPACKE are loaded when they are needed (src/tensor/blas.h): what is left of their targets is the header, and the names that
+# reach the functions there.
+set_property(TARGET PkgConfig::openblas PROPERTY INTERFACE_LINK_LIBRARIES ${CMAKE_DL_LIBS})
+set_property(TARGET PkgConfig::openblas PROPERTY INTERFACE_COMPILE_DEFINITIONS cblas_sgemm=pfl_blas_sgemm
+             openblas_set_num_threads=pfl_blas_set_num_threads sgesdd_=pfl_blas_sgesdd LAPACKE_dgesdd=pfl_blas_dgesdd)
+if(TARGET PkgConfig::lapacke)
+  set_property(TARGET PkgConfig::lapacke PROPERTY INTERFACE_LINK_LIBRARIES "")
+endif()
 # PKCS#11's header only: modules are loaded when they are named, none is linked with.
 pkg_get_variable(p11kit_include p11-kit-1 includedir)
 find_path(PKCS11_INCLUDE p11-kit/pkcs11.h PATHS ${p11kit_include} PATH_SUFFIXES p11-kit-1 REQUIRED)

@@ -9,10 +9,7 @@
 #include <string.h>
 
 #include "base/str.h"
-
-/* LAPACK, in OpenBLAS: the singular value decomposition of a column-major matrix. */
-extern void sgesdd_(const char *jobz, const int *m, const int *n, float *a, const int *lda, float *s, float *u, const int *ldu,
-                    float *vt, const int *ldvt, float *work, const int *lwork, int *iwork, int *info);
+#include "tensor/blas.h"
 
 void pfl_p2pfl_params_deinit(struct pfl_p2pfl_params *p)
 {
@@ -181,6 +178,9 @@ static enum pfl_rc low_rank_one(const struct pfl_p2pfl_array *a, double threshol
     *ret_done = false;
     if (a->rank != 2 || a->n == 0 || a->shape[0] > INT_MAX / 2 || a->shape[1] > INT_MAX / 2)
         return PFL_OK;
+    enum pfl_rc rc = pfl_blas_load(err);
+    if (rc != PFL_OK)
+        return rc;
     PFL_AUTO(factors_deinit) struct factors f = {0};
     if (!decompose(&f, a))
         return pfl_err_set(err, PFL_UNAVAILABLE, "low_rank: a matrix of %zu by %zu cannot be factored", a->shape[0], a->shape[1]);

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tensor/blas.h"
+
 enum {
     EVALUATE_BATCH = 1000,
     EVALUATE_FLOATS = 4 << 20, /* of activations, at most */
@@ -305,6 +307,8 @@ enum pfl_rc pfl_trainer_new(const struct pfl_trainer_opts *opts, struct pfl_data
     struct pfl_net net;
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = NULL;
     enum pfl_rc rc = check_opts(opts, train, test, err);
+    if (rc == PFL_OK)
+        rc = pfl_blas_load(err);
     if (rc == PFL_OK)
         rc = pfl_net_make(&opts->net, train->shape, train->n_classes, &net, err);
     if (rc == PFL_OK)
