@@ -24,7 +24,7 @@ struct pfl_queued {
     struct pfl_queued *next;
     struct pfl_event ev;
     char *addr, *text; /* owned copies that ev points to */
-    char *from, *forged;
+    char *from, *forged, *experiment;
     struct pfl_signer signer;
     struct pfl_hello hello;
 };
@@ -46,6 +46,8 @@ static struct pfl_queued *queued_new(const struct pfl_event *ev)
     q->forged = ev->forged ? pfl_xstrdup(ev->forged) : NULL;
     q->ev.from = q->from;
     q->ev.forged = q->forged;
+    q->experiment = ev->learn.name ? pfl_xstrdup(ev->learn.name) : NULL;
+    q->ev.learn.name = q->experiment;
     if (ev->signer) {
         q->signer = (struct pfl_signer){.id = pfl_xstrdup(ev->signer->id), .may = ev->signer->may};
         q->ev.signer = &q->signer;
@@ -74,6 +76,7 @@ static void queued_free(struct pfl_queued *q)
     free(q->text);
     free(q->from);
     free(q->forged);
+    free(q->experiment);
     pfl_signer_deinit(&q->signer);
     free(q);
 }
@@ -199,9 +202,9 @@ static void arm_timer(struct pfl_driver *d)
     uv_timer_start(&d->timer, on_timer, ms, 0);
 }
 
-void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev)
+/* Takes q. */
+static void post_queued(struct pfl_driver *d, struct pfl_queued *q)
 {
-    struct pfl_queued *q = queued_new(ev);
     *d->queue_tail = q;
     d->queue_tail = &q->next;
     if (d->draining)
@@ -224,6 +227,21 @@ void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev)
     arm_timer(d);
 }
 
+void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev)
+{
+    post_queued(d, queued_new(ev));
+}
+
+void pfl_driver_model_made(struct pfl_driver *d)
+{
+    d->making_model = false;
+    if (!d->held_learn)
+        return;
+    d->held_learn->ev.now = pfl_clock_mono(); /* time does not run backwards for the core */
+    d->held_learn->ev.wall = pfl_clock_wall();
+    post_queued(d, pfl_steal(&d->held_learn));
+}
+
 void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const char *addr, const struct pfl_learn_args *learn,
                         void (*done)(void *user, const char *error), void *user)
 {
@@ -237,7 +255,10 @@ void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const cha
         pfl_origins_self(d, &self);
         ev.signer = &self;
     }
-    pfl_driver_post(d, &ev);
+    if (cmd == PFL_EV_CMD_LEARN && d->making_model && !d->held_learn)
+        d->held_learn = queued_new(&ev); /* a large model takes its time, and whoever starts the nodes cannot know how long */
+    else
+        pfl_driver_post(d, &ev);
     pfl_signer_deinit(&self);
 }
 
@@ -303,12 +324,15 @@ static void begin(struct pfl_driver *d, const struct pfl_durable *kept)
         ev.durable = kept;
         pfl_driver_post(d, &ev);
     }
-    if (!pfl_node_model(d->node))
+    d->making_model = !pfl_node_model(d->node);
+    if (d->making_model)
         pfl_job_init_model(d);
 }
 
 static void free_now(struct pfl_driver *d)
 {
+    if (d->held_learn)
+        queued_free(d->held_learn);
     pfl_node_free(d->node);
     pfl_keeper_free(d->keeper);
     pfl_origins_free(d->origins);

@@ -75,6 +75,8 @@ struct pfl_driver {
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;
+    bool making_model;             /* the learner is at the initial model */
+    struct pfl_queued *held_learn; /* owned: came meanwhile; NULL: none */
 
     struct pfl_link *links;
     struct pfl_rpc_counters closed_links; /* of channels that are gone */
@@ -101,6 +103,7 @@ struct pfl_driver {
 /* driver.c */
 struct pfl_event pfl_driver_event(enum pfl_event_kind kind);            /* with the times filled in */
 void pfl_driver_post(struct pfl_driver *d, const struct pfl_event *ev); /* copies; steps now or after the running step */
+void pfl_driver_model_made(struct pfl_driver *d);                       /* or not: it was tried. What waited for it goes on */
 void pfl_driver_carry_out(struct pfl_driver *d, struct pfl_action *a);
 void pfl_driver_maybe_closed(struct pfl_driver *d);
 uint64_t pfl_pending_add(struct pfl_driver *d, struct pfl_rpc_call *call, void (*done)(void *, const char *), void *user);

@@ -210,6 +210,7 @@ static void post_result(struct pfl_job *j)
     if (j->kind == JOB_INIT) {
         if (j->rc != PFL_OK) {
             pfl_error("%s: no initial model: %s", d->name, j->err.msg);
+            pfl_driver_model_made(d);
             return;
         }
         ev.kind = PFL_EV_MODEL;
@@ -224,6 +225,8 @@ static void post_result(struct pfl_job *j)
     }
     pfl_driver_post(d, &ev);
     pfl_signer_deinit(&signer);
+    if (j->kind == JOB_INIT)
+        pfl_driver_model_made(d);
 }
 
 static void on_done(uv_work_t *w, int status)

@@ -116,6 +116,12 @@ class TwoNodes(NodeTest):
         wait_until("linked again", lambda: a.peer(b) and b.peer(a))
         self.end()
 
+    def test_learn__right_after_the_start_with_a_large_model__waits_for_the_model(self):
+        a = self.start("node1", values=20_000_000)
+        self.assertEqual(a.do("learn", "--rounds", "1"), "ok\n")
+        a.wait_event("learning_finished", 120)
+        self.end()
+
     def test_stop__during_a_slow_fit__ends_it_everywhere(self):
         a, b = self.pair(delay=60000)
         a.do("learn", "--rounds", "3", "--trainset-size", "2")
