@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # pfl_layer(<name> <needs...> FOREIGN <pkg-config targets...>): the OBJECT library pfl_<name> from src/<name>/*.c.
 find_package(PkgConfig REQUIRED)
-foreach(pkg openssl libnghttp2 libuv yaml-0.1 jansson zlib liblzma openblas sqlite3)
+foreach(pkg openssl libnghttp2 libuv yaml-0.1 jansson zlib liblzma libzstd lapacke openblas sqlite3)
   string(MAKE_C_IDENTIFIER ${pkg} id)
   pkg_check_modules(${id} REQUIRED IMPORTED_TARGET GLOBAL ${pkg})
 endforeach()
@@ -42,7 +42,7 @@ pfl_layer(tensor NEEDS base FOREIGN PkgConfig::openblas)
 pfl_layer(pki NEEDS base FOREIGN PkgConfig::openssl PkgConfig::sqlite3)
 pfl_layer(wire NEEDS base tensor FOREIGN PkgConfig::jansson)
 pfl_layer(mesh NEEDS base wire)
-pfl_layer(learning NEEDS base tensor wire FOREIGN PkgConfig::openblas PkgConfig::zlib PkgConfig::liblzma PkgConfig::jansson)
+pfl_layer(learning NEEDS base tensor wire FOREIGN PkgConfig::openblas PkgConfig::lapacke PkgConfig::zlib PkgConfig::liblzma PkgConfig::libzstd PkgConfig::jansson)
 pfl_layer(node NEEDS base wire mesh learning tensor)
 pfl_layer(config NEEDS base FOREIGN PkgConfig::yaml_0_1)
 pfl_layer(tls NEEDS base pki FOREIGN PkgConfig::openssl)

@@ -295,12 +295,14 @@ static enum pfl_rc read_model_params(const struct pfl_yaml_doc *doc, struct pfl_
     return pfl_learner_config_read_model(doc, m, l, err);
 }
 
-static enum pfl_rc refuse_compression(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_err *err)
+/* P2PFL takes it in both places. */
+static enum pfl_rc read_compression(const struct pfl_yaml_doc *doc, struct pfl_yaml *model, struct pfl_yaml *params,
+                                    struct pfl_learner_config *l, struct pfl_err *err)
 {
-    const struct pfl_yaml *y = pfl_yaml_get(m, "compression");
-    if (!y || (y->kind != PFL_YAML_SCALAR && !y->first))
-        return PFL_OK;
-    return pfl_yaml_fail(doc, y, PFL_UNSUPPORTED, err, "compression is not supported yet; take it out");
+    struct pfl_yaml *inner = pfl_yaml_get(params, "compression");
+    if (inner && pfl_yaml_get(model, "compression"))
+        return pfl_yaml_fail(doc, inner, PFL_INVALID, err, "is given in the model too; one of them is wanted");
+    return pfl_learner_config_read_compression(doc, inner ? params : model, l, err);
 }
 
 static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
@@ -318,8 +320,7 @@ static enum pfl_rc read_model(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
     if (package && pfl_streq(l->model, "resnet8") && strcasecmp(package->text, "resnet8") != 0)
         pfl_strs_add(notes, "experiment.model.package: in place of P2PFL's ResNet-18 trains resnet8, a residual network of 75,050 "
                             "parameters that a processor can train; its accuracy is not that of ResNet-18");
-    TRY(refuse_compression(doc, m, err));
-    TRY(refuse_compression(doc, params, err));
+    TRY(read_compression(doc, m, params, l, err));
     return params ? read_model_params(doc, params, l, err) : PFL_OK;
 }
 

@@ -100,7 +100,8 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
                                        "classes",
                                        "normalise",
                                        "mean",
-                                       "std"};
+                                       "std",
+                                       "compression"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_remote_config_read(doc, m, &l->remote, err));
     TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
@@ -119,6 +120,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(pfl_yaml_map(doc, m, "aggregator_params", &aggregator, err));
     TRY(pfl_learner_config_read_partition(doc, partition, l, NULL, err));
     TRY(pfl_learner_config_read_aggregator(doc, aggregator, l, NULL, err));
+    TRY(pfl_learner_config_read_compression(doc, m, l, err));
     int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, values = -1;
     TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
     TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
@@ -474,6 +476,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
         pfl_buf_printf(b, "  batch_size: %u\n", l->batch_size);
     put_str(b, "  ", "aggregator", l->aggregator);
     pfl_learner_config_write_params(l, "  ", b);
+    pfl_learner_config_write_compression(l, "  ", b);
     pfl_remote_config_write(&l->remote, "  ", b);
     pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values,
                    (long long)(l->dummy_delay / PFL_MS));

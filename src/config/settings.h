@@ -120,6 +120,21 @@ enum pfl_rc pfl_remote_config_read(const struct pfl_yaml_doc *doc, struct pfl_ya
 /** Appends what read reads. */
 void pfl_remote_config_write(const struct pfl_remote_config *r, const char *indent, struct pfl_buf *out);
 
+/** One technique of compression; what each means: learning/compression.h. */
+struct pfl_compression_step_config {
+    const char *technique;                            /* static */
+    const char *dtype;                                /* static: "float16", "bfloat16", "int8", "uint8", "int16" */
+    double k, threshold, clip_norm, noise_multiplier; /* noise_multiplier 0: from epsilon and delta */
+    bool error_feedback, asymmetric, per_channel, laplace;
+    unsigned channel_axis;
+    int level; /* -1: the technique's own default */
+};
+struct pfl_compression_config {
+    size_t n;
+    struct pfl_compression_step_config steps[7];
+    double epsilon, delta, budget; /* of dp; budget 0: none */
+};
+
 /** Data, model and aggregator by our names; shared by experiments and node files. */
 struct pfl_learner_config {
     char *dataset;      /* one of pfl_dataset_names; owned */
@@ -142,6 +157,7 @@ struct pfl_learner_config {
     unsigned batch_size;
     char *aggregator; /* "fedavg" */
     struct pfl_aggregator_config aggregator_params;
+    struct pfl_compression_config compression;
     uint64_t dummy_values;           /* model "dummy": float32 values, default 1000 */
     pfl_ns dummy_delay;              /* how long its fit takes */
     struct pfl_remote_config remote; /* where it is set, the rest is told to that learner */
@@ -154,6 +170,10 @@ enum pfl_rc pfl_learner_config_read_partition(const struct pfl_yaml_doc *doc, st
                                               const char *extra, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
                                                const char *extra, struct pfl_err *err) PFL_WARN_UNUSED;
+/** compression: of map, where it is there: techniques in order, each with its parameters. INVALID for an order that cannot be. */
+enum pfl_rc pfl_learner_config_read_compression(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
+                                                struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_learner_config_write_compression(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
 /** Appends what the two read to YAML, as flow maps under `indent`. */
 void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
 /** The names of all models, partitions and aggregators, for messages. */

@@ -31,6 +31,7 @@ struct pfl_peer {
     bool ours;     /* sent a Hello: speaks what our nodes add */
     bool states;   /* its Hello says that it answers `state` */
     bool signs;    /* a message of its was signed: nothing that is not counts in its name */
+    bool unpacks;  /* its Hello says that it takes compressed contributions */
     bool plain;    /* shook hands or answered without one: P2PFL's own node */
     bool beats;    /* its Hello says that it takes digests of beats; the others get each beat by itself */
     bool opening;  /* an OPEN is under way */

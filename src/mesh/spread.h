@@ -29,6 +29,7 @@ struct pfl_push {
     uint64_t id; /* of the SEND under way */
     pfl_ns at;
     bool wanted;
+    bool whole; /* not compressed: it was refused so */
 };
 struct pfl_spread {
     struct pfl_push **items; /* owned, each owned, in order of creation */

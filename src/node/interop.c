@@ -32,6 +32,7 @@ bool pfl_core_answered_plain(struct pfl_peer *p, const struct pfl_hello *hello)
 {
     if (p && hello) {
         p->ours = hello->present;
+        p->unpacks = p->ours && pfl_strs_has(&hello->codecs, "compressed");
         p->plain = !hello->present;
     }
     return hello ? !hello->present : p && p->plain;

@@ -33,8 +33,8 @@ void pfl_node_settings_default(struct pfl_node_settings *s)
 
 const struct pfl_hello *pfl_node_hello(void)
 {
-    static char safetensors[] = "safetensors", beats[] = "beats", state[] = "state";
-    static char *codecs[] = {safetensors}, *features[] = {beats, state};
+    static char safetensors[] = "safetensors", compressed[] = "compressed", beats[] = "beats", state[] = "state";
+    static char *codecs[] = {safetensors, compressed}, *features[] = {beats, state};
     static const struct pfl_hello hello = {.present = true,
                                            .version = 1,
                                            .codecs = {codecs, PFL_ARRAY_LEN(codecs), PFL_ARRAY_LEN(codecs)},

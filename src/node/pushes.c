@@ -302,13 +302,27 @@ static struct pfl_msg *model_msg(struct pfl_node *n, const struct pfl_push *p, b
     return m;
 }
 
-static uint64_t send_model(struct pfl_node *n, const struct pfl_push *p, bool plain)
+/* As it was compressed, bytes and all: the same message goes to everybody who can undo it. */
+static void put_packed(struct pfl_msg *m, const struct pfl_payload *payload)
+{
+    m->codec = pfl_xstrdup("compressed");
+    m->blob = pfl_blob_ref(payload->packed_in);
+    m->weights = payload->packed;
+    m->has_digest = true;
+    memcpy(m->digest, payload->packed_digest, sizeof(m->digest));
+}
+
+static uint64_t send_model(struct pfl_node *n, const struct pfl_push *p, bool plain, bool unpacks)
 {
     PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = model_msg(n, p, plain);
     m->num_samples = (int32_t)p->n_samples;
     pfl_strs_copy(&m->contributors, &p->contributors);
     if (plain)
         return pfl_core_send_pickled(n, p->to, m, p->payload, pfl_core_bulk_timeout(n));
+    if (p->kind == PFL_PUSH_PARTIAL && p->payload->packed_in && unpacks && !p->whole) {
+        put_packed(m, p->payload);
+        return send_msg(n, p->to, m, NULL, pfl_core_bulk_timeout(n));
+    }
     m->codec = pfl_xstrdup("safetensors");
     m->has_digest = p->payload->has_digest;
     memcpy(m->digest, p->payload->digest, sizeof(m->digest));
@@ -369,7 +383,8 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
         return true;
     }
     if (p->state == PFL_PUSH_ASK && p->wanted && ev->rc == PFL_OK && pfl_streq(ev->text, "true")) {
-        p->id = send_model(n, p, plain);
+        bool unpacks = ev->hello ? pfl_strs_has(&ev->hello->codecs, "compressed") : peer && peer->unpacks;
+        p->id = send_model(n, p, plain, unpacks);
         p->state = PFL_PUSH_SEND;
         p->at = give_up_at(n, pfl_core_bulk_timeout(n));
         if (p->id == 0)
@@ -381,6 +396,8 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
         p->at = n->now + 4 * n->set.retry_period;
         return true;
     }
+    /* It may lack the model that a compressed one is a difference to. */
+    p->whole = p->whole || (p->state == PFL_PUSH_SEND && !pfl_core_is_outage(ev->rc));
     wait_to_retry(n, p);
     return true;
 }

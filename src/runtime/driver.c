@@ -202,6 +202,19 @@ static void arm_timer(struct pfl_driver *d)
     uv_timer_start(&d->timer, on_timer, ms, 0);
 }
 
+/* Contributions come as differences to the model that a round began with. */
+static void remember_base(struct pfl_driver *d)
+{
+    struct pfl_payload *p = pfl_node_model(d->node);
+    for (size_t i = 0; i < PFL_DRIVER_BASES; i++) {
+        if (!p || p == d->bases[i])
+            return;
+    }
+    pfl_payload_unref(d->bases[PFL_DRIVER_BASES - 1]);
+    memmove(d->bases + 1, d->bases, (PFL_DRIVER_BASES - 1) * sizeof(*d->bases));
+    d->bases[0] = pfl_payload_ref(p);
+}
+
 /* Takes q. */
 static void post_queued(struct pfl_driver *d, struct pfl_queued *q)
 {
@@ -216,6 +229,7 @@ static void post_queued(struct pfl_driver *d, struct pfl_queued *q)
         if (!d->queue_head)
             d->queue_tail = &d->queue_head;
         pfl_node_step(d->node, &q->ev, &out);
+        remember_base(d);
         for (size_t i = 0; i < out.n; i++)
             pfl_driver_carry_out(d, &out.items[i]);
         pfl_actions_clear(&out);
@@ -316,6 +330,22 @@ static enum pfl_rc open_journal(struct pfl_driver *d, const struct pfl_driver_op
     return rc;
 }
 
+/* A ledger that cannot be read keeps the node from starting: it would not know what it has revealed. */
+static enum pfl_rc open_compression(struct pfl_driver *d, const struct pfl_driver_opts *opts, struct pfl_err *err)
+{
+    if (!opts->compression || opts->compression->n == 0)
+        return PFL_OK;
+    d->compressor.spec = *opts->compression;
+    const struct pfl_compression_step *first = &opts->compression->steps[0];
+    if (first->technique != PFL_TECHNIQUE_DP)
+        return PFL_OK;
+    PFL_AUTO(pfl_freep) char *path = d->state_dir ? pfl_fs_join(d->state_dir, "privacy.json") : NULL;
+    struct pfl_ledger_opts o = opts->privacy ? *opts->privacy : (struct pfl_ledger_opts){.delta = 1e-5};
+    o.noise_multiplier = first->noise_multiplier;
+    o.laplace = first->laplace;
+    return pfl_ledger_open(path, &o, &d->ledger, err);
+}
+
 /* The initial model, or what was there before the node was started again. */
 static void begin(struct pfl_driver *d, const struct pfl_durable *kept)
 {
@@ -340,6 +370,10 @@ static void free_now(struct pfl_driver *d)
     pfl_events_close(d->events);
     pfl_tls_unref(d->tls);
     pfl_method_deinit(&d->method);
+    pfl_compressor_deinit(&d->compressor);
+    pfl_ledger_close(d->ledger);
+    for (size_t i = 0; i < PFL_DRIVER_BASES; i++)
+        pfl_payload_unref(d->bases[i]);
     if (d->learner.ops)
         d->learner.ops->free(d->learner.self);
     free(d->name);
@@ -376,6 +410,8 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
         (void)pfl_err_wrap(err, "settings.general.interop_compression");
     if (rc == PFL_OK)
         rc = open_state(d, err);
+    if (rc == PFL_OK)
+        rc = open_compression(d, opts, err);
     if (rc == PFL_OK)
         rc = open_journal(d, opts, &kept, err);
     if (rc == PFL_OK)

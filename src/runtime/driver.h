@@ -7,8 +7,10 @@
 #include <jansson.h>
 #include <uv.h>
 
+#include "learning/compression.h"
 #include "learning/learner.h"
 #include "learning/p2pfl_payload.h"
+#include "runtime/ledger.h"
 #include "node/node.h"
 #include "rpc/rpc.h"
 #include "tls/context.h"
@@ -30,9 +32,11 @@ struct pfl_driver_opts {
     const char *federation; /* trust domain in our Hello; copied */
     struct pfl_tls *tls;    /* a reference is taken; NULL: plaintext, loopback and unix sockets only */
     struct pfl_node_settings settings;
-    struct pfl_learner learner; /* taken on success */
-    const char *state_dir;      /* events.jsonl, models/, control.sock (0600); NULL: nothing is written, no control socket */
-    bool journal;               /* keeps in state_dir what must survive a crash, and takes it up again (runtime/journal.h) */
+    struct pfl_learner learner;                /* taken on success */
+    const struct pfl_compression *compression; /* of contributions; copied. NULL: none */
+    const struct pfl_ledger_opts *privacy;     /* where compression has dp: its budget; NULL: none */
+    const char *state_dir; /* events.jsonl, models/, control.sock (0600); NULL: nothing is written, no control socket */
+    bool journal;          /* keeps in state_dir what must survive a crash, and takes it up again (runtime/journal.h) */
     /** Where CRLs live (see runtime/revocation.h); each may be NULL. crl: the operator's file, rewritten when a newer one is
      * accepted; crl_kept: the driver's own copy, by which an older one is known after a restart; ca_service: HOST:PORT that is
      * asked every ca_poll (0: 60 s). Copied. The policy and the CRLs to begin with are the context's. */

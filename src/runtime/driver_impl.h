@@ -7,6 +7,7 @@
 #include "pki/policy.h"
 #include "runtime/driver.h"
 #include "runtime/events.h"
+#include "runtime/ledger.h"
 
 struct pfl_control;
 struct pfl_revocation;
@@ -47,6 +48,8 @@ struct pfl_job;
 struct pfl_pickling;
 struct pfl_queued; /* an event that waits for its step */
 
+enum { PFL_DRIVER_BASES = 3 };
+
 struct pfl_driver {
     uv_loop_t *loop;
     char *name, *address, *federation, *state_dir; /* owned; state_dir may be NULL */
@@ -54,7 +57,10 @@ struct pfl_driver {
     struct pfl_rpc_server *server;
     struct pfl_learner learner;
     struct pfl_node *node;
-    struct pfl_method method; /* of the learner and the aggregator */
+    struct pfl_method method;                    /* of the learner and the aggregator */
+    struct pfl_compressor compressor;            /* of this node's contributions; used by the learner's jobs */
+    struct pfl_ledger *ledger;                   /* owned; NULL: no differential privacy */
+    struct pfl_payload *bases[PFL_DRIVER_BASES]; /* references: the models it had last, newest first */
     pfl_ns call_timeout;
     bool interop;
     struct pfl_p2pfl_options pickle;

@@ -29,6 +29,8 @@ struct pfl_job {
     struct pfl_contribution *contributions; /* aggregate: owned, with references */
     size_t n_contributions;
     bool partial;
+    struct pfl_payload *bases[PFL_DRIVER_BASES]; /* decode: what may be the base of a difference */
+    double epsilon;                              /* fit: spent so far, with differential privacy */
     pfl_ns started;
     /* results */
     enum pfl_rc rc;
@@ -48,6 +50,8 @@ static void job_free(struct pfl_job *j)
         pfl_model_unref(j->contributions[i].model);
     free(j->contributions);
     json_decref(j->fields);
+    for (size_t i = 0; i < PFL_DRIVER_BASES; i++)
+        pfl_payload_unref(j->bases[i]);
     free(j);
 }
 
@@ -75,15 +79,44 @@ static enum pfl_rc payload_of(struct pfl_model *model, struct pfl_payload **ret,
     return PFL_OK;
 }
 
+/* What goes to others, and what this node counts itself: the model as they will have it. */
+static enum pfl_rc compress(struct pfl_job *j, struct pfl_model *model)
+{
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *packed = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *theirs = NULL;
+    enum pfl_rc rc = PFL_OK;
+    if (!j->in->has_digest)
+        return pfl_err_set(&j->err, PFL_STATE, "the round's model has no digest to compress against");
+    if (j->d->ledger)
+        rc = pfl_ledger_spend(j->d->ledger, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_compress(&j->d->compressor, j->in->model, j->in->digest, model, &packed, &theirs, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_model_check_finite(theirs, &j->err);
+    if (rc == PFL_OK)
+        rc = payload_of(theirs, &j->out, &j->err);
+    if (rc != PFL_OK || packed->len >= pfl_payload_bytes(j->out))
+        return rc;
+    uint8_t digest[PFL_DIGEST_LEN];
+    const struct pfl_bytes view = pfl_bytes_of(packed->data, packed->len);
+    sha256_parts(&view, 1, digest);
+    pfl_payload_set_packed(j->out, packed, view, digest);
+    return PFL_OK;
+}
+
 static enum pfl_rc run_fit(struct pfl_job *j)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
     struct pfl_fit_result r = {0};
-    enum pfl_rc rc = pfl_method_fit(&j->d->method, j->in->model, j->epochs, j->seed, &model, &r, &j->err);
+    enum pfl_rc rc = j->d->ledger ? pfl_ledger_check(j->d->ledger, &j->err) : PFL_OK;
+    if (rc == PFL_OK)
+        rc = pfl_method_fit(&j->d->method, j->in->model, j->epochs, j->seed, &model, &r, &j->err);
     if (rc == PFL_OK)
         rc = pfl_model_check_finite(model, &j->err);
     if (rc == PFL_OK)
-        rc = payload_of(model, &j->out, &j->err);
+        rc = j->d->compressor.spec.n > 0 ? compress(j, model) : payload_of(model, &j->out, &j->err);
+    if (j->d->ledger)
+        j->epsilon = pfl_ledger_epsilon(j->d->ledger);
     j->metrics.loss = r.loss;
     j->n_samples = r.n_samples;
     return rc;
@@ -117,13 +150,42 @@ static enum pfl_rc decode_pickle(struct pfl_job *j)
     return rc == PFL_OK ? payload_of(model, &j->out, &j->err) : rc;
 }
 
+static const struct pfl_model *base_of(void *user, const uint8_t *digest)
+{
+    const struct pfl_job *j = user;
+    for (size_t i = 0; i < PFL_DRIVER_BASES; i++) {
+        const struct pfl_payload *p = j->bases[i];
+        if (p && p->has_digest && memcmp(p->digest, digest, PFL_DIGEST_LEN) == 0)
+            return p->model;
+    }
+    return NULL;
+}
+
+static enum pfl_rc decode_compressed(struct pfl_job *j)
+{
+    struct pfl_msg *m = j->msg;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    size_t off = (size_t)(m->weights.data - m->blob->data);
+    enum pfl_rc rc =
+        pfl_decompress(m->blob, off, m->weights.len, pfl_method_layout(&j->d->method, m->cmd), base_of, j, &model, &j->err);
+    if (rc == PFL_OK)
+        rc = pfl_model_check_finite(model, &j->err);
+    if (rc == PFL_OK)
+        rc = payload_of(model, &j->out, &j->err);
+    if (rc == PFL_OK)
+        pfl_payload_set_packed(j->out, m->blob, m->weights, m->digest);
+    return rc;
+}
+
 static enum pfl_rc run_decode(struct pfl_job *j)
 {
     struct pfl_msg *m = j->msg;
     if (!m->codec && j->d->interop)
         return decode_pickle(j);
-    if (!pfl_streq(m->codec, "safetensors"))
-        return pfl_err_set(&j->err, PFL_UNSUPPORTED, "model in codec '%s': only 'safetensors' is taken",
+    bool compressed = pfl_streq(m->codec, "compressed") && pfl_streq(m->cmd, "partial_model");
+    if (!compressed && !pfl_streq(m->codec, "safetensors"))
+        return pfl_err_set(&j->err, PFL_UNSUPPORTED,
+                           "model in codec '%s': only 'safetensors' is taken, and 'compressed' for contributions",
                            m->codec ? pfl_q(m->codec) : "pickle (none named)");
     if (!m->has_digest)
         return pfl_err_set(&j->err, PFL_MALFORMED, "model without a digest");
@@ -131,6 +193,8 @@ static enum pfl_rc run_decode(struct pfl_job *j)
     sha256_parts(&m->weights, 1, digest);
     if (memcmp(digest, m->digest, sizeof(digest)) != 0)
         return pfl_err_set(&j->err, PFL_MALFORMED, "the model's bytes do not have the digest that the message states");
+    if (compressed)
+        return decode_compressed(j);
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
     size_t off = (size_t)(m->weights.data - m->blob->data);
     struct pfl_layout *layout = pfl_method_layout(&j->d->method, m->cmd);
@@ -207,6 +271,10 @@ static void post_result(struct pfl_job *j)
         pfl_keeper_go_on(d->keeper);
         return;
     }
+    if (j->kind == JOB_FIT && d->ledger)
+        pfl_events_emit(d->events, "privacy",
+                        json_pack("{s:f, s:f, s:o}", "epsilon", j->epsilon, "delta", pfl_ledger_delta(d->ledger), "budget",
+                                  pfl_ledger_budget(d->ledger) > 0 ? json_real(pfl_ledger_budget(d->ledger)) : json_null()));
     if (j->kind == JOB_INIT) {
         if (j->rc != PFL_OK) {
             pfl_error("%s: no initial model: %s", d->name, j->err.msg);
@@ -332,6 +400,8 @@ void pfl_job_decode(struct pfl_driver *d, struct pfl_msg *msg, uint64_t call)
     j->msg = pfl_msg_ref(msg);
     pfl_check_init(d, msg, &j->check);
     j->call = call;
+    for (size_t i = 0; i < PFL_DRIVER_BASES; i++)
+        j->bases[i] = d->bases[i] ? pfl_payload_ref(d->bases[i]) : NULL;
     job_start(j);
 }
 

@@ -3,6 +3,7 @@
 #include "runtime/learner_setup.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,4 +276,48 @@ enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_
                                                  .beta_2 = p->beta_2,
                                                  .tau = p->tau};
     return pfl_aggregator_make(c->aggregator, &params, ret, err);
+}
+
+static void set_noise(const struct pfl_compression_config *c, const struct pfl_compression_step_config *from,
+                      struct pfl_compression_step *to)
+{
+    to->noise_multiplier = from->noise_multiplier;
+    if (from->noise_multiplier <= 0.0) /* P2PFL's epsilon is that of one contribution */
+        to->noise_multiplier = (from->laplace ? 1.0 : sqrt(2.0 * log(1.25 / c->delta))) / c->epsilon;
+}
+
+enum pfl_rc pfl_compression_setup(const struct pfl_learner_config *l, struct pfl_compression *ret, struct pfl_err *err)
+{
+    const struct pfl_compression_config *c = &l->compression;
+    static const struct {
+        const char *name;
+        enum pfl_dtype type;
+    } types[] = {{"float16", PFL_F16}, {"bfloat16", PFL_BF16}, {"int8", PFL_I8}, {"uint8", PFL_U8}, {"int16", PFL_I16}};
+    static_assert(sizeof(c->steps) / sizeof(c->steps[0]) == PFL_TECHNIQUES, "each technique once");
+    struct pfl_compression r = {.n = c->n};
+    for (size_t i = 0; i < c->n; i++) {
+        const struct pfl_compression_step_config *from = &c->steps[i];
+        struct pfl_compression_step *to = &r.steps[i];
+        enum pfl_technique t;
+        if (!pfl_technique_parse(from->technique, &t))
+            return pfl_err_set(err, PFL_INVALID, "compression '%s' is unknown", pfl_q(from->technique));
+        *to = pfl_compression_step_default(t);
+        to->k = from->k;
+        to->error_feedback = from->error_feedback;
+        to->threshold = from->threshold;
+        to->asymmetric = from->asymmetric;
+        to->per_channel = from->per_channel;
+        to->channel_axis = from->channel_axis;
+        to->clip_norm = from->clip_norm;
+        to->laplace = from->laplace;
+        to->level = from->level >= 0 ? from->level : to->level;
+        for (size_t k = 0; k < PFL_ARRAY_LEN(types); k++)
+            to->dtype = pfl_streq(from->dtype, types[k].name) ? types[k].type : to->dtype;
+        set_noise(c, from, to);
+    }
+    enum pfl_rc rc = pfl_compression_check(&r, err);
+    if (rc != PFL_OK)
+        return pfl_err_wrap(err, "compression");
+    *ret = r;
+    return PFL_OK;
 }

@@ -5,6 +5,7 @@
 
 #include "config/settings.h"
 #include "learning/aggregator.h"
+#include "learning/compression.h"
 #include "learning/dataset.h"
 #include "learning/learner.h"
 
@@ -22,6 +23,9 @@ enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_
 enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
                               struct pfl_learner *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
+/** How contributions are compressed; n 0: not at all. dp's noise is made of epsilon and delta where it is not given. */
+enum pfl_rc pfl_compression_setup(const struct pfl_learner_config *c, struct pfl_compression *ret,
+                                  struct pfl_err *err) PFL_WARN_UNUSED;
 /** The aggregator with its parameters. *ret is the caller's storage. */
 enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_aggregator *ret,
                                  struct pfl_err *err) PFL_WARN_UNUSED;

@@ -21,6 +21,7 @@ struct program {
     struct pfl_driver *driver;
     struct pfl_node_config config;
     struct pfl_aggregator aggregator;
+    struct pfl_compression compression;
     bool ending;
 };
 
@@ -133,18 +134,23 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
     if (rc == PFL_OK)
         rc = pfl_aggregator_setup(&c->learner, &p->aggregator, err);
     if (rc == PFL_OK)
+        rc = pfl_compression_setup(&c->learner, &p->compression, err);
+    if (rc == PFL_OK)
         rc = pfl_learner_setup(&c->learner, &c->settings, c->name, &learner, err);
     const struct pfl_credentials_opts credentials = {.files = pfl_node_tls_files(&c->settings, crl_kept),
                                                      .look = c->ca.look,
                                                      .renew = c->ca.renew,
                                                      .renew_at = c->ca.renew_at,
                                                      .same_keys = c->ca.same_keys};
+    const struct pfl_ledger_opts privacy = {.delta = c->learner.compression.delta, .budget = c->learner.compression.budget};
     struct pfl_driver_opts opts = {.loop = &p->loop,
                                    .name = c->name,
                                    .address = c->address,
                                    .federation = c->federation,
                                    .tls = tls,
                                    .learner = learner,
+                                   .compression = &p->compression,
+                                   .privacy = &privacy,
                                    .state_dir = c->state_dir,
                                    .journal = !c->no_journal,
                                    .crl = c->settings.crl.file,

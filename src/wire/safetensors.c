@@ -200,3 +200,17 @@ enum pfl_rc pfl_safetensors_decode(struct pfl_blob *blob, size_t off, size_t len
     json_decref(header);
     return rc;
 }
+
+char *pfl_safetensors_meta_get(struct pfl_bytes file, const char *key)
+{
+    struct pfl_reader r = pfl_reader_of(file);
+    uint64_t header_len = pfl_reader_u64le(&r);
+    if (r.failed || header_len > HEADER_MAX)
+        return NULL;
+    struct pfl_bytes text = pfl_reader_bytes(&r, (size_t)header_len);
+    json_t *header = r.failed ? NULL : json_loadb((const char *)text.data, text.len, JSON_REJECT_DUPLICATES, NULL);
+    const char *value = json_string_value(json_object_get(json_object_get(header, "__metadata__"), key));
+    char *ret = value ? pfl_xstrdup(value) : NULL;
+    json_decref(header);
+    return ret;
+}

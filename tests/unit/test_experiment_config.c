@@ -104,9 +104,17 @@ static const struct {
     {EXP "  model: {params: {activation: tahn}}\n", PFL_INVALID, "'tahn' is unknown; did you mean 'tanh'"},
     {EXP "  model: {params: {hidden_sizes: [10, 0]}}\n", PFL_INVALID, "hidden_sizes[1]"},
     {EXP "  model: {params: {hidden_sizes: [1,2,3,4,5,6,7,8,9]}}\n", PFL_INVALID, "hidden_sizes[8]: must be at most 8"},
-    {EXP "  model: {compression: {ptq: {}}}\n", PFL_UNSUPPORTED, "experiment.model.compression: compression is not supported yet"},
-    {EXP "  model: {compression: ptq}\n", PFL_UNSUPPORTED, "compression is not supported yet"},
-    {EXP "  model: {params: {compression: {topk: {k: 0.1}}}}\n", PFL_UNSUPPORTED, "compression is not supported yet"},
+    {EXP "  model: {compression: ptq}\n", PFL_INVALID, "experiment.model.compression: must be a map of techniques"},
+    {EXP "  model: {compression: {ptk: {}}}\n", PFL_INVALID, "did you mean 'ptq'"},
+    {EXP "  model: {compression: {ptq: int8}}\n", PFL_INVALID, "compression.ptq: must be a map of parameters"},
+    {EXP "  model: {compression: {ptq: {dtype: int4}}}\n", PFL_INVALID, "must be float16, bfloat16, int8, uint8 or int16"},
+    {EXP "  model: {compression: {ptq: {k: 0.1}}}\n", PFL_INVALID, "unknown key 'k'"},
+    {EXP "  model: {compression: {topk: {k: 0}}}\n", PFL_INVALID, "topk.k"},
+    {EXP "  model: {compression: {ptq: {}, topk: {}}}\n", PFL_INVALID, "topk: cannot come behind 'ptq'"},
+    {EXP "  model: {compression: {zlib: {}, zstd: {}}}\n", PFL_INVALID, "zstd: cannot come behind 'zlib'"},
+    {EXP "  model: {compression: {topk: {}, dp: {}}}\n", PFL_INVALID, "dp: must come first"},
+    {EXP "  model: {compression: {dp: {noise_type: uniform}}}\n", PFL_INVALID, "must be gaussian or laplace"},
+    {EXP "  model: {compression: {topk: {}}, params: {compression: {topk: {}}}}\n", PFL_INVALID, "is given in the model too"},
     /* learner */
     {EXP "  learner: {folder: x}\n", PFL_INVALID, "experiment.learner.folder: belongs to a learner in another process"},
     {EXP "  learner: {nodes: [1]}\n", PFL_INVALID, "e.yaml:3: experiment.learner: 'command' is missing"},
@@ -439,9 +447,30 @@ static void test_topology_parse__names(void **state)
     assert_string_equal(pfl_topology_name(t), "random");
 }
 
+static void test_experiment__compression__in_order(void **state)
+{
+    (void)state;
+    static const char text[] =
+        EXP "  model: {params: {compression: {dp: {clip_norm: 2, epsilon: 1, budget: 8}, topk: {k: 0.2}, ptq: {dtype: int8, "
+            "scheme: asymmetric, granularity: per_channel}, lzma: {preset: 2}}}}\n";
+    struct pfl_experiment_config c;
+    struct pfl_err err = {0};
+    assert_int_equal(pfl_experiment_parse("e.yaml", text, sizeof(text) - 1, &c, &err), PFL_OK);
+    const struct pfl_compression_config *k = &c.learner.compression;
+    assert_int_equal(k->n, 4);
+    assert_string_equal(k->steps[0].technique, "dp");
+    assert_true(k->steps[0].clip_norm == 2.0 && k->epsilon == 1.0 && k->delta == 1e-5 && k->budget == 8.0);
+    assert_true(k->steps[1].k == 0.2 && k->steps[1].error_feedback);
+    assert_string_equal(k->steps[2].dtype, "int8");
+    assert_true(k->steps[2].asymmetric && k->steps[2].per_channel);
+    assert_int_equal(k->steps[3].level, 2);
+    pfl_experiment_deinit(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_experiment__compression__in_order),
         cmocka_unit_test(test_experiment_parse__refused_with_file_line_and_key),
         cmocka_unit_test(test_experiment_load__cifar10_of_p2pfl__with_a_smaller_network_and_a_note),
         cmocka_unit_test(test_experiment_load__mnist_of_p2pfl__unchanged),

@@ -107,6 +107,10 @@ static const struct {
      "learner.partition: 'dirichlett' is unknown; did you mean 'dirichlet'"},
     {NODE "learner: {partition: iid, partition_params: {alpha: 1}}\n", PFL_INVALID, "'iid' has no parameters"},
     {NODE "learner: {aggregator: krum, aggregator_params: {trim: 0.1}}\n", PFL_INVALID, "unknown key 'trim'"},
+    {NODE "learner: {aggregator: fedadagrad, aggregator_params: {beta_2: 0.9}}\n", PFL_INVALID, "unknown key 'beta_2'"},
+    {NODE "learner: {aggregator: fedadam, aggregator_params: {beta_1: 1}}\n", PFL_INVALID, "beta_1"},
+    {NODE "learner: {compression: {ptq: {}, low_rank: {}}}\n", PFL_INVALID,
+     "learner.compression.low_rank: cannot come behind 'ptq'"},
     {NODE "learner: {aggregator: kram}\n", PFL_INVALID, "learner.aggregator: 'kram' is unknown; did you mean 'krum'"},
     {NODE "learner: {part_count: 4, part_index: 4}\n", PFL_INVALID, "learner.part_index: '4' is not a whole number from 0 to 3"},
     {NODE "learner: {reduction_factor: 2}\n", PFL_INVALID, "learner.reduction_factor"},
@@ -319,6 +323,19 @@ static void assert_same(const struct pfl_node_config *a, const struct pfl_node_c
     assert_true(l->aggregator_params.byzantine == m->aggregator_params.byzantine);
     assert_true(l->aggregator_params.selected == m->aggregator_params.selected &&
                 l->aggregator_params.trim == m->aggregator_params.trim);
+    assert_true(l->aggregator_params.eta == m->aggregator_params.eta && l->aggregator_params.beta_1 == m->aggregator_params.beta_1);
+    assert_true(l->aggregator_params.beta_2 == m->aggregator_params.beta_2 && l->aggregator_params.tau == m->aggregator_params.tau);
+    assert_int_equal(l->compression.n, m->compression.n);
+    assert_true(l->compression.epsilon == m->compression.epsilon && l->compression.delta == m->compression.delta &&
+                l->compression.budget == m->compression.budget);
+    for (size_t i = 0; i < l->compression.n; i++) {
+        const struct pfl_compression_step_config *x = &l->compression.steps[i], *y = &m->compression.steps[i];
+        assert_string_equal(x->technique, y->technique);
+        assert_string_equal(x->dtype, y->dtype);
+        assert_true(x->k == y->k && x->threshold == y->threshold && x->clip_norm == y->clip_norm && x->level == y->level &&
+                    x->noise_multiplier == y->noise_multiplier && x->error_feedback == y->error_feedback &&
+                    x->asymmetric == y->asymmetric && x->per_channel == y->per_channel && x->laplace == y->laplace);
+    }
 }
 
 static void round_trip(const struct pfl_node_config *c);
@@ -380,6 +397,13 @@ static void test_node_config__parameters_of_partition_and_aggregator__kept(void 
                       "aggregator_params: {trim: 0.2}");
     assert_true(c.learner.partition_params.main_share == 0.6 && c.learner.partition_params.main_classes == 2);
     assert_true(c.learner.aggregator_params.trim == 0.2);
+    PFL_AUTO(pfl_node_config_deinit)
+    struct pfl_node_config d = learner_lines("aggregator: fedyogi, aggregator_params: {eta: 0.01, beta_1: 0.5, tau: 0.001}, "
+                                             "compression: {dp: {noise_multiplier: 2, noise_type: laplace}, low_rank: {threshold: "
+                                             "0.9}, ptq: {dtype: uint8}, zstd: {level: 9}}");
+    assert_true(d.learner.aggregator_params.eta == 0.01 && d.learner.aggregator_params.beta_1 == 0.5);
+    assert_true(d.learner.compression.n == 4 && d.learner.compression.steps[0].laplace);
+    assert_true(d.learner.compression.steps[3].level == 9);
 }
 
 static void round_trip(const struct pfl_node_config *c)

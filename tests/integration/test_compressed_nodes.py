@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+# timeout: 240
+"""Real nodes whose contributions are compressed, or made private: everybody ends with the same model, fewer bytes go out, and who has
+used up its privacy budget trains no more, also after a restart."""
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import node_kit  # noqa: E402
+
+BIN = os.environ.get("P2PFL_BIN") or str(Path(__file__).resolve().parents[2] / "build" / "dev" / "p2pfl")
+
+RUN = """
+network: {{nodes: 3, topology: {topology}}}
+experiment:
+  name: compressed
+  rounds: {rounds}
+  epochs: 1
+  trainset_size: {trainset}
+  seed: 1
+  dataset: {{name: dummy}}
+  model: {{package: dummy, params: {{values: 100000}}, compression: {compression}}}
+settings: {{heartbeat: {{period: 0.5, timeout: 5}}}}
+"""
+
+
+def run(folder, compression, topology="full", rounds=2, trainset=3):
+    (folder / "e.yaml").write_text(RUN.format(**locals()))
+    r = subprocess.run([BIN, "run", "--json", "--out", str(folder / "run"), str(folder / "e.yaml")], capture_output=True, text=True, timeout=120,
+                       check=False)
+    assert r.returncode == 0, r.stdout + r.stderr
+    events = {}
+    for path in sorted((folder / "run" / "nodes").glob("*/**/events.jsonl")):
+        events[path] = [json.loads(line) for line in path.read_text().splitlines()]
+    return json.loads(r.stdout.splitlines()[-1]), events
+
+
+class Compressed(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def test_one_model_in_fewer_bytes(self):
+        plain, _ = run(self.folder, "{}")
+        sizes = {}
+        for name, compression in (("int8", "{ptq: {dtype: int8}}"), ("all", "{topk: {k: 0.1}, ptq: {dtype: int8}, zstd: {}}")):
+            sub = self.folder / name
+            sub.mkdir()
+            done, _ = run(sub, compression)
+            self.assertTrue(done["identical"], done)
+            sizes[name] = done["bytes_sent"]
+        # 2 rounds, 6 contributions of 400 kB each, and two initial models
+        self.assertLess(sizes["int8"], plain["bytes_sent"] * 0.45)
+        self.assertLess(sizes["all"], plain["bytes_sent"] * 0.35)
+
+    def test_relayed_over_a_line(self):
+        done, _ = run(self.folder, "{low_rank: {}, ptq: {dtype: bfloat16}, lzma: {preset: 1}}", topology="line", trainset=2, rounds=3)
+        self.assertTrue(done["identical"], done)
+
+    def test_the_budget_ends_the_training(self):
+        # sigma 4: epsilon 1.23 after one contribution, 1.76 after two, 2.18 after three.
+        _, events = run(self.folder, "{dp: {clip_norm: 0.5, noise_multiplier: 4, budget: 2}}", rounds=4)
+        for lines in events.values():
+            spent = [e["epsilon"] for e in lines if e["event"] == "privacy"]
+            self.assertEqual(len(spent), 4)
+            self.assertAlmostEqual(spent[0], 1.23, delta=0.02)
+            self.assertAlmostEqual(spent[1], 1.76, delta=0.02)
+            self.assertEqual(spent[1:], [spent[1]] * 3)
+            refused = [e for e in lines if e["event"] == "warning" and "the privacy budget is used up" in e["text"]]
+            self.assertEqual(len(refused), 2)
+            self.assertIn("after 2 contributions, one more makes it", refused[0]["text"])
+        ledgers = list((self.folder / "run" / "nodes").glob("*/**/privacy.json"))
+        self.assertEqual(len(ledgers), 3)
+        for path in ledgers:
+            self.assertEqual(path.stat().st_mode & 0o777, 0o600)
+            self.assertEqual(json.loads(path.read_text())["releases"], 2)
+
+
+class Ledger(unittest.TestCase):
+    def test_a_damaged_ledger_keeps_the_node_from_starting(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            node_kit.make_certificates(folder, ("node1",))
+            path = node_kit.node_file(folder / "node1")
+            path.write_text(path.read_text() + "  compression: {dp: {budget: 3}}\n")
+            state = folder / "node1" / "state"
+            state.mkdir(mode=0o700)
+            for text in ("", "{}", '{"version": 1, "releases": -1, "rdp": []}'):
+                (state / "privacy.json").write_text(text)
+                r = node_kit.run("node", "start", "-c", path)
+                self.assertEqual(r.returncode, 1, r.stderr)
+                self.assertIn("privacy.json: it is no ledger of privacy", r.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
