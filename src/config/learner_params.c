@@ -15,8 +15,9 @@
 enum { KEYS_MAX = 4 };
 
 const char *const pfl_partition_names[6] = {"iid", "dirichlet", "label_skew", "shards", "percentage", "quantity"};
-const char *const pfl_aggregator_names[11] = {"fedavg", "fedmedian",        "trimmed_mean", "krum",    "multi_krum", "krum_p2pfl",
-                                              "bulyan", "geometric_median", "fedadagrad",   "fedadam", "fedyogi"};
+const char *const pfl_aggregator_names[14] = {"fedavg",     "fedmedian", "trimmed_mean",     "krum",       "multi_krum",
+                                              "krum_p2pfl", "bulyan",    "geometric_median", "fedadagrad", "fedadam",
+                                              "fedyogi",    "fedprox",   "fednova",          "scaffold"};
 
 struct keys {
     const char *name; /* the strategy's or the rule's */
@@ -36,6 +37,8 @@ static const struct keys aggregator_keys[] = {
     {"fedadagrad", {"eta", "beta_1", "tau"}},
     {"fedadam", {"eta", "beta_1", "beta_2", "tau"}},
     {"fedyogi", {"eta", "beta_1", "beta_2", "tau"}},
+    {"fedprox", {"proximal_mu"}},
+    {"scaffold", {"global_lr", "clients"}},
 };
 
 static enum pfl_rc only(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, const struct keys *table, size_t n, const char *name,
@@ -85,6 +88,11 @@ enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, s
     TRY(pfl_yaml_double(doc, map, "beta_1", 0.0, 0.999999999, &a->beta_1, err));
     TRY(pfl_yaml_double(doc, map, "beta_2", 0.0, 0.999999999, &a->beta_2, err));
     TRY(pfl_yaml_double(doc, map, "tau", 1e-30, 1e6, &a->tau, err));
+    int64_t clients = a->clients;
+    TRY(pfl_yaml_double(doc, map, "proximal_mu", 0.0, 1e6, &a->proximal_mu, err));
+    TRY(pfl_yaml_double(doc, map, "global_lr", 1e-9, 1e6, &a->global_lr, err));
+    TRY(pfl_yaml_int(doc, map, "clients", 1, 1000000, &clients, err));
+    a->clients = (unsigned)clients;
     a->byzantine = (int)byzantine;
     a->selected = (unsigned)selected;
     return PFL_OK;
@@ -150,6 +158,12 @@ void pfl_learner_config_write_params(const struct pfl_learner_config *l, const c
         flow_put(&f, "selected: %u", a->selected);
     if (HAS(aggregator_keys, l->aggregator, "trim"))
         flow_put(&f, "trim: %.17g", a->trim);
+    if (HAS(aggregator_keys, l->aggregator, "proximal_mu"))
+        flow_put(&f, "proximal_mu: %.17g", a->proximal_mu);
+    if (HAS(aggregator_keys, l->aggregator, "global_lr"))
+        flow_put(&f, "global_lr: %.17g", a->global_lr);
+    if (HAS(aggregator_keys, l->aggregator, "clients") && a->clients)
+        flow_put(&f, "clients: %u", a->clients);
     if (HAS(aggregator_keys, l->aggregator, "eta"))
         flow_put(&f, "eta: %.17g, tau: %.17g", a->eta, a->tau);
     if (HAS(aggregator_keys, l->aggregator, "beta_1") && a->beta_1 >= 0.0)

@@ -255,7 +255,14 @@ void pfl_learner_config_default(struct pfl_learner_config *l)
         .learning_rate = 1e-3,
         .aggregator = pfl_xstrdup("fedavg"),
         .partition_params = {.alpha = 0.5, .min_size = 10, .shards_per_part = 2, .main_classes = 1, .main_share = 0.8},
-        .aggregator_params = {.byzantine = -1, .trim = 0.1, .eta = 0.1, .beta_1 = -1.0, .beta_2 = 0.99, .tau = 1e-9},
+        .aggregator_params = {.byzantine = -1,
+                              .trim = 0.1,
+                              .eta = 0.1,
+                              .beta_1 = -1.0,
+                              .beta_2 = 0.99,
+                              .tau = 1e-9,
+                              .proximal_mu = 0.01,
+                              .global_lr = 1.0},
         .dummy_values = 1000,
     };
 }

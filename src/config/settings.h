@@ -96,6 +96,8 @@ struct pfl_aggregator_config {
     unsigned selected;
     double trim;
     double eta, beta_1, beta_2, tau; /* beta_1 -1: the rule's own default */
+    double proximal_mu, global_lr;
+    unsigned clients;
 };
 
 enum {
@@ -180,7 +182,7 @@ void pfl_learner_config_write_params(const struct pfl_learner_config *l, const c
 extern const char *const pfl_dataset_names[8];
 extern const char *const pfl_model_names[6];
 extern const char *const pfl_partition_names[6];
-extern const char *const pfl_aggregator_names[11];
+extern const char *const pfl_aggregator_names[14];
 /** test_path, test_share, label, classes, normalise, mean and std of map, where they are there. */
 enum pfl_rc pfl_learner_config_read_data(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_data_config *d,
                                          struct pfl_err *err) PFL_WARN_UNUSED;

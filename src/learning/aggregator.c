@@ -8,7 +8,8 @@
 
 #define DEFAULTS                                                                                                                   \
     {                                                                                                                              \
-        .byzantine = PFL_BYZANTINE_AUTO, .trim = 0.1, .eta = 0.1, .beta_1 = PFL_AGGREGATOR_OWN, .beta_2 = 0.99, .tau = 1e-9        \
+        .byzantine = PFL_BYZANTINE_AUTO, .trim = 0.1, .eta = 0.1, .beta_1 = PFL_AGGREGATOR_OWN, .beta_2 = 0.99, .tau = 1e-9,       \
+        .proximal_mu = 0.01, .global_lr = 1.0                                                                                      \
     }
 #define FEDOPT(id)                                                                                                                 \
     {                                                                                                                              \
@@ -17,7 +18,22 @@
             "v"                                                                                                                    \
         }                                                                                                                          \
     }
-enum { FEDAVG, FEDMEDIAN, TRIMMED_MEAN, KRUM, MULTI_KRUM, KRUM_P2PFL, BULYAN, GEOMETRIC_MEDIAN, FEDADAGRAD, FEDADAM, FEDYOGI };
+enum {
+    FEDAVG,
+    FEDMEDIAN,
+    TRIMMED_MEAN,
+    KRUM,
+    MULTI_KRUM,
+    KRUM_P2PFL,
+    BULYAN,
+    GEOMETRIC_MEDIAN,
+    FEDADAGRAD,
+    FEDADAM,
+    FEDYOGI,
+    FEDPROX,
+    FEDNOVA,
+    SCAFFOLD
+};
 static const struct pfl_aggregator aggregators[] = {
     [FEDAVG] = {.name = "fedavg", .partial = true, .params = DEFAULTS, .aggregate = pfl_fedavg},
     [FEDMEDIAN] = {.name = "fedmedian", .params = DEFAULTS, .aggregate = pfl_fedmedian},
@@ -30,14 +46,29 @@ static const struct pfl_aggregator aggregators[] = {
     [FEDADAGRAD] = FEDOPT("fedadagrad"),
     [FEDADAM] = FEDOPT("fedadam"),
     [FEDYOGI] = FEDOPT("fedyogi"),
+    [FEDPROX] = {.name = "fedprox", .partial = true, .params = DEFAULTS, .aggregate = pfl_fedavg, .proximal = true},
+    [FEDNOVA] = {.name = "fednova",
+                 .partial = true,
+                 .params = DEFAULTS,
+                 .aggregate = pfl_fedavg,
+                 .update = pfl_fednova,
+                 .merge = pfl_fednova,
+                 .counts = true},
+    [SCAFFOLD] = {.name = "scaffold",
+                  .params = DEFAULTS,
+                  .aggregate = pfl_fedavg,
+                  .update = pfl_scaffold,
+                  .variates = true,
+                  .contribution_sets = {"dc"},
+                  .model_sets = {"c"}},
 };
 static const struct {
     const char *name;
     unsigned at;
 } aliases[] = {
     /* P2PFL's classes */
-    {"FedAvg", FEDAVG},         {"FedMedian", FEDMEDIAN}, {"Krum", KRUM},
-    {"FedAdagrad", FEDADAGRAD}, {"FedAdam", FEDADAM},     {"FedYogi", FEDYOGI},
+    {"FedAvg", FEDAVG},   {"FedMedian", FEDMEDIAN}, {"Krum", KRUM},       {"FedAdagrad", FEDADAGRAD},
+    {"FedAdam", FEDADAM}, {"FedYogi", FEDYOGI},     {"FedProx", FEDPROX}, {"Scaffold", SCAFFOLD},
 };
 
 const struct pfl_aggregator *pfl_aggregator_find(const char *name)
@@ -58,8 +89,12 @@ struct pfl_aggregator_params pfl_aggregator_params_default(void)
     return (struct pfl_aggregator_params)DEFAULTS;
 }
 
-static enum pfl_rc check_fedopt(const struct pfl_aggregator_params *p, struct pfl_err *err)
+static enum pfl_rc check_numbers(const struct pfl_aggregator_params *p, struct pfl_err *err)
 {
+    if (!(p->proximal_mu >= 0.0 && isfinite(p->proximal_mu)))
+        return pfl_err_set(err, PFL_INVALID, "proximal_mu is %g: 0 or more is wanted", p->proximal_mu);
+    if (!(p->global_lr > 0.0 && isfinite(p->global_lr)))
+        return pfl_err_set(err, PFL_INVALID, "global_lr is %g: more than 0 is wanted", p->global_lr);
     if (!(p->eta > 0.0 && isfinite(p->eta)))
         return pfl_err_set(err, PFL_INVALID, "eta is %g: more than 0 is wanted", p->eta);
     if (p->beta_1 != PFL_AGGREGATOR_OWN && !(p->beta_1 >= 0.0 && p->beta_1 < 1.0))
@@ -81,7 +116,7 @@ enum pfl_rc pfl_aggregator_make(const char *name, const struct pfl_aggregator_pa
         return pfl_err_set(err, PFL_INVALID, "byzantine is %d: a number of contributions is wanted", params->byzantine);
     if (!(params->trim >= 0.0 && params->trim < 0.5))
         return pfl_err_set(err, PFL_INVALID, "trim is %g: from 0 to less than 0.5 is wanted", params->trim);
-    enum pfl_rc rc = check_fedopt(params, err);
+    enum pfl_rc rc = check_numbers(params, err);
     if (rc != PFL_OK)
         return rc;
     *ret = *found;

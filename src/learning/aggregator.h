@@ -21,13 +21,16 @@ struct pfl_contribution {
 enum { PFL_AGGREGATOR_SETS_MAX = 2 };
 enum { PFL_BYZANTINE_AUTO = -1 /* as many as the rule can bear with the n that came */ };
 struct pfl_aggregator_params {
-    int byzantine;     /* f: how many of the contributions may be hostile. Krum, Multi-Krum, Bulyan */
-    unsigned selected; /* m of Multi-Krum: how many are averaged; 0: n - f */
-    double trim;       /* trimmed mean: the share that is cut off at each end of a coordinate's values, in [0, 0.5) */
-    double eta;        /* FedOpt: the step of the server's optimiser, > 0 */
-    double beta_1;     /* FedOpt: decay of the first moment, [0, 1); PFL_AGGREGATOR_OWN: the rule's default */
-    double beta_2;     /* FedAdam, FedYogi: decay of the second moment, [0, 1) */
-    double tau;        /* FedOpt: degree of adaptivity, > 0 */
+    int byzantine;      /* f: how many of the contributions may be hostile. Krum, Multi-Krum, Bulyan */
+    unsigned selected;  /* m of Multi-Krum: how many are averaged; 0: n - f */
+    double trim;        /* trimmed mean: the share that is cut off at each end of a coordinate's values, in [0, 0.5) */
+    double eta;         /* FedOpt: the step of the server's optimiser, > 0 */
+    double beta_1;      /* FedOpt: decay of the first moment, [0, 1); PFL_AGGREGATOR_OWN: the rule's default */
+    double beta_2;      /* FedAdam, FedYogi: decay of the second moment, [0, 1) */
+    double tau;         /* FedOpt: degree of adaptivity, > 0 */
+    double proximal_mu; /* FedProx: strength of the pull to the round's model, >= 0 */
+    double global_lr;   /* SCAFFOLD: how much of the mean change is taken, > 0 */
+    unsigned clients;   /* SCAFFOLD: N, how many nodes take part in the long run; 0: as many as contribute to the round */
 };
 #define PFL_AGGREGATOR_OWN (-1.0)
 struct pfl_aggregator {
@@ -40,6 +43,13 @@ struct pfl_aggregator {
      * contribution of several. */
     enum pfl_rc (*update)(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
                           size_t n, struct pfl_model **ret, struct pfl_err *err);
+    /* Several contributions as one, where that needs the model they began with; NULL: `aggregate` does it. */
+    enum pfl_rc (*merge)(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
+                         size_t n, struct pfl_model **ret, struct pfl_err *err);
+    bool proximal; /* trains with FedProx' term */
+    bool variates; /* trains with SCAFFOLD's correction */
+    bool counts;   /* a contribution says how many steps it is made of: one F32, "@steps" */
+    const char *contribution_sets[PFL_AGGREGATOR_SETS_MAX];
     const char *model_sets[PFL_AGGREGATOR_SETS_MAX]; /* what the model carries beside its tensors: F32 sets of the same shapes */
 };
 
@@ -99,5 +109,16 @@ enum pfl_rc pfl_geometric_median(const struct pfl_aggregator *self, const struct
  * step like any other. */
 enum pfl_rc pfl_fedopt(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in, size_t n,
                        struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** FedNova: a contribution says its number of steps a_i ("@steps"; more with momentum, see pfl_fit_result's normaliser), and counts
+ * as many of them as any other: x + (sum p_i a_i) (sum p_i (x_i - x) / a_i), p_i the shares of samples. Several become one by the
+ * same formula, with the mean of their steps. a_i below 1 or above 1e6 is taken as those. Cost: n d. Source: Wang et al. 2020,
+ * "Tackling the Objective Inconsistency Problem", equation 6 with tau_eff of section 4. */
+enum pfl_rc pfl_fednova(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
+                        size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** SCAFFOLD: x + global_lr (mean of the contributions, by samples as in P2PFL, minus x), and c + n / N times the plain mean of the
+ * changes that contributions bring ("@dc"); c is the model's set "c". The other half, each node's own variate by option II, is
+ * method.c's. Cost: n d. Source: Karimireddy et al. 2020, Algorithm 1. */
+enum pfl_rc pfl_scaffold(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
+                         size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

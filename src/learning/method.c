@@ -34,13 +34,14 @@ enum pfl_rc pfl_method_check_prefix(const struct pfl_layout *longer, const struc
     return PFL_OK;
 }
 
-/* The F32 tensors of `params` once more for each set. */
-static enum pfl_rc extend(const struct pfl_layout *params, const char *const *sets, struct pfl_layout **ret, struct pfl_err *err)
+/* The F32 tensors of `params` once more for each set, and the number of steps. */
+static enum pfl_rc extend(const struct pfl_layout *params, const char *const *sets, bool steps, struct pfl_layout **ret,
+                          struct pfl_err *err)
 {
     size_t n_sets = 0, n = params->n;
     while (n_sets < PFL_AGGREGATOR_SETS_MAX && sets[n_sets])
         n_sets++;
-    PFL_AUTO(pfl_freep) struct pfl_tensor_desc *descs = pfl_xcalloc(n * (n_sets + 1), sizeof(*descs));
+    PFL_AUTO(pfl_freep) struct pfl_tensor_desc *descs = pfl_xcalloc(n * (n_sets + 1) + 1, sizeof(*descs));
     memcpy(descs, params->tensors, n * sizeof(*descs));
     for (size_t s = 0; s < n_sets; s++) {
         for (size_t i = 0; i < params->n; i++) {
@@ -54,21 +55,30 @@ static enum pfl_rc extend(const struct pfl_layout *params, const char *const *se
             n++;
         }
     }
+    if (steps)
+        descs[n++] = (struct pfl_tensor_desc){.name = "@steps", .dtype = PFL_F32, .rank = 1, .shape = {1}};
     return pfl_layout_new(descs, n, ret, err);
 }
 
 enum pfl_rc pfl_method_init(struct pfl_method *m, const struct pfl_aggregator *aggregator, struct pfl_learner learner,
                             struct pfl_err *err)
 {
-    struct pfl_layout *params = learner.ops->layout(learner.self), *model = NULL;
-    enum pfl_rc rc = extend(params, aggregator->model_sets, &model, err);
+    struct pfl_layout *params = learner.ops->layout(learner.self);
+    PFL_AUTO(pfl_layout_freep) struct pfl_layout *model = NULL;
+    PFL_AUTO(pfl_layout_freep) struct pfl_layout *contribution = NULL;
+    if ((aggregator->proximal || aggregator->variates) && !learner.ops->steer)
+        return pfl_err_set(err, PFL_UNSUPPORTED, "aggregator '%s' needs a learner whose training it can change; '%s' is none",
+                           aggregator->name, learner.ops->name);
+    enum pfl_rc rc = extend(params, aggregator->model_sets, false, &model, err);
+    if (rc == PFL_OK)
+        rc = extend(params, aggregator->contribution_sets, aggregator->counts, &contribution, err);
     if (rc != PFL_OK)
         return pfl_err_wrap(err, "aggregator '%s'", aggregator->name);
     *m = (struct pfl_method){.aggregator = aggregator,
                              .learner = learner,
                              .params = pfl_layout_ref(params),
-                             .contribution = pfl_layout_ref(params),
-                             .model = model};
+                             .contribution = pfl_steal(&contribution),
+                             .model = pfl_steal(&model)};
     return PFL_OK;
 }
 
@@ -77,6 +87,7 @@ void pfl_method_deinit(struct pfl_method *m)
     pfl_layout_unref(m->params);
     pfl_layout_unref(m->contribution);
     pfl_layout_unref(m->model);
+    pfl_model_unref(m->variate);
     *m = (struct pfl_method){0};
 }
 
@@ -113,13 +124,143 @@ enum pfl_rc pfl_method_init_model(const struct pfl_method *m, struct pfl_model *
     return rc == PFL_OK ? pfl_method_fit_layout(model, m->model, ret, err) : rc;
 }
 
-enum pfl_rc pfl_method_fit(const struct pfl_method *m, struct pfl_model *base, unsigned epochs, uint64_t seed,
-                           struct pfl_model **ret, struct pfl_fit_result *ret_fit, struct pfl_err *err)
+/* ---- a fit, steered ---- */
+
+static const float *floats(const struct pfl_model *m, const struct pfl_tensor_desc *t)
+{
+    return (const float *)(const void *)(m->data + t->offset);
+}
+
+static bool is_zero(const struct pfl_model *m)
+{
+    size_t i = 0;
+    while (i < m->layout->bytes && m->data[i] == 0)
+        i++;
+    return i == m->layout->bytes;
+}
+
+/* c of the round's model, of params' layout: what is no F32 is zero. */
+static enum pfl_rc common_variate(const struct pfl_method *m, const struct pfl_model *base, struct pfl_model **ret,
+                                  struct pfl_err *err)
+{
+    struct pfl_model *c = NULL;
+    enum pfl_rc rc = pfl_model_new(m->params, &c, err);
+    for (size_t i = 0; i < m->params->n && rc == PFL_OK; i++) {
+        const struct pfl_tensor_desc *t = &m->params->tensors[i], *from = pfl_method_find(base->layout, "c", t->name);
+        if (from && t->dtype == PFL_F32 && t->bytes > 0)
+            memcpy(pfl_model_data_mut(c) + t->offset, base->data + from->offset, t->bytes);
+    }
+    if (rc == PFL_OK)
+        *ret = c;
+    return rc;
+}
+
+/* c - c_i, which is added to each gradient. */
+static enum pfl_rc correction_of(const struct pfl_method *m, const struct pfl_model *c, struct pfl_model **ret, struct pfl_err *err)
+{
+    struct pfl_model *d = NULL;
+    enum pfl_rc rc = pfl_model_new(m->params, &d, err);
+    for (size_t i = 0; i < m->params->n && rc == PFL_OK; i++) {
+        const struct pfl_tensor_desc *t = &m->params->tensors[i];
+        float *out = (float *)(void *)(pfl_model_data_mut(d) + t->offset);
+        for (size_t k = 0; t->dtype == PFL_F32 && k < t->bytes / sizeof(float); k++)
+            out[k] = floats(c, t)[k] - (m->variate ? floats(m->variate, t)[k] : 0.0F);
+    }
+    if (rc == PFL_OK)
+        *ret = d;
+    return rc;
+}
+
+static enum pfl_rc steer(struct pfl_method *m, const struct pfl_model *base, struct pfl_model **ret_c, struct pfl_err *err)
 {
     const struct pfl_learner *l = &m->learner;
+    struct pfl_fit_steer s = {.proximal_mu = m->aggregator->proximal ? m->aggregator->params.proximal_mu : 0.0};
+    PFL_AUTO(pfl_model_freep) struct pfl_model *c = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *correction = NULL;
+    if (!m->aggregator->proximal && !m->aggregator->variates)
+        return PFL_OK;
+    enum pfl_rc rc = PFL_OK;
+    if (m->aggregator->variates)
+        rc = common_variate(m, base, &c, err);
+    if (rc == PFL_OK && c) {
+        if (is_zero(c)) { /* an experiment begins */
+            pfl_model_unref(m->variate);
+            m->variate = NULL;
+        }
+        rc = correction_of(m, c, &correction, err);
+        s.correction = correction;
+    }
+    if (rc == PFL_OK)
+        rc = l->ops->steer(l->self, &s, err);
+    if (rc == PFL_OK)
+        *ret_c = pfl_steal(&c);
+    return rc;
+}
+
+/* Option II: c_i becomes c_i - c + (x - y) / (K eta); the difference goes with the contribution. */
+static enum pfl_rc put_variate(struct pfl_method *m, const struct pfl_model *start, const struct pfl_model *c,
+                               const struct pfl_fit_result *fit, struct pfl_model *out, struct pfl_err *err)
+{
+    struct pfl_model *next = NULL;
+    if (fit->n_steps > 0 && !(fit->learning_rate > 0.0))
+        return pfl_err_set(err, PFL_UNSUPPORTED, "scaffold: the learner '%s' does not say its learning rate", m->learner.ops->name);
+    enum pfl_rc rc = pfl_model_new(m->params, &next, err);
+    if (rc != PFL_OK)
+        return rc;
+    double step = fit->n_steps > 0 ? (double)fit->n_steps * fit->learning_rate : 0.0;
+    for (size_t i = 0; i < m->params->n; i++) {
+        const struct pfl_tensor_desc *t = &m->params->tensors[i], *to = pfl_method_find(out->layout, "dc", t->name);
+        if (t->dtype != PFL_F32 || !to)
+            continue;
+        float *ci = (float *)(void *)(pfl_model_data_mut(next) + t->offset);
+        float *dc = (float *)(void *)(pfl_model_data_mut(out) + to->offset);
+        for (size_t k = 0; k < t->bytes / sizeof(float); k++) {
+            double old = m->variate ? (double)floats(m->variate, t)[k] : 0.0;
+            double moved = (double)floats(start, t)[k] - (double)floats(out, t)[k];
+            ci[k] = step > 0.0 ? (float)(old - (double)floats(c, t)[k] + moved / step) : (float)old;
+            dc[k] = (float)((double)ci[k] - old);
+        }
+    }
+    pfl_model_unref(m->variate);
+    m->variate = next;
+    return PFL_OK;
+}
+
+static enum pfl_rc put_steps(const struct pfl_method *m, const struct pfl_fit_result *fit, struct pfl_model *out,
+                             struct pfl_err *err)
+{
+    const struct pfl_tensor_desc *t = pfl_layout_find(out->layout, "@steps");
+    double steps = fit->normaliser > 0.0 ? fit->normaliser : (double)fit->n_steps;
+    if (steps <= 0.0)
+        return pfl_err_set(err, PFL_UNSUPPORTED, "%s: the learner '%s' does not say how many steps it made", m->aggregator->name,
+                           m->learner.ops->name);
+    *(float *)(void *)(pfl_model_data_mut(out) + t->offset) = (float)steps;
+    return PFL_OK;
+}
+
+enum pfl_rc pfl_method_fit(struct pfl_method *m, struct pfl_model *base, unsigned epochs, uint64_t seed, struct pfl_model **ret,
+                           struct pfl_fit_result *ret_fit, struct pfl_err *err)
+{
+    const struct pfl_learner *l = &m->learner;
+    const struct pfl_aggregator *a = m->aggregator;
     PFL_AUTO(pfl_model_freep) struct pfl_model *start = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *c = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *trained = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *out = NULL;
     enum pfl_rc rc = pfl_method_fit_layout(base, m->params, &start, err);
-    return rc == PFL_OK ? l->ops->fit(l->self, start, epochs, seed, NULL, NULL, ret, ret_fit, err) : rc;
+    if (rc == PFL_OK)
+        rc = steer(m, base, &c, err);
+    if (rc == PFL_OK)
+        rc = l->ops->fit(l->self, start, epochs, seed, NULL, NULL, &trained, ret_fit, err);
+    if (rc == PFL_OK)
+        rc = pfl_method_fit_layout(trained, m->contribution, &out, err);
+    if (rc == PFL_OK && a->variates)
+        rc = put_variate(m, start, c, ret_fit, out, err);
+    if (rc == PFL_OK && a->counts)
+        rc = put_steps(m, ret_fit, out, err);
+    if (rc == PFL_OK)
+        *ret = pfl_steal(&out);
+    return rc;
 }
 
 enum pfl_rc pfl_method_evaluate(const struct pfl_method *m, struct pfl_model *model, struct pfl_metrics *ret, struct pfl_err *err)
@@ -133,5 +274,10 @@ enum pfl_rc pfl_method_aggregate(const struct pfl_method *m, const struct pfl_mo
                                  const struct pfl_contribution *in, size_t n, struct pfl_model **ret, struct pfl_err *err)
 {
     const struct pfl_aggregator *a = m->aggregator;
-    return partial ? a->aggregate(a, in, n, ret, err) : pfl_aggregator_next(a, base, in, n, ret, err);
+    if (!partial) {
+        PFL_AUTO(pfl_model_freep) struct pfl_model *next = NULL;
+        enum pfl_rc rc = pfl_aggregator_next(a, base, in, n, &next, err);
+        return rc == PFL_OK ? pfl_method_fit_layout(next, m->model, ret, err) : rc;
+    }
+    return a->merge ? a->merge(a, base, in, n, ret, err) : a->aggregate(a, in, n, ret, err);
 }

@@ -18,8 +18,10 @@ struct pfl_method {
     const struct pfl_aggregator *aggregator;          /* borrowed */
     struct pfl_learner learner;                       /* borrowed */
     struct pfl_layout *params, *contribution, *model; /* references */
+    struct pfl_model *variate;                        /* owned: this node's c_i of SCAFFOLD, of params' layout; NULL: zero */
 };
-/** INVALID where a name of a tensor leaves no room, or the layout has too many. */
+/** INVALID where a name of a tensor leaves no room, or the layout has too many; UNSUPPORTED where the aggregator asks something of
+ * the learner that it cannot do. */
 enum pfl_rc pfl_method_init(struct pfl_method *m, const struct pfl_aggregator *aggregator, struct pfl_learner learner,
                             struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_method_deinit(struct pfl_method *m);
@@ -28,8 +30,8 @@ void pfl_method_deinit(struct pfl_method *m);
 struct pfl_layout *pfl_method_layout(const struct pfl_method *m, const char *cmd);
 /** As the learner's ops, on models of these layouts. *ret owned. */
 enum pfl_rc pfl_method_init_model(const struct pfl_method *m, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
-enum pfl_rc pfl_method_fit(const struct pfl_method *m, struct pfl_model *base, unsigned epochs, uint64_t seed,
-                           struct pfl_model **ret, struct pfl_fit_result *ret_fit, struct pfl_err *err) PFL_WARN_UNUSED;
+enum pfl_rc pfl_method_fit(struct pfl_method *m, struct pfl_model *base, unsigned epochs, uint64_t seed, struct pfl_model **ret,
+                           struct pfl_fit_result *ret_fit, struct pfl_err *err) PFL_WARN_UNUSED;
 enum pfl_rc pfl_method_evaluate(const struct pfl_method *m, struct pfl_model *model, struct pfl_metrics *ret,
                                 struct pfl_err *err) PFL_WARN_UNUSED;
 /** partial: several contributions become one; else the round's result. */

@@ -339,6 +339,9 @@ static enum pfl_rc open_compression(struct pfl_driver *d, const struct pfl_drive
     const struct pfl_compression_step *first = &opts->compression->steps[0];
     if (first->technique != PFL_TECHNIQUE_DP)
         return PFL_OK;
+    if (opts->settings.aggregator->variates)
+        return pfl_err_set(err, PFL_INVALID, "dp with aggregator '%s': its control variates would go out without noise",
+                           opts->settings.aggregator->name);
     PFL_AUTO(pfl_freep) char *path = d->state_dir ? pfl_fs_join(d->state_dir, "privacy.json") : NULL;
     struct pfl_ledger_opts o = opts->privacy ? *opts->privacy : (struct pfl_ledger_opts){.delta = 1e-5};
     o.noise_multiplier = first->noise_multiplier;

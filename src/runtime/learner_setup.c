@@ -274,7 +274,10 @@ enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_
                                                  .eta = p->eta,
                                                  .beta_1 = p->beta_1,
                                                  .beta_2 = p->beta_2,
-                                                 .tau = p->tau};
+                                                 .tau = p->tau,
+                                                 .proximal_mu = p->proximal_mu,
+                                                 .global_lr = p->global_lr,
+                                                 .clients = p->clients};
     return pfl_aggregator_make(c->aggregator, &params, ret, err);
 }
 

@@ -121,7 +121,7 @@ static const struct {
     {EXP "  learner: {socket: /x}\n", PFL_INVALID, "unknown key 'socket' in experiment.learner"},
     {EXP "  learner: {command: [a], nodes: [4]}\n", PFL_INVALID, "experiment.learner.nodes[0]: must be nodes from 0 to 3"},
     /* aggregator */
-    {EXP "  aggregator: {aggregator: Scaffold}\n", PFL_UNSUPPORTED, "'Scaffold' is not supported yet; supported is 'FedAvg'"},
+    {EXP "  aggregator: {aggregator: Scaffold, params: {proximal_mu: 1}}\n", PFL_INVALID, "unknown key 'proximal_mu'"},
     {EXP "  aggregator: {aggregator: FedAvgg}\n", PFL_INVALID, "did you mean 'FedAvg'"},
     {EXP "  aggregator: {params: {beta: 1}}\n", PFL_INVALID, "unknown key 'beta'"},
     {EXP "  aggregator: {params: {disable_partial_aggregation: true}}\n", PFL_UNSUPPORTED,
