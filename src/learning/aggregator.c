@@ -59,7 +59,7 @@ static const struct pfl_aggregator aggregators[] = {
                   .aggregate = pfl_fedavg,
                   .update = pfl_scaffold,
                   .variates = true,
-                  .contribution_sets = {"dc"},
+                  .contribution_sets = {"delta_c"},
                   .model_sets = {"c"}},
 };
 static const struct {

@@ -116,7 +116,7 @@ enum pfl_rc pfl_fedopt(const struct pfl_aggregator *self, const struct pfl_model
 enum pfl_rc pfl_fednova(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
                         size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 /** SCAFFOLD: x + global_lr (mean of the contributions, by samples as in P2PFL, minus x), and c + n / N times the plain mean of the
- * changes that contributions bring ("@dc"); c is the model's set "c". The other half, each node's own variate by option II, is
+ * changes that contributions bring ("@delta_c"); c is the model's set "c". The other half, each node's own variate by option II, is
  * method.c's. Cost: n d. Source: Karimireddy et al. 2020, Algorithm 1. */
 enum pfl_rc pfl_scaffold(const struct pfl_aggregator *self, const struct pfl_model *base, const struct pfl_contribution *in,
                          size_t n, struct pfl_model **ret, struct pfl_err *err) PFL_WARN_UNUSED;

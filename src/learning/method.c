@@ -209,7 +209,7 @@ static enum pfl_rc put_variate(struct pfl_method *m, const struct pfl_model *sta
         return rc;
     double step = fit->n_steps > 0 ? (double)fit->n_steps * fit->learning_rate : 0.0;
     for (size_t i = 0; i < m->params->n; i++) {
-        const struct pfl_tensor_desc *t = &m->params->tensors[i], *to = pfl_method_find(out->layout, "dc", t->name);
+        const struct pfl_tensor_desc *t = &m->params->tensors[i], *to = pfl_method_find(out->layout, "delta_c", t->name);
         if (t->dtype != PFL_F32 || !to)
             continue;
         float *ci = (float *)(void *)(pfl_model_data_mut(next) + t->offset);

@@ -85,7 +85,7 @@ static enum pfl_rc scaffold_step(const struct pfl_aggregator *self, const struct
         if (pfl_method_is_extra(x))
             break; /* the set "c", written with the tensor that it belongs to */
         const struct pfl_tensor_desc *t = pfl_layout_find(mean->layout, x->name);
-        const struct pfl_tensor_desc *dc = pfl_method_find(mean->layout, "dc", x->name),
+        const struct pfl_tensor_desc *dc = pfl_method_find(mean->layout, "delta_c", x->name),
                                      *c = pfl_method_find(base->layout, "c", x->name);
         if (t && t->dtype != PFL_F32) {
             memcpy(pfl_model_data_mut(out) + x->offset, mean->data + t->offset, t->bytes);

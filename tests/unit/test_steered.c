@@ -206,7 +206,7 @@ static void test_scaffold__first_round__variates(void **state)
         assert_true(fabs((double)x[k] - moved) < 1e-6 && fabs((double)x[DIM + k] - mean) < 1e-6);
     }
     assert_string_equal(next->layout->tensors[1].name, "@c.w");
-    assert_string_equal(in[0].model->layout->tensors[1].name, "@dc.w");
+    assert_string_equal(in[0].model->layout->tensors[1].name, "@delta_c.w");
     for (unsigned i = 0; i < NODES; i++)
         pfl_model_unref(in[i].model);
     pfl_model_unref(next);
