@@ -310,6 +310,8 @@ static void put_packed(struct pfl_msg *m, const struct pfl_payload *payload)
     m->weights = payload->packed;
     m->has_digest = true;
     memcpy(m->digest, payload->packed_digest, sizeof(m->digest));
+    m->has_model_digest = true; /* what it is once it is undone: the same in each form */
+    memcpy(m->model_digest, payload->digest, sizeof(m->model_digest));
 }
 
 static uint64_t send_model(struct pfl_node *n, const struct pfl_push *p, bool plain, bool unpacks)
@@ -396,8 +398,8 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
         p->at = n->now + 4 * n->set.retry_period;
         return true;
     }
-    /* It may lack the model that a compressed one is a difference to. */
-    p->whole = p->whole || (p->state == PFL_PUSH_SEND && !pfl_core_is_outage(ev->rc));
+    /* It may lack the model that a compressed one is a difference to. Others' contributions go as they came: so they are signed. */
+    p->whole = p->whole || (p->state == PFL_PUSH_SEND && !pfl_core_is_outage(ev->rc) && pfl_strs_has(&p->contributors, n->addr));
     wait_to_retry(n, p);
     return true;
 }

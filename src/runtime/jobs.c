@@ -172,6 +172,8 @@ static enum pfl_rc decode_compressed(struct pfl_job *j)
         rc = pfl_model_check_finite(model, &j->err);
     if (rc == PFL_OK)
         rc = payload_of(model, &j->out, &j->err);
+    if (rc == PFL_OK && (!m->has_model_digest || memcmp(j->out->digest, m->model_digest, PFL_DIGEST_LEN) != 0))
+        rc = pfl_err_set(&j->err, PFL_MALFORMED, "the compressed model is not the one that the message states");
     if (rc == PFL_OK)
         pfl_payload_set_packed(j->out, m->blob, m->weights, m->digest);
     return rc;

@@ -40,7 +40,7 @@ struct pfl_msg {
     char *codec; /* NULL: pickle */
     bool has_digest, has_model_digest;
     uint8_t digest[PFL_DIGEST_LEN];       /* of weights */
-    uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate */
+    uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate; of what a compressed contribution is */
     struct pfl_blob *blob;                /* what it was decoded from (a reference), or NULL for one made here */
     struct pfl_origin *origin;            /* who wrote it, not checked (a reference), or NULL: it does not say */
     char *

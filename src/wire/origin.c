@@ -130,17 +130,30 @@ static void skip_list(struct pfl_reader *r, char **ret_sole)
         take_bytes(r);
 }
 
-static void skip_content(struct pfl_reader *r, enum pfl_msg_kind kind, char **ret_sole)
+static void take_model(struct pfl_reader *r, struct pfl_bytes digest, struct pfl_origin_said *s)
 {
-    if (kind == PFL_MSG_WEIGHTS) {
+    if (digest.len != PFL_DIGEST_LEN)
+        r->failed = true;
+    else
+        memcpy(s->model, digest.data, sizeof(s->model));
+}
+
+/* A contribution is the same whether it travels compressed or not: what counts is the model that it is, which model_digest says
+ * where the digest is of other bytes. */
+static void skip_content(struct pfl_reader *r, struct pfl_origin_said *s)
+{
+    if (s->kind == PFL_MSG_WEIGHTS) {
         take_bytes(r);
-        if (take_bytes(r).len != PFL_DIGEST_LEN)
-            r->failed = true;
+        take_model(r, take_bytes(r), s);
+        s->content_at = r->pos;
         pfl_reader_u32be(r);
     }
-    skip_list(r, ret_sole);
-    if (!r->failed && pfl_reader_left(r) > 0 && take_bytes(r).len != PFL_DIGEST_LEN)
-        r->failed = true;
+    skip_list(r, &s->sole);
+    s->content_end = r->pos;
+    if (!r->failed && pfl_reader_left(r) > 0)
+        take_model(r, take_bytes(r), s);
+    if (s->kind != PFL_MSG_WEIGHTS)
+        s->content_end = r->pos;
 }
 
 void pfl_origin_said_deinit(struct pfl_origin_said *s)
@@ -168,7 +181,7 @@ enum pfl_rc pfl_origin_said_parse(struct pfl_bytes text, struct pfl_origin_said 
         pfl_reader_u64be(&r);
     s.content_at = r.pos;
     if (kind >= PFL_MSG_GOSSIP && kind <= PFL_MSG_WEIGHTS)
-        skip_content(&r, s.kind, &s.sole);
+        skip_content(&r, &s);
     else
         r.failed = true;
     if (ours && !r.failed && pfl_reader_left(&r) == 0) {
@@ -198,8 +211,9 @@ bool pfl_origin_contradict(struct pfl_bytes a, struct pfl_bytes b)
     struct pfl_origin_said sa = {0}, sb = {0};
     bool both = pfl_origin_said_parse(a, &sa, NULL) == PFL_OK && pfl_origin_said_parse(b, &sb, NULL) == PFL_OK;
     bool differ = both && about_the_same(&sa, &sb) && once_only(&sa) && once_only(&sb) &&
-                  !pfl_bytes_eq(pfl_bytes_sub(a, sa.content_at, a.len - sa.content_at),
-                                pfl_bytes_sub(b, sb.content_at, b.len - sb.content_at));
+                  !(memcmp(sa.model, sb.model, sizeof(sa.model)) == 0 &&
+                    pfl_bytes_eq(pfl_bytes_sub(a, sa.content_at, sa.content_end - sa.content_at),
+                                 pfl_bytes_sub(b, sb.content_at, sb.content_end - sb.content_at)));
     pfl_origin_said_deinit(&sa);
     pfl_origin_said_deinit(&sb);
     return differ;

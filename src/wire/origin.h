@@ -37,7 +37,10 @@ struct pfl_origin_said {
     int64_t sent_at_ms;
     enum pfl_msg_kind kind;
     size_t content_at; /* from here on it is what was said; gossip's hash, which names the message, is not part of it */
-    char *sole;        /* owned: the only argument or contributor; NULL where there are none or several */
+    size_t content_end;
+    uint8_t model[PFL_DIGEST_LEN]; /* weights: of the model that they are, compressed or not; content_at is then behind codec and
+                                      digest */
+    char *sole;                    /* owned: the only argument or contributor; NULL where there are none or several */
 };
 /** Reads a signed text strictly: every byte must belong to something. MALFORMED. */
 enum pfl_rc pfl_origin_said_parse(struct pfl_bytes text, struct pfl_origin_said *ret, struct pfl_err *err) PFL_WARN_UNUSED;

@@ -157,6 +157,18 @@ static void test_origin_said__every_cut__refused(void **state)
     assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&b), &s, NULL), PFL_MALFORMED);
 }
 
+/* The bytes that `m` has stand for the model whose digest is all `model`. */
+static struct pfl_msg *compressed(struct pfl_msg *m, uint8_t model)
+{
+    struct pfl_msg *whole = contribution("a:1", 5, model);
+    free(m->codec);
+    m->codec = pfl_xstrdup("compressed");
+    m->has_model_digest = true;
+    memcpy(m->model_digest, whole->digest, sizeof(m->model_digest));
+    pfl_msg_unref(whole);
+    return m;
+}
+
 static void test_origin_contradict__rows(void **state)
 {
     (void)state;
@@ -180,6 +192,14 @@ static void test_origin_contradict__rows(void **state)
          text_of(contribution("a:1", 6, 1), "x", 1), true},
         {"one contribution twice", text_of(contribution("a:1", 5, 1), "x", 1), text_of(contribution("a:1", 5, 1), "x", 7), false},
         {"others' contributions", text_of(contribution("b:1", 5, 1), "x", 1), text_of(contribution("c:1", 5, 2), "x", 1), false},
+        {"one contribution, compressed and whole", text_of(compressed(contribution("a:1", 5, 9), 1), "x", 1),
+         text_of(contribution("a:1", 5, 1), "x", 1), false},
+        {"one contribution, compressed in two ways", text_of(compressed(contribution("a:1", 5, 9), 1), "x", 1),
+         text_of(compressed(contribution("a:1", 5, 8), 1), "x", 1), false},
+        {"another one, compressed", text_of(compressed(contribution("a:1", 5, 9), 2), "x", 1),
+         text_of(contribution("a:1", 5, 1), "x", 1), true},
+        {"one contribution, compressed, two sample counts", text_of(compressed(contribution("a:1", 5, 9), 1), "x", 1),
+         text_of(compressed(contribution("a:1", 6, 9), 1), "x", 1), true},
         {"metrics may change", text_of(metrics, "x", 1), text_of(others, "x", 1), false},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
