@@ -9,15 +9,15 @@ import os
 import subprocess
 import sys
 
-# 100 clients, 20 of them hostile, Dirichlet 0.5, Adam 1e-3, batches of 32: the setup of FLANDERS (Gabrielli et al. 2023), with a fifth of
+# 100 clients, 20 of them hostile, Dirichlet 0.5, Adam 1e-3, batches of 32: the setup of FLANDERS (Gabrielli et al. 2023), with 15 % of
 # each client's samples, a smaller network and fewer rounds.
-ATTACK = ["nodes=100", "part=dirichlet", "share=0.2", "hidden=128,64", "rounds=12", "trim=0.2"]
+ATTACK = ["nodes=100", "part=dirichlet", "share=0.15", "hidden=128,64", "rounds=12", "trim=0.2"]
 ATTACKS = {"none": ["attack=none"], "Gaussian": ["attack=gaussian", "bad=20", "sigma=10"], "LIE": ["attack=lie", "bad=20"],
            "LIE, z = 1.5": ["attack=lie", "bad=20", "z=1.5"]}
 RULES = {"FedAvg": ["aggregator=fedavg"], "median": ["aggregator=fedmedian"], "trimmed mean (0.2)": ["aggregator=trimmed_mean"],
          "Multi-Krum (f = 20)": ["aggregator=multi_krum", "byzantine=20"], "Bulyan (f = 20)": ["aggregator=bulyan", "byzantine=20"]}
 
-COMPRESSION = ["nodes=10", "part=iid", "share=0.5", "hidden=128,64", "batch=64", "rounds=15"]
+COMPRESSION = ["nodes=10", "part=iid", "share=0.2", "hidden=128,64", "batch=32", "rounds=15"]
 PIPELINES = {
     "none": "", "float16": "ptq:F16", "bfloat16": "ptq:BF16", "int8": "ptq:I8", "uint8": "ptq:U8", "int16": "ptq:I16",
     "top 10 %, error feedback": "topk:0.1", "top 10 %, without": "topk:forget", "top 1 %, error feedback": "topk:0.01",

@@ -376,8 +376,8 @@ bool pfl_experiment_is_remote(const struct pfl_experiment_config *c, unsigned no
 static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_experiment_config *c,
                                    struct pfl_err *err)
 {
-    static const char *const keys[] = {"name",         "rounds",  "epochs", "trainset_size", "seed",
-                                       "wait_timeout", "dataset", "model",  "aggregator",    "learner"};
+    static const char *const keys[] = {"name",    "rounds", "epochs",     "trainset_size", "seed",  "wait_timeout",
+                                       "dataset", "model",  "aggregator", "learner",       "attack"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_yaml_str(doc, m, "name", &c->name, err));
     if (c->name[0] == '\0' || c->name[0] == '.' || strlen(c->name) > 128 || strchr(c->name, '/'))
@@ -402,6 +402,12 @@ static enum pfl_rc read_experiment(const struct pfl_yaml_doc *doc, struct pfl_ya
         TRY(read_model(doc, model, &c->learner, &c->settings.notes, err));
     if (remote)
         TRY(read_remote(doc, remote, c, err));
+    TRY(pfl_attack_config_read(doc, m, &c->learner.attack, err));
+    for (size_t i = 0; i < c->learner.attack.n_nodes; i++) {
+        if (c->learner.attack.nodes[i] >= c->nodes)
+            return pfl_yaml_fail(doc, pfl_yaml_get(m, "attack"), PFL_INVALID, err, "names node %u; there are nodes 0 to %u",
+                                 c->learner.attack.nodes[i], c->nodes - 1);
+    }
     return aggregator ? read_aggregator(doc, aggregator, &c->learner, err) : PFL_OK;
 }
 

@@ -101,7 +101,8 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
                                        "normalise",
                                        "mean",
                                        "std",
-                                       "compression"};
+                                       "compression",
+                                       "attack"};
     TRY(pfl_yaml_only(doc, m, keys, PFL_ARRAY_LEN(keys), err));
     TRY(pfl_remote_config_read(doc, m, &l->remote, err));
     TRY(pfl_yaml_str(doc, m, "dataset", &l->dataset, err));
@@ -121,6 +122,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(pfl_learner_config_read_partition(doc, partition, l, NULL, err));
     TRY(pfl_learner_config_read_aggregator(doc, aggregator, l, NULL, err));
     TRY(pfl_learner_config_read_compression(doc, m, l, err));
+    TRY(pfl_attack_config_read(doc, m, &l->attack, err));
     int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, values = -1;
     TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
     TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
@@ -477,6 +479,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
     put_str(b, "  ", "aggregator", l->aggregator);
     pfl_learner_config_write_params(l, "  ", b);
     pfl_learner_config_write_compression(l, "  ", b);
+    pfl_attack_config_write(&l->attack, "  ", b);
     pfl_remote_config_write(&l->remote, "  ", b);
     pfl_buf_printf(b, "  dummy_values: %" PRIu64 "\n  dummy_delay_ms: %lld\n", l->dummy_values,
                    (long long)(l->dummy_delay / PFL_MS));

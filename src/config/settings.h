@@ -122,6 +122,18 @@ enum pfl_rc pfl_remote_config_read(const struct pfl_yaml_doc *doc, struct pfl_ya
 /** Appends what read reads. */
 void pfl_remote_config_write(const struct pfl_remote_config *r, const char *indent, struct pfl_buf *out);
 
+/** A node that is hostile on purpose; what each kind does: learning/attacker.h. */
+struct pfl_attack_config {
+    const char *kind; /* static; NULL: nobody is */
+    double sigma;
+    unsigned nodes[64]; /* which nodes of an experiment, or parts; n_nodes 0: whoever has this configuration */
+    size_t n_nodes;
+};
+/** attack: of map, where it is there. */
+enum pfl_rc pfl_attack_config_read(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_attack_config *ret,
+                                   struct pfl_err *err) PFL_WARN_UNUSED;
+void pfl_attack_config_write(const struct pfl_attack_config *a, const char *indent, struct pfl_buf *out);
+
 /** One technique of compression; what each means: learning/compression.h. */
 struct pfl_compression_step_config {
     const char *technique;                            /* static */
@@ -160,6 +172,7 @@ struct pfl_learner_config {
     char *aggregator; /* "fedavg" */
     struct pfl_aggregator_config aggregator_params;
     struct pfl_compression_config compression;
+    struct pfl_attack_config attack;
     uint64_t dummy_values;           /* model "dummy": float32 values, default 1000 */
     pfl_ns dummy_delay;              /* how long its fit takes */
     struct pfl_remote_config remote; /* where it is set, the rest is told to that learner */

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "learning/attacker.h"
+#include "learning/dataset.h"
 #include "learning/dummy.h"
 #include "learning/partition.h"
 #include "learning/table.h"
@@ -236,8 +239,8 @@ static enum pfl_rc setup_remote(const struct pfl_learner_config *c, const struct
     return rc == PFL_OK ? pfl_remote_learner_new(&opts, ret, err) : rc;
 }
 
-enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
-                                 const char *node_name, struct pfl_learner *ret, struct pfl_err *err)
+static enum pfl_rc setup(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
+                         const char *node_name, struct pfl_learner *ret, struct pfl_err *err)
 {
     PFL_AUTO(pfl_data_cache_deinit) struct pfl_data_cache own = {0};
     PFL_AUTO(pfl_dataset_freep) struct pfl_dataset *train = NULL;
@@ -257,6 +260,27 @@ enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_
     if (rc != PFL_OK)
         return rc;
     return pfl_trainer_new(&o, train, test, ret, err);
+}
+
+static bool is_hostile(const struct pfl_learner_config *c)
+{
+    const struct pfl_attack_config *a = &c->attack;
+    bool named = a->n_nodes == 0;
+    for (size_t i = 0; i < a->n_nodes; i++)
+        named = named || a->nodes[i] == c->part_index;
+    return a->kind && named;
+}
+
+enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
+                                 const char *node_name, struct pfl_learner *ret, struct pfl_err *err)
+{
+    enum pfl_rc rc = setup(cache, c, s, node_name, ret, err);
+    if (rc != PFL_OK || !is_hostile(c))
+        return rc;
+    pfl_warn("%s: attack: this node gives away something else than what it trained (%s, %g)", node_name, c->attack.kind,
+             c->attack.sigma);
+    pfl_attacker_wrap(ret, pfl_streq(c->attack.kind, "gaussian") ? PFL_ATTACK_GAUSSIAN : PFL_ATTACK_SIGN_FLIP, c->attack.sigma);
+    return PFL_OK;
 }
 
 enum pfl_rc pfl_learner_setup(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,

@@ -82,6 +82,35 @@ class Compressed(unittest.TestCase):
             self.assertEqual(json.loads(path.read_text())["releases"], 2)
 
 
+class Hostile(unittest.TestCase):
+    def test_noise_of_one_in_five_moves_the_mean_and_not_the_median(self):
+        loss = {}
+        for rule in ("FedAvg", "FedMedian"):
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                (folder / "e.yaml").write_text(f"""
+network: {{nodes: 5, topology: full}}
+experiment:
+  name: hostile
+  rounds: 2
+  epochs: 1
+  trainset_size: 5
+  seed: 1
+  dataset: {{name: fashion-mnist, batch_size: 32, partitioning: {{reduced_dataset: true, reduction_factor: 0.02}}}}
+  model: {{package: mlp, params: {{hidden_sizes: [16]}}}}
+  aggregator: {{aggregator: {rule}}}
+  attack: {{kind: gaussian, sigma: 5, nodes: [2]}}
+""")
+                r = subprocess.run([BIN, "run", "--json", "--out", str(folder / "run"), str(folder / "e.yaml")], capture_output=True, text=True,
+                                   timeout=120, check=False)
+                self.assertEqual(r.returncode, 0, r.stdout + r.stderr)
+                loss[rule] = json.loads(r.stdout.splitlines()[-1])["nodes"][0]["loss"]
+                log = "".join(p.read_text(errors="replace") for p in folder.glob("run/nodes/*/*log*"))
+                self.assertIn("this node gives away something else than what it trained (gaussian, 5)", log)
+        self.assertLess(loss["FedMedian"], 2.4)
+        self.assertGreater(loss["FedAvg"], 3 * loss["FedMedian"])
+
+
 class Ledger(unittest.TestCase):
     def test_a_damaged_ledger_keeps_the_node_from_starting(self):
         with tempfile.TemporaryDirectory() as name:

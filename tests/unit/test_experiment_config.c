@@ -120,6 +120,9 @@ static const struct {
     {EXP "  learner: {nodes: [1]}\n", PFL_INVALID, "e.yaml:3: experiment.learner: 'command' is missing"},
     {EXP "  learner: {socket: /x}\n", PFL_INVALID, "unknown key 'socket' in experiment.learner"},
     {EXP "  learner: {command: [a], nodes: [4]}\n", PFL_INVALID, "experiment.learner.nodes[0]: must be nodes from 0 to 3"},
+    {EXP "  attack: {kind: gauss}\n", PFL_INVALID, "kind must be gaussian or sign_flip"},
+    {EXP "  attack: {kind: gaussian, nodes: [4]}\n", PFL_INVALID, "experiment.attack: names node 4; there are nodes 0 to 3"},
+    {EXP "  attack: {kind: gaussian, nodes: [x]}\n", PFL_INVALID, "attack.nodes[0]: must be the number of a node"},
     /* aggregator */
     {EXP "  aggregator: {aggregator: Scaffold, params: {proximal_mu: 1}}\n", PFL_INVALID, "unknown key 'proximal_mu'"},
     {EXP "  aggregator: {aggregator: FedAvgg}\n", PFL_INVALID, "did you mean 'FedAvg'"},

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: base tensor learning */
+/* timeout: 240 */
 /* Gradient and optimiser against NumPy in float64 (tests/fixtures/mlp), and the gradient against differences of the loss. */
 #include <math.h>
 #include <setjmp.h>

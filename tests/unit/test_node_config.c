@@ -326,6 +326,8 @@ static void assert_same(const struct pfl_node_config *a, const struct pfl_node_c
     assert_true(l->aggregator_params.eta == m->aggregator_params.eta && l->aggregator_params.beta_1 == m->aggregator_params.beta_1);
     assert_true(l->aggregator_params.beta_2 == m->aggregator_params.beta_2 && l->aggregator_params.tau == m->aggregator_params.tau);
     assert_int_equal(l->compression.n, m->compression.n);
+    assert_true(pfl_streq(l->attack.kind, m->attack.kind) && l->attack.sigma == m->attack.sigma &&
+                l->attack.n_nodes == m->attack.n_nodes && memcmp(l->attack.nodes, m->attack.nodes, sizeof(l->attack.nodes)) == 0);
     assert_true(l->compression.epsilon == m->compression.epsilon && l->compression.delta == m->compression.delta &&
                 l->compression.budget == m->compression.budget);
     for (size_t i = 0; i < l->compression.n; i++) {
@@ -399,11 +401,14 @@ static void test_node_config__parameters_of_partition_and_aggregator__kept(void 
     assert_true(c.learner.aggregator_params.trim == 0.2);
     PFL_AUTO(pfl_node_config_deinit)
     struct pfl_node_config d = learner_lines("aggregator: fedyogi, aggregator_params: {eta: 0.01, beta_1: 0.5, tau: 0.001}, "
-                                             "compression: {dp: {noise_multiplier: 2, noise_type: laplace}, low_rank: {threshold: "
+                                             "attack: {kind: sign_flip, sigma: 3, nodes: [0, 2]}, compression: {dp: "
+                                             "{noise_multiplier: 2, noise_type: laplace}, low_rank: {threshold: "
                                              "0.9}, ptq: {dtype: uint8}, zstd: {level: 9}}");
     assert_true(d.learner.aggregator_params.eta == 0.01 && d.learner.aggregator_params.beta_1 == 0.5);
     assert_true(d.learner.compression.n == 4 && d.learner.compression.steps[0].laplace);
     assert_true(d.learner.compression.steps[3].level == 9);
+    assert_string_equal(d.learner.attack.kind, "sign_flip");
+    assert_true(d.learner.attack.sigma == 3.0 && d.learner.attack.n_nodes == 2 && d.learner.attack.nodes[1] == 2);
 }
 
 static void round_trip(const struct pfl_node_config *c)
