@@ -9,9 +9,9 @@ import os
 import subprocess
 import sys
 
-# 100 clients, 20 of them hostile, Dirichlet 0.5, Adam 1e-3, batches of 32: the setup of FLANDERS (Gabrielli et al. 2023), with 15 % of
+# 100 clients, 20 of them hostile, Dirichlet 0.5, Adam 1e-3, batches of 32: the setup of FLANDERS (Gabrielli et al. 2023), with a tenth of
 # each client's samples, a smaller network and fewer rounds.
-ATTACK = ["nodes=100", "part=dirichlet", "share=0.15", "hidden=128,64", "rounds=12", "trim=0.2"]
+ATTACK = ["nodes=100", "part=dirichlet", "share=0.1", "hidden=128,64", "rounds=10", "trim=0.2"]
 ATTACKS = {"none": ["attack=none"], "Gaussian": ["attack=gaussian", "bad=20", "sigma=10"], "LIE": ["attack=lie", "bad=20"],
            "LIE, z = 1.5": ["attack=lie", "bad=20", "z=1.5"]}
 RULES = {"FedAvg": ["aggregator=fedavg"], "median": ["aggregator=fedmedian"], "trimmed mean (0.2)": ["aggregator=trimmed_mean"],

@@ -89,7 +89,10 @@ static enum pfl_rc simulate(struct simulate *m, uint64_t seed, struct pfl_pool_r
         return rc;
     m->seed = seed;
     m->n = sc.n;
-    struct pfl_sim_opts o = {.scenario = &sc, .user = m, .trace_messages = m->trace};
+    struct pfl_sim_opts o = {.scenario = &sc,
+                             .user = m,
+                             .trace_messages = m->trace,
+                             .compression = m->sim.compression.n > 0 ? &m->sim.compression : NULL};
     if (m->sim.real_learner) {
         o.learner = make_learner;
         o.digest = sha256; /* as the real node does it: the result can be compared with a real run's */

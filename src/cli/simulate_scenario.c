@@ -268,6 +268,8 @@ enum pfl_rc pfl_simulation_load(const char *path, struct pfl_simulation *ret, st
     enum pfl_rc rc = parse(file, (const char *)text->data, text->len, &s, err);
     if (rc == PFL_OK)
         rc = pfl_aggregator_setup(&s.cfg.learner, &s.aggregator, err);
+    if (rc == PFL_OK)
+        rc = pfl_compression_setup(&s.cfg.learner, &s.compression, err);
     if (rc != PFL_OK) {
         pfl_simulation_deinit(&s);
         return rc;

@@ -22,6 +22,7 @@ struct pfl_simulation {
     bool mix;                         /* faults and the network are drawn, too */
     bool real_learner;                /* the experiment's, not the stand-in */
     struct pfl_aggregator aggregator; /* with its parameters */
+    struct pfl_compression compression;
     struct pfl_sim_scenario scenario; /* network, learner and faults as the file gives them; copied for each seed */
 };
 /** path NULL: the built-in one, 8 to 20 nodes with the default fault mix. Errors as of experiments: file, line, key. */

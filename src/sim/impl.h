@@ -77,6 +77,7 @@ struct pfl_sim_node {
     struct pfl_node *core; /* NULL while it is down */
     struct pfl_learner learner;
     struct pfl_method method;
+    struct pfl_compressor compressor;
     struct pfl_sim_disk disk;
     unsigned incarnation;
     pfl_ns paused_until;

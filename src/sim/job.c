@@ -80,6 +80,7 @@ static void failed(struct pfl_sim_item *it, enum pfl_rc rc, const char *text)
 /* A call of a learner, and what came of it. It may run on another thread, which touches nothing else. */
 struct pfl_sim_work {
     struct pfl_method *method; /* the node's, with its learner */
+    struct pfl_compressor *compressor;
     struct pfl_payload *start; /* a reference */
     bool is_fit;
     unsigned node, epochs;
@@ -92,12 +93,29 @@ struct pfl_sim_work {
     struct pfl_metrics metrics;
 };
 
+/* The model as it is after it was compressed and decompressed. */
+static enum pfl_rc compress(struct pfl_sim_work *w)
+{
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *packed = NULL;
+    struct pfl_model *theirs = NULL;
+    if (w->compressor->spec.n == 0)
+        return PFL_OK;
+    enum pfl_rc rc = pfl_compress(w->compressor, w->start->model, w->start->digest, w->model, &packed, &theirs, &w->err);
+    if (rc == PFL_OK) {
+        pfl_model_unref(w->model);
+        w->model = theirs;
+    }
+    return rc;
+}
+
 static void work_run(void *arg)
 {
     struct pfl_sim_work *w = arg;
     if (w->is_fit)
         w->rc = pfl_method_fit(w->method, w->start->model, w->epochs, w->seed, &w->model, &w->fitted, &w->err);
-    else
+    if (w->is_fit && w->rc == PFL_OK)
+        w->rc = compress(w);
+    if (!w->is_fit)
         w->rc = pfl_method_evaluate(w->method, w->start->model, &w->metrics, &w->err);
 }
 
@@ -114,7 +132,7 @@ static void work_start(struct pfl_sim *s, unsigned i, const struct pfl_action *a
     struct pfl_sim_node *x = &s->nodes[i];
     struct pfl_sim_work *w = pfl_xcalloc(1, sizeof(*w));
     work_wait(s, x->work); /* a canceled one may still run: a learner is called by one thread at a time */
-    *w = (struct pfl_sim_work){.method = &x->method,
+    *w = (struct pfl_sim_work){.method = &x->method, .compressor = &x->compressor,
                                .start = pfl_payload_ref(a->payload),
                                .is_fit = a->kind == PFL_ACT_FIT,
                                .node = i,

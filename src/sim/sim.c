@@ -343,6 +343,10 @@ static enum pfl_rc make_node(struct pfl_sim *s, unsigned i, struct pfl_err *err)
         pfl_standin_learner_new(i, s->sc->values, &x->learner);
     }
     const struct pfl_layout *layout = x->learner.ops->layout(x->learner.self);
+    if (s->o.compression)
+        x->compressor.spec = *s->o.compression;
+    if (pfl_compression_has(&x->compressor.spec, PFL_TECHNIQUE_DP))
+        return pfl_err_set(err, PFL_INVALID, "dp draws noise that no seed gives again: not in a simulation");
     enum pfl_rc rc = pfl_method_init(&x->method, s->sc->settings.aggregator, x->learner, err);
     return rc == PFL_OK && s->layout ? pfl_layout_check_same(layout, s->layout, err) : rc;
 }
@@ -384,6 +388,7 @@ static void node_free(struct pfl_sim_node *x)
 {
     pfl_node_free(x->core);
     pfl_method_deinit(&x->method);
+    pfl_compressor_deinit(&x->compressor);
     if (x->learner.ops)
         x->learner.ops->free(x->learner.self);
     pfl_sim_disk_deinit(&x->disk);

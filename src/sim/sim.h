@@ -8,6 +8,7 @@
 #ifndef PFL_SIM_SIM_H
 #define PFL_SIM_SIM_H
 
+#include "learning/compression.h"
 #include "sim/scenario.h"
 
 enum { PFL_SIM_COMMANDS_MAX = 24 };
@@ -21,6 +22,9 @@ struct pfl_sim_opts {
     const struct pfl_sim_scenario *scenario; /* borrowed until pfl_sim_free; checked by the caller */
     /** What node trains with; NULL: the stand-in. Owned by the simulator on success. */
     enum pfl_rc (*learner)(void *user, unsigned node, struct pfl_learner *ret, struct pfl_err *err);
+    /** What is done to contributions: nodes count what is left of them after that; messages carry it uncompressed. NULL: nothing.
+     * Not dp, whose noise no seed gives: INVALID. Borrowed for pfl_sim_new. */
+    const struct pfl_compression *compression;
     /** Digest of a model's bytes. NULL: a fast one of the simulator's own, which nobody outside can compare. */
     void (*digest)(const struct pfl_bytes *parts, size_t n, uint8_t out[PFL_DIGEST_LEN]);
     /** Each line of the trace, without a newline, borrowed for the call. NULL: no trace. */

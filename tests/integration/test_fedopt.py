@@ -12,6 +12,7 @@ import unittest
 import numpy as np
 
 TOOL = os.path.join(os.environ["P2PFL_BUILD"], "fedopt")
+MODEL = "model: {package: dummy, compression: {topk: {k: 0.5}, ptq: {dtype: int16}}}"
 RULES = ("fedadagrad", "fedadam", "fedyogi")
 
 
@@ -118,7 +119,7 @@ class Nodes(unittest.TestCase):
                     f.write(f"""
 network: {{nodes: 8}}
 experiment:
-  {{name: adaptive, rounds: 5, epochs: 1, trainset_size: 3, aggregator: {{aggregator: {rule}, params: {{eta: 0.3, tau: 0.001}}}}}}
+  {{name: adaptive, rounds: 5, epochs: 1, trainset_size: 3, {MODEL}, aggregator: {{aggregator: {rule}, params: {{eta: 0.3, tau: 0.001}}}}}}
 settings: {{training: {{vote_timeout: 20, aggregation_timeout: 40}}}}
 simulation: {{nodes: [6, 10], topologies: [full, ring, star], mix: default}}
 """)
