@@ -284,6 +284,8 @@ enum pfl_rc pfl_simulation_of(const struct pfl_experiment_config *cfg, struct pf
     struct pfl_simulation s = {.cfg = *cfg, .real_learner = true, .nodes_min = cfg->nodes, .nodes_max = cfg->nodes};
     pfl_sim_scenario_default(&s.scenario);
     enum pfl_rc rc = pfl_aggregator_setup(&s.cfg.learner, &s.aggregator, err);
+    if (rc == PFL_OK)
+        rc = pfl_compression_setup(&s.cfg.learner, &s.compression, err);
     if (rc != PFL_OK) {
         pfl_simulation_end(&s);
         return rc;

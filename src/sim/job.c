@@ -132,7 +132,8 @@ static void work_start(struct pfl_sim *s, unsigned i, const struct pfl_action *a
     struct pfl_sim_node *x = &s->nodes[i];
     struct pfl_sim_work *w = pfl_xcalloc(1, sizeof(*w));
     work_wait(s, x->work); /* a canceled one may still run: a learner is called by one thread at a time */
-    *w = (struct pfl_sim_work){.method = &x->method, .compressor = &x->compressor,
+    *w = (struct pfl_sim_work){.method = &x->method,
+                               .compressor = &x->compressor,
                                .start = pfl_payload_ref(a->payload),
                                .is_fit = a->kind == PFL_ACT_FIT,
                                .node = i,
