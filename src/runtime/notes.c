@@ -184,7 +184,7 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     json_object_set_new(o, "interop", json_string(d->interop ? "p2pfl" : "off"));
     if (d->interop)
         json_object_set_new(o, "interop_weaker", json_string(pfl_driver_interop_weaker));
-    json_object_set_new(o, "refused", json_integer((json_int_t)(d->refused + s.refused)));
+    json_object_set_new(o, "refused", json_integer((json_int_t)d->refused + (json_int_t)s.refused));
     json_object_set_new(o, "rss_kb", json_integer(resident_kb()));
     json_object_set_new(o, "counters", pfl_driver_counters_json(d));
     json_object_set_new(o, "durability", pfl_keeper_status(d->keeper));
