@@ -114,7 +114,8 @@ struct pfl_grant {
 enum pfl_rc pfl_ca_sign(const struct pfl_ca *ca, const struct pfl_csr *csr, const struct pfl_grant *grant, struct x509_st **ret,
                         struct pfl_err *err) PFL_WARN_UNUSED;
 
-/** Revokes every valid certificate of a node (by name) or one (by serial), writes a new CRL. *ret_n: how many. NOT_FOUND, STATE
+/** Revokes every valid certificate of a node (by name; those that have expired where none is in time) or one (by serial), writes a
+ *  new CRL. *ret_n: how many. NOT_FOUND, STATE
  *  (none of them is valid any more), INVALID (a reason that RFC 5280 does not have or that cannot be kept here: certificateHold,
  *  removeFromCRL), UNSUPPORTED (a root: it is rolled over). */
 enum pfl_rc pfl_ca_revoke(const struct pfl_ca *ca, const char *name_or_serial, const char *reason, const char *actor, size_t *ret_n,

@@ -265,6 +265,7 @@ enum pfl_rc pfl_ca_make_crl(const struct pfl_ca *ca, int64_t lifetime_s, const c
 struct chosen {
     const char *what;
     struct pfl_strs serials; /* valid and in time */
+    struct pfl_strs expired; /* valid but for that; of a name */
     int64_t now;
     size_t n_found, n_roots;
     bool by_name, by_serial;
@@ -280,8 +281,8 @@ static bool choose(void *user, const struct pfl_cert_row *row)
     c->by_serial |= !named;
     if (pfl_streq(row->purpose, "root"))
         c->n_roots++;
-    else if (pfl_streq(row->status, "valid") && (!named || row->not_after >= c->now))
-        pfl_strs_add(&c->serials, row->serial_hex);
+    else if (pfl_streq(row->status, "valid"))
+        pfl_strs_add(!named || row->not_after >= c->now ? &c->serials : &c->expired, row->serial_hex);
     if (row->revoked_at)
         pfl_time_text(row->revoked_at, c->revoked);
     return true;
@@ -323,6 +324,11 @@ static enum pfl_rc revoke_in(const struct pfl_ca *ca, struct chosen *c, const ch
     enum pfl_rc rc = pfl_ca_refresh(ca, err);
     if (rc == PFL_OK)
         rc = pfl_register_each(ca->reg, c->what, choose, c, err);
+    if (c->serials.n == 0) { /* a service with a renewal window would take one of them */
+        pfl_strs_deinit(&c->serials);
+        c->serials = c->expired;
+        c->expired = (struct pfl_strs){0};
+    }
     if (rc == PFL_OK)
         rc = check_chosen(c, err);
     if (rc == PFL_OK)
@@ -343,6 +349,7 @@ enum pfl_rc pfl_ca_revoke(const struct pfl_ca *ca, const char *name_or_serial, c
     pfl_register_rollback(ca->reg);
     size_t n = c.serials.n;
     pfl_strs_deinit(&c.serials);
+    pfl_strs_deinit(&c.expired);
     if (rc == PFL_OK)
         rc = pfl_ca_write_files(ca, err);
     if (rc == PFL_OK)

@@ -292,7 +292,7 @@ enum pfl_rc pfl_enrol_poll(const struct pfl_ca *ca, const char *request_id, int6
 struct present { /* the row of the certificate that the caller came with */
     const struct pfl_identity *peer;
     bool found, same, valid;
-    int64_t lifetime_s;
+    int64_t not_before, not_after;
     char *reason, *issuer;
     struct pfl_strs sans;
 };
@@ -309,7 +309,8 @@ static bool find_present(void *user, const struct pfl_cert_row *row)
     p->valid = pfl_streq(row->status, "valid");
     p->reason = pfl_xstrdup(row->reason ? row->reason : "");
     p->issuer = pfl_xstrdup(row->issuer_fingerprint);
-    p->lifetime_s = row->not_after - row->not_before;
+    p->not_before = row->not_before;
+    p->not_after = row->not_after;
     for (size_t i = 0; i < row->sans.n; i++)
         if (!pfl_str_has_prefix(row->sans.items[i], "URI:"))
             pfl_strs_add(&p->sans, row->sans.items[i]);
@@ -331,15 +332,53 @@ static enum pfl_rc check_present(const struct pfl_ca *ca, const struct present *
     return rc == PFL_OK ? rc : pfl_err_wrap(err, "certificate %s of '%s'", p->peer->serial_hex, who);
 }
 
+/* notBefore lies in the past: PFL_BACKDATE_S, a tenth of the lifetime at most. */
+static int64_t issued_at(const struct present *p)
+{
+    int64_t tenth = (p->not_after - p->not_before) / 11;
+    return p->not_before + (tenth < PFL_BACKDATE_S ? tenth : PFL_BACKDATE_S);
+}
+
+struct since {
+    int64_t from, revoked_at; /* revoked_at: 0 where nothing was */
+};
+
+static bool find_revoked_since(void *user, const struct pfl_cert_row *row)
+{
+    struct since *s = user;
+    if (row->revoked_at > 0 && row->revoked_at >= s->from)
+        s->revoked_at = row->revoked_at;
+    return s->revoked_at == 0;
+}
+
+/* Who revokes a name revokes what is in time. What has expired is no danger but for a service that renews it all the same. */
+static enum pfl_rc check_expired(const struct pfl_ca *ca, const struct present *p, int64_t now, struct pfl_err *err)
+{
+    struct since s = {.from = issued_at(p) - 1};
+    char when[32];
+    if (p->not_after >= now)
+        return PFL_OK;
+    enum pfl_rc rc = pfl_register_each(pfl_ca_register(ca), p->peer->name, find_revoked_since, &s, err);
+    if (rc != PFL_OK || s.revoked_at == 0)
+        return rc;
+    pfl_time_text(s.revoked_at, when);
+    return pfl_err_set(err, PFL_AUTH,
+                       "certificate %s of '%s' has expired, and a certificate of that name was revoked on %s: enrol with a token",
+                       p->peer->serial_hex, pfl_q(pfl_identity_text(p->peer)), when);
+}
+
 static enum pfl_rc renew(const struct pfl_ca *ca, const struct pfl_enrol_ask *ask, const struct csrs *c, struct present *p,
                          struct pfl_enrol_answer *ret, struct pfl_err *err)
 {
     enum pfl_rc rc = pfl_register_each(pfl_ca_register(ca), p->peer->serial_hex, find_present, p, err);
     if (rc == PFL_OK)
         rc = check_present(ca, p, err);
+    if (rc == PFL_OK)
+        rc = check_expired(ca, p, ask->now, err);
     if (rc != PFL_OK)
         return rc;
-    int64_t own = p->lifetime_s > 2 * PFL_BACKDATE_S ? p->lifetime_s - PFL_BACKDATE_S : p->lifetime_s;
+    int64_t lifetime_s = p->not_after - p->not_before;
+    int64_t own = lifetime_s > 2 * PFL_BACKDATE_S ? lifetime_s - PFL_BACKDATE_S : lifetime_s;
     struct pfl_grant grant = {
         .name = p->peer->name,
         .role = p->peer->role,

@@ -234,7 +234,7 @@ class Limits(unittest.TestCase):
 
     def test_expired_certificate__only_within_the_window(self):
         for window, accepted in ((None, False), ("1h", True)):
-            ca = CaService(TMP / f"window-{window}", "--lifetime", "2s", *(("--renew-window", window) if window else ()))
+            ca = CaService(TMP / f"window-{window}", "--lifetime", "3s", *(("--renew-window", window) if window else ()))
             try:
                 folder = TMP / f"expired-{window}"
                 ca.join(ca.token("a"), folder)

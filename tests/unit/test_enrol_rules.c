@@ -39,12 +39,12 @@ static int setup(void **state)
     struct fixture *f = pfl_xcalloc(1, sizeof *f);
     f->dir = test_dir_new();
     f->ca_dir = pfl_fs_join(f->dir, "ca");
-    const struct pfl_ca_opts opts = {.federation = "hospitals"};
+    f->now = pfl_clock_wall() / PFL_SEC;
+    const struct pfl_ca_opts opts = {.federation = "hospitals", .now = f->now - 30 * 86400};
     assert_int_equal(pfl_ca_init(f->ca_dir, &opts, NULL, &f->err), PFL_OK);
     assert_int_equal(pfl_ca_open(f->ca_dir, NULL, &f->ca, &f->err), PFL_OK);
     assert_int_equal(pfl_node_keys_make(NULL, NULL, NULL, NULL, &f->keys, &f->err), PFL_OK);
     assert_int_equal(pfl_node_keys_make(NULL, NULL, NULL, NULL, &f->other, &f->err), PFL_OK);
-    f->now = pfl_clock_wall() / PFL_SEC;
     *state = f;
     return 0;
 }
@@ -266,6 +266,46 @@ static void test_renew__root_rolled_over__refused_with_the_reason(void **state)
     assert_int_equal(enrol(f, text, &f->keys, false, &none), PFL_AUTH); /* the used token does not give the old ones again either */
 }
 
+/* An expired certificate can be renewed where the service allows it, but not behind a revocation of its name. */
+static void test_renew__expired__not_behind_a_revocation_of_the_name(void **state)
+{
+    struct fixture *f = *state;
+    PFL_AUTO(pfl_freep) char *text = token(f, "a", NULL);
+    PFL_AUTO(pfl_freep) char *again = token(f, "a", NULL);
+    PFL_AUTO(pfl_enrol_answer_deinit) struct pfl_enrol_answer old = {0}, next = {0}, new = {0}, none = {0}, fine = {0};
+    size_t n = 0;
+    f->now -= 2 * 86400; /* the service's clock; the commands' is the system's */
+    assert_int_equal(enrol(f, text, &f->keys, false, &old), PFL_OK);
+    f->now += 2 * 86400; /* it lasts an hour: expired long ago */
+    if (renew(f, old.client, &next) != PFL_OK)
+        fail_msg("%s", f->err.msg);
+    assert_int_equal(pfl_ca_revoke(f->ca, "a", "keyCompromise", "test", &n, &f->err), PFL_OK);
+    assert_int_equal(n, 2); /* what was in time */
+    assert_int_equal(renew(f, old.client, &none), PFL_AUTH);
+    assert_non_null(strstr(f->err.msg, "has expired, and a certificate of that name was revoked on"));
+    f->now = pfl_clock_wall() / PFL_SEC + 60;
+    assert_int_equal(enrol(f, again, &f->keys, false, &new), PFL_OK); /* a new member of that name is not to pay for it */
+    f->now += 7200;
+    if (renew(f, new.client, &fine) != PFL_OK)
+        fail_msg("%s", f->err.msg);
+}
+
+static void test_revoke__nothing_in_time__the_expired_ones(void **state)
+{
+    struct fixture *f = *state;
+    PFL_AUTO(pfl_freep) char *text = token(f, "a", NULL);
+    PFL_AUTO(pfl_enrol_answer_deinit) struct pfl_enrol_answer old = {0}, none = {0};
+    size_t n = 0;
+    f->now -= 2 * 86400;
+    assert_int_equal(enrol(f, text, &f->keys, false, &old), PFL_OK);
+    f->now += 2 * 86400;
+    assert_int_equal(pfl_ca_revoke(f->ca, "a", "keyCompromise", "test", &n, &f->err), PFL_OK);
+    assert_int_equal(n, 2);
+    assert_int_equal(renew(f, old.client, &none), PFL_AUTH);
+    assert_non_null(strstr(f->err.msg, "is revoked (keyCompromise)"));
+    assert_int_equal(pfl_ca_revoke(f->ca, "a", "keyCompromise", "test", &n, &f->err), PFL_STATE);
+}
+
 static void test_base64__round_trip_and_rubbish(void **state)
 {
     (void)state;
@@ -299,6 +339,8 @@ int main(void)
         CASE(test_approval__token_revoked_meanwhile__nothing),
         CASE(test_renew__revoked_or_the_services_own__refused__valid__same_names_and_no_longer),
         CASE(test_renew__root_rolled_over__refused_with_the_reason),
+        CASE(test_renew__expired__not_behind_a_revocation_of_the_name),
+        CASE(test_revoke__nothing_in_time__the_expired_ones),
         cmocka_unit_test(test_base64__round_trip_and_rubbish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
