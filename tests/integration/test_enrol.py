@@ -204,6 +204,21 @@ class Refusals(unittest.TestCase):
         self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)  # TLS refused it
         wait_for(lambda: re.search("refused .*spiffe://others/node/alien.*", CA.errors()), "the refusal in the log")
 
+    @unittest.skipUnless(shutil.which("faketime"), "Debian's package faketime is not installed")
+    def test_a_clock_an_hour_off__named_as_such(self):
+        """Behind, the CA is not valid yet and gets nothing; ahead, all is in time still, and it is said."""
+        env = os.environ | {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        for off, name in (("-1h", "late"), ("+1h", "early")):
+            argv = ["faketime", "-f", off, P2PFL, "join", CA.url, "--token", CA.token(name), "--ca-hash", CA.hash, "--dir", TMP / name]
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=120, env=env)
+            if off == "-1h":
+                self.assertEqual(done.returncode, 1, done.stdout)
+                self.assertRegex(done.stderr, r"not valid before .* UTC; this machine's clock says .* UTC: is it right\?")
+                self.assertFalse((TMP / name).exists())
+            else:
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertRegex(done.stderr, r"warning: this machine's clock is (59|60) min ahead of the CA's: set it right")
+
     def test_half_a_request(self):
         """Connections that say nothing or half of it do not keep others out."""
         quiet = [socket.create_connection(("127.0.0.1", CA.port)) for _ in range(5)]
