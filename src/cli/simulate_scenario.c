@@ -183,8 +183,8 @@ static enum pfl_rc read_choice(struct reader *r, struct pfl_yaml *m, const char 
 
 static enum pfl_rc read_block(struct reader *r, struct pfl_yaml *m)
 {
-    static const char *const keys[] = {"nodes", "topologies", "learner", "fit_ms",   "values", "network",
-                                       "mix",   "faults",     "limit_s", "settle_s", "disk_ms"};
+    static const char *const keys[] = {"nodes", "topologies", "learner", "fit_ms",   "values",  "network",
+                                       "mix",   "faults",     "limit_s", "settle_s", "disk_ms", "signatures"};
     struct pfl_simulation *s = r->s;
     struct pfl_yaml *network = NULL, *topologies = NULL, *faults = NULL;
     TRY(pfl_yaml_only(r->doc, m, keys, PFL_ARRAY_LEN(keys), r->err));
@@ -198,6 +198,7 @@ static enum pfl_rc read_block(struct reader *r, struct pfl_yaml *m)
     TRY(read_choice(r, m, "mix", "none", "default", &s->mix));
     TRY(get_range_ms(r, m, "fit_ms", &s->scenario.fit_min, &s->scenario.fit_max));
     TRY(get_range_ms(r, m, "disk_ms", &s->scenario.disk_min, &s->scenario.disk_max));
+    TRY(pfl_yaml_bool(r->doc, m, "signatures", &s->scenario.signatures, r->err));
     int64_t values = (int64_t)s->scenario.values;
     TRY(pfl_yaml_int(r->doc, m, "values", 1, 100000000, &values, r->err));
     s->scenario.values = (size_t)values;

@@ -106,7 +106,8 @@ void pfl_sim_node_start(struct pfl_sim *s, unsigned i, bool with_disk)
     set.seed = s->sc->seed;
     set.entropy = pfl_rng_u64(&s->rng);
     set.federation = NULL;
-    set.durable = set.signatures = true;
+    set.durable = true;
+    set.signatures = s->sc->signatures;
     PFL_ASSERT(!x->core);
     x->incarnation++;
     x->job_epoch++;

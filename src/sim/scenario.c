@@ -67,6 +67,7 @@ void pfl_sim_scenario_default(struct pfl_sim_scenario *s)
         .trainset_size = 4,
         .fit_min = 100 * PFL_MS,
         .fit_max = 900 * PFL_MS,
+        .signatures = true,
         .disk_min = PFL_MS,
         .disk_max = 10 * PFL_MS,
         .values = 12,

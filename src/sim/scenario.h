@@ -88,6 +88,7 @@ struct pfl_sim_scenario {
     struct pfl_node_settings settings; /* seed, entropy and federation are the simulator's */
     struct pfl_sim_net_opts net;
     pfl_ns fit_min, fit_max;      /* how long a fit takes; uniform */
+    bool signatures;              /* messages are signed and verified; else nobody looks who wrote them */
     pfl_ns disk_min, disk_max;    /* how long a write to a node's disk takes; uniform */
     size_t values;                /* of the stand-in learner's vector */
     struct pfl_sim_fault *faults; /* owned */
