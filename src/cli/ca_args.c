@@ -30,6 +30,7 @@ static const struct option ALL[] = {
     {"purpose", required_argument, NULL, PFL_CA_OPT_PURPOSE},
     {"out", required_argument, NULL, PFL_CA_OPT_OUT},
     {"reason", required_argument, NULL, PFL_CA_OPT_REASON},
+    {"evidence", required_argument, NULL, PFL_CA_OPT_EVIDENCE},
     {"head", required_argument, NULL, PFL_CA_OPT_HEAD},
     {"root-offline", no_argument, NULL, PFL_CA_OPT_ROOT_OFFLINE},
     {"intermediate", no_argument, NULL, PFL_CA_OPT_INTERMEDIATE},
@@ -111,6 +112,8 @@ static const char **text_of(struct pfl_ca_args *args, int opt)
         return &args->out;
     case PFL_CA_OPT_REASON:
         return &args->reason;
+    case PFL_CA_OPT_EVIDENCE:
+        return &args->evidence;
     case PFL_CA_OPT_HEAD:
         return &args->head;
     case PFL_CA_OPT_PASSPHRASE_FILE:

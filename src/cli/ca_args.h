@@ -30,6 +30,7 @@ enum pfl_ca_option {
     PFL_CA_OPT_PURPOSE,
     PFL_CA_OPT_OUT,
     PFL_CA_OPT_REASON,
+    PFL_CA_OPT_EVIDENCE,
     PFL_CA_OPT_HEAD,
     PFL_CA_OPT_ROOT_OFFLINE,
     PFL_CA_OPT_INTERMEDIATE,
@@ -47,7 +48,7 @@ struct pfl_ca_args {
     const struct pfl_ca_command *command;
     char **items; /* what is not an option; borrowed from argv */
     size_t n_items;
-    const char *name, *federation, *key, *ca, *role, *purpose, *out, *reason, *head, *key_passphrase_file, *pin_file;
+    const char *name, *federation, *key, *ca, *role, *purpose, *out, *reason, *evidence, *head, *key_passphrase_file, *pin_file;
     struct pfl_strs sans; /* owned; canonical */
     int days;             /* 0: not given */
     int64_t lifetime_s;   /* of --lifetime and --hours; 0: not given */

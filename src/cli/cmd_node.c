@@ -12,13 +12,15 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "cli/cli.h"
+#include "cli/cmd_node_audit.h"
+#include "cli/cmd_node_evidence.h"
 #include "runtime/control.h"
 #include "runtime/node_main.h"
 #include "runtime/remote_process.h"
 
 static const char help[] =
     "usage: p2pfl node start -c NODE.YAML\n"
-    "       p2pfl node status|connect|disconnect|learn|stop|crl|renew|shutdown [--state DIR] ...\n"
+    "       p2pfl node status|connect|disconnect|learn|stop|crl|renew|evidence|audit|shutdown [--state DIR] ...\n"
     "\n"
     "  start -c FILE               run a node in the foreground until SIGINT or SIGTERM\n"
     "  status [--json]             who it knows, what it does, what it waits for\n"
@@ -29,18 +31,24 @@ static const char help[] =
     "  stop                        stop learning in the whole federation\n"
     "  crl [FILE]                  take a certificate revocation list now (default: the one in settings.ssl.crl)\n"
     "  renew                       renew the certificates now, at the CA service (ca.service in node.yaml)\n"
+    "  evidence [FILE] [--json]    who contradicted itself: pairs of signed statements that this node kept, each checked\n"
+    "                              again; the node need not run. For p2pfl ca revoke --evidence FILE\n"
+    "  audit [--verify [--head N:HASH]] [--json]\n"
+    "                              who started and stopped what, who was refused and why; --verify: nobody changed the log,\n"
+    "                              --head: and nothing was cut off since that head was printed. The node need not run\n"
     "  shutdown                    end the node\n"
     "\n"
     "  --state DIR                 the node's state folder (default: the current folder); its control.sock is used\n"
     "\n"
     "exit codes: 0 done, 1 failed or refused, 2 wrong command line\n";
 
-static const char *const subcommands[] = {"start", "status", "connect", "disconnect", "learn", "stop", "crl", "renew", "shutdown"};
+static const char *const subcommands[] = {"start", "status", "connect",  "disconnect", "learn",   "stop",
+                                          "crl",   "renew",  "evidence", "audit",      "shutdown"};
 
 struct opts {
-    const char *sub, *config, *state, *name, *address;
+    const char *sub, *config, *state, *name, *address, *head;
     int64_t rounds, epochs, trainset_size;
-    bool json;
+    bool json, verify;
 };
 
 static bool number(const char *text, int64_t min, int64_t max, const char *flag, int64_t *ret)
@@ -54,7 +62,7 @@ static bool number(const char *text, int64_t min, int64_t max, const char *flag,
 /* 0 to go on, else the exit code plus one. */
 static int parse(int argc, char **argv, struct opts *o)
 {
-    enum { ROUNDS = 1000, EPOCHS, TRAINSET, NAME, STATE, JSON };
+    enum { ROUNDS = 1000, EPOCHS, TRAINSET, NAME, STATE, JSON, VERIFY, HEAD };
     static const struct option longs[] = {{"config", required_argument, NULL, 'c'},
                                           {"state", required_argument, NULL, STATE},
                                           {"rounds", required_argument, NULL, ROUNDS},
@@ -62,6 +70,8 @@ static int parse(int argc, char **argv, struct opts *o)
                                           {"trainset-size", required_argument, NULL, TRAINSET},
                                           {"name", required_argument, NULL, NAME},
                                           {"json", no_argument, NULL, JSON},
+                                          {"verify", no_argument, NULL, VERIFY},
+                                          {"head", required_argument, NULL, HEAD},
                                           {"help", no_argument, NULL, 'h'},
                                           {0}};
     *o = (struct opts){.sub = argc > 1 ? argv[1] : NULL, .state = ".", .rounds = 3, .epochs = 1, .trainset_size = 4};
@@ -88,6 +98,12 @@ static int parse(int argc, char **argv, struct opts *o)
             break;
         case JSON:
             o->json = true;
+            break;
+        case VERIFY:
+            o->verify = true;
+            break;
+        case HEAD:
+            o->head = optarg;
             break;
         case 'h':
             fputs(help, stdout);
@@ -247,6 +263,10 @@ int pfl_cmd_node(int argc, char **argv)
         return start(&o);
     if (pfl_streq(o.sub, "status") || pfl_streq(o.sub, "stop") || pfl_streq(o.sub, "shutdown"))
         return ask(&o, json_pack("{s:s}", "cmd", o.sub));
+    if (pfl_streq(o.sub, "audit"))
+        return pfl_cmd_node_audit(o.state, o.verify, o.head, o.json);
+    if (pfl_streq(o.sub, "evidence"))
+        return pfl_cmd_node_evidence(o.state, o.address, o.json);
     if (pfl_streq(o.sub, "renew"))
         return ask(&o, json_pack("{s:s}", "cmd", "renew"));
     if (pfl_streq(o.sub, "crl"))

@@ -12,6 +12,7 @@ static const pfl_ns backoff_last = 5 * PFL_SEC;
 static void peer_free(struct pfl_peer *p)
 {
     free(p->addr);
+    free(p->initialized_for);
     free(p);
 }
 

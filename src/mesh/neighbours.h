@@ -59,10 +59,11 @@ struct pfl_peer {
     struct pfl_peer_call calls[PFL_PEER_CALLS_MAX];
     size_t n_calls;
     /* What the experiment knows of it; reset when one starts. */
-    bool takes_part;  /* was there at the start, or showed since that it learns too */
-    bool initialized; /* announced its initial model */
-    int32_t from;     /* the round from which on it takes part */
-    bool lapsed;      /* let a vote time out; not waited for until it votes again */
+    bool takes_part;       /* was there at the start, or showed since that it learns too */
+    bool initialized;      /* announced its initial model */
+    char *initialized_for; /* owned: of the experiment that it signed for; NULL: it did not sign */
+    int32_t from;          /* the round from which on it takes part */
+    bool lapsed;           /* let a vote time out; not waited for until it votes again */
 };
 
 struct pfl_neighbours {

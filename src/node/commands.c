@@ -99,6 +99,8 @@ static enum pfl_rc cmd_model_initialized(struct pfl_node *n, struct pfl_incoming
     if (!in->peer)
         return PFL_OK;
     in->peer->initialized = true;
+    free(in->peer->initialized_for);
+    in->peer->initialized_for = in->msg->origin ? pfl_xstrdup(in->msg->origin->experiment) : NULL;
     in->peer->takes_part = true;
     if (in->msg->round > in->peer->from || in->msg->round > n->round)
         in->peer->from = in->msg->round; /* it came late, or came back: nobody waits for it before */

@@ -205,14 +205,19 @@ enum pfl_rc pfl_core_check_origin(struct pfl_node *n, const struct pfl_event *ev
     if (p)
         p->signs = true;
     if (pfl_core_excluded(n, m->source))
-        return pfl_err_set(err, PFL_AUTH, "%s: %s said two different things in this experiment and is out", pfl_q(m->cmd),
-                           pfl_q(m->source));
-    enum pfl_rc rc = check_rights(ev, err);
+        return pfl_err_set(err, PFL_AUTH, "%s: %s said two different things in this experiment and is out (signed by %s)",
+                           pfl_q(m->cmd), pfl_q(m->source), pfl_q(ev->signer->id));
+    struct pfl_err why = {0};
+    enum pfl_rc rc = check_rights(ev, &why);
     if (rc == PFL_OK)
-        rc = check_experiment(n, m, err);
+        rc = check_experiment(n, m, &why);
     if (rc == PFL_OK)
-        rc = check_contributors(n, m, err);
-    return rc == PFL_OK ? check_said(n, ev, err) : rc;
+        rc = check_contributors(n, m, &why);
+    if (rc == PFL_OK)
+        rc = check_said(n, ev, &why);
+    if (rc == PFL_OK)
+        return rc;
+    return pfl_err_set(err, rc, "%s (signed by %s, passed on by %s)", why.msg, pfl_q(ev->signer->id), pfl_q(via(ev)));
 }
 
 /* What came before start_learning counts in this experiment only if it was signed for it. */

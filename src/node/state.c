@@ -87,6 +87,7 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     const char *name = in->msg->args.items[0];
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, in->msg->source);
     bool started = n->learning && n->stage != PFL_STAGE_STARTING;
+    bool anew = in->msg->args.n > 2 && strcmp(in->msg->args.items[2], "anew") == 0;
     int64_t theirs;
     if (!pfl_parse_i64(in->msg->args.items[1], -1, PFL_ROUNDS_MAX, &theirs))
         return pfl_err_set(err, PFL_MALFORMED, "state: round %s", pfl_q(in->msg->args.items[1]));
@@ -97,9 +98,10 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     int32_t round = n->over ? (int32_t)n->rounds - 1 : n->round;
     bool same = theirs >= 0 && pfl_streq(name, n->experiment);
     in->text = describe(n, round);
-    if (theirs < 0 || (in->msg->args.n > 2 && strcmp(in->msg->args.items[2], "anew") == 0))
+    if (theirs < 0 || anew)
         forget_former_life(n, p, same);
-    if (!same && n->learning && n->start_body) /* the words of who started it; ours are no proof */
+    /* The words of who started it; ours are no proof. One that was started anew needs them for those who ask it in turn. */
+    if ((!same || (anew && n->set.signatures)) && n->learning && n->start_body)
         pfl_outbox_add(&n->outbox, p->addr, n->start_body, 0, n->now, false);
     if (same ? theirs < round || n->over : theirs < 0 && !n->over) {
         p->joins = true;

@@ -16,6 +16,7 @@
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
 #include "runtime/limits.h"
+#include "runtime/node_audit.h"
 #include "runtime/origins.h"
 #include "runtime/pickled.h"
 #include "runtime/revocation.h"
@@ -256,6 +257,22 @@ void pfl_driver_model_made(struct pfl_driver *d)
     post_queued(d, pfl_steal(&d->held_learn));
 }
 
+static const char *command_name(enum pfl_event_kind cmd)
+{
+    switch (cmd) {
+    case PFL_EV_CMD_CONNECT:
+        return "connect";
+    case PFL_EV_CMD_DISCONNECT:
+        return "disconnect";
+    case PFL_EV_CMD_LEARN:
+        return "learn";
+    case PFL_EV_CMD_STOP:
+        return "stop";
+    default:
+        return "command";
+    }
+}
+
 void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const char *addr, const struct pfl_learn_args *learn,
                         void (*done)(void *user, const char *error), void *user)
 {
@@ -264,6 +281,7 @@ void pfl_driver_command(struct pfl_driver *d, enum pfl_event_kind cmd, const cha
     if (learn)
         ev.learn = *learn;
     ev.call = pfl_pending_add(d, NULL, done, user);
+    pfl_node_audit_add(d->audit, "operator", command_name(cmd), addr ? addr : learn ? learn->name : NULL, NULL);
     struct pfl_signer self = {0};
     if (d->origins) {
         pfl_origins_self(d, &self);
@@ -369,6 +387,7 @@ static void free_now(struct pfl_driver *d)
     pfl_node_free(d->node);
     pfl_keeper_free(d->keeper);
     pfl_origins_free(d->origins);
+    pfl_node_audit_free(d->audit);
     pfl_policy_deinit(&d->policy);
     pfl_events_close(d->events);
     pfl_tls_unref(d->tls);
@@ -456,6 +475,10 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
         pfl_warn("%s: use_ssl is false: everything is sent in PLAINTEXT and nobody's identity is checked", d->name);
     if (d->interop)
         pfl_warn("%s: interop: p2pfl: %s", d->name, pfl_driver_interop_weaker);
+    if (d->state_dir)
+        d->audit = pfl_node_audit_new(d);
+    pfl_node_audit_add(d->audit, d->tls ? pfl_identity_text(pfl_tls_client_identity(d->tls)) : d->name, "node-start", d->address,
+                       d->interop ? "mutual TLS, interop with P2PFL" : tls);
     begin(d, kept);
     *ret = d;
     return PFL_OK;
@@ -511,6 +534,7 @@ void pfl_driver_shutdown(struct pfl_driver *d, void (*closed)(void *user), void 
     d->closed = closed;
     d->closed_user = user;
     struct pfl_event ev = pfl_driver_event(PFL_EV_SHUTDOWN);
+    pfl_node_audit_add(d->audit, d->name, "node-end", d->address, NULL);
     pfl_driver_post(d, &ev); /* GOODBYE to the neighbours */
     d->shutting_down = true;
     pfl_job_cancel(d);

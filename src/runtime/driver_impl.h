@@ -14,6 +14,7 @@ struct pfl_revocation;
 struct pfl_credentials;
 struct pfl_keeper;
 struct pfl_origins;
+struct pfl_node_audit;
 
 /** A channel to one address, and who must be at its end. */
 struct pfl_link {
@@ -72,12 +73,13 @@ struct pfl_driver {
     struct pfl_keeper *keeper;           /* NULL: nothing is kept */
     struct pfl_origins *origins;         /* NULL: plaintext */
     struct pfl_policy policy;
-    unsigned n_evidence;          /* pairs written since the start */
     struct pfl_rate *gossip_rate; /* by caller */
     pfl_ns gossip_flood_said;
     uint64_t refused; /* connections and calls, before the core saw them */
     unsigned refused_said;
     pfl_ns refused_window;
+    struct pfl_node_audit *audit; /* NULL: no state folder */
+    unsigned n_evidence;          /* pairs written since the start */
 
     struct pfl_queued *queue_head, **queue_tail;
     bool draining;

@@ -13,6 +13,7 @@
 #include "pki/key.h"
 #include "pki/sign.h"
 #include "runtime/driver_impl.h"
+#include "runtime/node_audit.h"
 
 /* ---- writing ---- */
 
@@ -97,6 +98,7 @@ void pfl_driver_evidence(struct pfl_driver *d, const struct pfl_action *a)
     enum pfl_rc rc = d->state_dir ? keep(d, name, o, &err) : PFL_OK;
     if (rc != PFL_OK)
         pfl_error("%s: evidence against %s is not kept: %s", d->name, pfl_q(a->addr), err.msg);
+    pfl_node_audit_add(d->audit, json_string_value(json_object_get(o, "identity")), "equivocate", a->addr, name);
     pfl_warn("%s: %s (%s) equivocated: evidence/%s", d->name, pfl_q(a->addr), json_string_value(json_object_get(o, "identity")),
              name);
     pfl_events_emit(d->events, "equivocation",

@@ -9,6 +9,7 @@
 #include "runtime/limits.h"
 #include "runtime/credentials.h"
 #include "runtime/keeper.h"
+#include "runtime/node_audit.h"
 #include "runtime/note_json.h"
 #include "runtime/origins.h"
 #include "runtime/revocation.h"
@@ -81,6 +82,7 @@ void pfl_driver_note(struct pfl_driver *d, const struct pfl_note *n)
         return; /* pfl_driver_note_link says it with the certificate */
     if (n->kind == PFL_NOTE_KNOWN_LOST || n->kind == PFL_NOTE_NEIGHBOUR_LOST)
         pfl_origins_lost(d->origins, n->addr);
+    pfl_node_audit_note(d->audit, n);
     json_t *fields = pfl_note_json(n, n->kind == PFL_NOTE_ROUND_FINISHED ? pfl_driver_counters_json(d) : NULL);
     char *text = json_dumps(fields, JSON_COMPACT);
     log_note(d, n, text);
@@ -95,6 +97,7 @@ void pfl_driver_refused(struct pfl_driver *d, const char *peer, const char *remo
 {
     pfl_ns now = pfl_clock_mono();
     d->refused++;
+    pfl_node_audit_refusal(d->audit, peer, remote, reason); /* it has a measure of its own */
     if (now - d->refused_window >= PFL_REFUSED_WINDOW) {
         if (d->refused_said > PFL_REFUSED_SAID_MAX) {
             unsigned more = d->refused_said - PFL_REFUSED_SAID_MAX;

@@ -5,6 +5,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/addr.h"
 #include "base/log.h"
@@ -53,6 +54,14 @@ struct pfl_origins {
     uint64_t n_signed, n_verified, n_chains, n_refused;
     pfl_ns signing_time, verifying_time;
 };
+
+/* Of this thread: what it costs, whatever else the machine does. */
+static pfl_ns cpu_time(void)
+{
+    struct timespec t = {0};
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return t.tv_sec * PFL_SEC + t.tv_nsec;
+}
 
 static bool federated(const struct pfl_tls *t)
 {
@@ -296,13 +305,13 @@ void pfl_check_run(struct pfl_check *c)
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf text = {0};
     if (!c->tls)
         return;
-    pfl_ns start = pfl_clock_mono();
+    pfl_ns start = cpu_time();
     const struct pfl_origin *origin = c->msg->origin;
     if (!c->author)
         c->author = pfl_author_check(c->tls, origin->certs, origin->n_certs, pfl_clock_wall() / PFL_SEC);
     c->good = c->author->rc == PFL_OK && pfl_origin_text(c->msg, origin->experiment, origin->sent_at_ms, &text, NULL) == PFL_OK &&
               pfl_author_signed(c->author, pfl_buf_view(&text), pfl_buf_view(&origin->signature));
-    c->spent = pfl_clock_mono() - start;
+    c->spent = cpu_time() - start;
 }
 
 /* Why it does not count; false: it does. */
@@ -552,10 +561,10 @@ static void on_signed(uv_work_t *w, int status)
 static void on_sign(uv_work_t *w)
 {
     struct pfl_origins *o = w->data;
-    pfl_ns start = pfl_clock_mono();
+    pfl_ns start = cpu_time();
     pfl_err_clear(&o->err);
     o->rc = sign(o->tls, o->body->to_sign, o->made, &o->err);
-    o->signing_time += pfl_clock_mono() - start;
+    o->signing_time += cpu_time() - start;
     o->n_signed++;
 }
 
@@ -579,12 +588,12 @@ bool pfl_origins_holds(struct pfl_origins *o, struct pfl_action *a)
         return false;
     if (pfl_tls_signs_fast(o->d->tls) && !o->held) {
         struct pfl_err err = {0};
-        pfl_ns start = pfl_clock_mono();
+        pfl_ns start = cpu_time();
         PFL_AUTO(pfl_origin_freep) struct pfl_origin *origin = origin_for(o->d->tls, a->body->to_sign);
         enum pfl_rc rc = sign(o->d->tls, a->body->to_sign, origin, &err);
         if (rc == PFL_OK)
             rc = pfl_scatter_put_origin(a->body, origin, &err);
-        o->signing_time += pfl_clock_mono() - start;
+        o->signing_time += cpu_time() - start;
         o->n_signed++;
         if (rc != PFL_OK)
             failed(o, a, &err);

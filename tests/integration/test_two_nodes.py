@@ -149,9 +149,11 @@ class TwoNodes(NodeTest):
         a.do("learn", "--rounds", "1", "--trainset-size", "2")
         for n in (a, b):
             n.wait_event("learning_finished")
-        self.assertEqual(sorted(p.name for p in a.state.iterdir()), ["control.sock", "events.jsonl", "models", "node.db", "node.db-wal"])
+        wait_until("the audit log is written", lambda: "finish" in run("node", "audit", "--state", a.state).stdout
+                   and not (a.state / "audit.db-wal").exists())
+        self.assertEqual(sorted(p.name for p in a.state.iterdir()), ["audit.db", "control.sock", "events.jsonl", "models", "node.db", "node.db-wal"])
         mode = {p.name: stat.S_IMODE(p.lstat().st_mode) for p in [a.state, *a.state.iterdir()]}
-        self.assertEqual(mode, {"state": 0o700, "control.sock": 0o600, "events.jsonl": 0o600, "models": 0o700, "node.db": 0o600,
+        self.assertEqual(mode, {"state": 0o700, "audit.db": 0o600, "control.sock": 0o600, "events.jsonl": 0o600, "models": 0o700, "node.db": 0o600,
                                 "node.db-wal": 0o600})
         kinds = [e["event"] for e in a.events()]
         for kind in ("started", "neighbour", "learning_started", "train_set", "fit", "aggregated", "round_finished", "learning_finished"):

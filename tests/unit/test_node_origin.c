@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* link: base wire tensor learning mesh node */
+/* Who may say what, by events that say who signed: no keys, no sockets. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "node/node.h"
+
+#define ME "10.0.0.1:1"
+#define A  "10.0.0.2:1"
+#define B  "10.0.0.3:1"
+
+static const pfl_ns epoch = 1800000000 * PFL_SEC;
+
+struct world {
+    struct pfl_node *node;
+    struct pfl_layout *layout;
+    struct pfl_payload *payload;
+    struct pfl_actions out; /* of the last step */
+    pfl_ns now;
+};
+
+static void step(struct world *w, struct pfl_event *ev)
+{
+    pfl_actions_clear(&w->out);
+    w->now += PFL_MS;
+    ev->now = w->now;
+    ev->wall = epoch + w->now;
+    pfl_node_step(w->node, ev, &w->out);
+}
+
+static struct world *world_new(bool interop)
+{
+    const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {4}};
+    struct world *w = pfl_xcalloc(1, sizeof(*w));
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
+    assert_int_equal(pfl_layout_new(&desc, 1, &w->layout, NULL), PFL_OK);
+    assert_int_equal(pfl_model_new(w->layout, &m, NULL), PFL_OK);
+    memset(pfl_model_data_mut(m), 0, w->layout->bytes);
+    assert_int_equal(pfl_payload_new(m, &w->payload, NULL), PFL_OK);
+    w->payload->has_digest = true;
+    struct pfl_node_settings s;
+    pfl_node_settings_default(&s);
+    s.signatures = true;
+    s.interop = interop;
+    s.max_rounds = 50;
+    w->node = pfl_node_new(ME, w->layout, &s);
+    w->now = PFL_SEC;
+    struct pfl_event ev = {.kind = PFL_EV_MODEL, .payload = w->payload};
+    step(w, &ev);
+    return w;
+}
+
+static void world_free(struct world *w)
+{
+    pfl_actions_deinit(&w->out);
+    pfl_node_free(w->node);
+    pfl_payload_unref(w->payload);
+    pfl_layout_unref(w->layout);
+    free(w);
+}
+
+/* Gossip of round 0 (or -1) in an experiment; args ended by NULL. */
+static struct pfl_msg *gossip(const char *source, const char *cmd, const char *experiment, const char *const *args)
+{
+    static int64_t hash = 1;
+    struct pfl_msg *m = pfl_msg_new(source, strncmp(cmd, "st", 2) == 0 ? -1 : 0, cmd, PFL_MSG_GOSSIP);
+    m->hash = hash++;
+    for (; args && *args; args++)
+        pfl_strs_add(&m->args, *args);
+    m->origin = experiment ? pfl_origin_new(experiment, epoch / PFL_MS) : NULL;
+    return m;
+}
+
+enum { UNSIGNED = 64, FORGED = 65 };
+
+/* Takes m. The answer: "" for success, else the error; borrowed until the next step. */
+static const char *say(struct world *w, struct pfl_msg *m, unsigned may)
+{
+    static char name[] = "spiffe://lab/node/x";
+    const struct pfl_signer signer = {.id = name, .may = may};
+    struct pfl_event ev = {.kind = PFL_EV_MESSAGE, .msg = m, .call = 7, .from = "spiffe://lab/node/relay"};
+    ev.signer = may == UNSIGNED || may == FORGED ? NULL : &signer;
+    ev.forged = may == FORGED ? "the signature is bad" : NULL;
+    if (m->kind == PFL_MSG_WEIGHTS)
+        ev.payload = w->payload;
+    step(w, &ev);
+    pfl_msg_unref(m);
+    for (size_t i = 0; i < w->out.n; i++) {
+        if (w->out.items[i].kind == PFL_ACT_REPLY)
+            return w->out.items[i].error ? w->out.items[i].error : "";
+    }
+    return "no answer";
+}
+
+static unsigned count(const struct world *w, enum pfl_action_kind kind, enum pfl_note_kind note)
+{
+    unsigned n = 0;
+    for (size_t i = 0; i < w->out.n; i++)
+        n += w->out.items[i].kind == kind && (kind != PFL_ACT_NOTE || w->out.items[i].note->kind == note);
+    return n;
+}
+
+static bool denied(const struct world *w)
+{
+    bool found = false;
+    for (size_t i = 0; i < w->out.n; i++)
+        found = found || (w->out.items[i].kind == PFL_ACT_REPLY && w->out.items[i].denied);
+    return found;
+}
+
+#define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static void assert_refused(struct world *w, struct pfl_msg *m, unsigned may, const char *reason)
+{
+    const char *said = say(w, m, may);
+    if (!strstr(said, reason))
+        fail_msg("'%s', wanted '%s'", said, reason);
+    assert_true(denied(w));
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_REFUSED), 1);
+}
+
+static void start(struct world *w, const char *experiment)
+{
+    assert_string_equal(
+        say(w, gossip(A, "start_learning", experiment, LIST("3", "1", "4", experiment)), PFL_MAY_TRAIN | PFL_MAY_START), "");
+    assert_true(pfl_node_is_learning(w->node));
+}
+
+static void test_not_signed_or_badly__refused_with_who_passed_it_on(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w, "x-1");
+    static const char *const commands[] = {"model_initialized", "models_ready", "stop_learning", "models_aggregated"};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(commands); i++) {
+        assert_refused(w, gossip(A, commands[i], NULL, NULL), UNSIGNED, "is not signed (passed on by spiffe://lab/node/relay)");
+        assert_refused(w, gossip(A, commands[i], "x-1", NULL), FORGED, "does not count: the signature is bad (passed on by");
+    }
+    assert_refused(w, gossip(A, "beat", NULL, LIST("1.5")), UNSIGNED, "is not signed");
+    assert_true(pfl_node_is_learning(w->node));
+    world_free(w);
+}
+
+static void test_rights__start_and_stop_are_a_coordinators(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    assert_refused(w, gossip(A, "start_learning", "x-1", LIST("3", "1", "4", "x-1")), PFL_MAY_TRAIN,
+                   "may not start or stop learning");
+    assert_false(pfl_node_is_learning(w->node));
+    start(w, "x-1");
+    assert_refused(w, gossip(A, "stop_learning", "x-1", NULL), PFL_MAY_TRAIN, "may not start or stop learning");
+    assert_refused(w, gossip(A, "vote_train_set", "x-1", LIST(A, "7")), 0, "may not take part in learning");
+    assert_true(pfl_node_is_learning(w->node));
+    assert_string_equal(say(w, gossip(A, "stop_learning", "x-1", NULL), PFL_MAY_START), "");
+    assert_false(pfl_node_is_learning(w->node));
+    world_free(w);
+}
+
+static void test_own_operator__needs_the_right_too(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    static char name[] = "spiffe://lab/node/me";
+    struct pfl_signer self = {.id = name, .may = PFL_MAY_TRAIN};
+    struct pfl_event ev = {
+        .kind = PFL_EV_CMD_LEARN, .call = 7, .signer = &self, .learn = {.rounds = 2, .epochs = 1, .trainset_size = 1}};
+    step(w, &ev);
+    assert_false(pfl_node_is_learning(w->node));
+    self.may |= PFL_MAY_START;
+    ev.learn.rounds = 51;
+    step(w, &ev); /* max_rounds is 50 */
+    assert_false(pfl_node_is_learning(w->node));
+    ev.learn.rounds = 50;
+    step(w, &ev);
+    assert_true(pfl_node_is_learning(w->node));
+    world_free(w);
+}
+
+static void test_policy__a_longer_experiment__not_begun(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    assert_refused(w, gossip(A, "start_learning", "x-1", LIST("51", "1", "4", "x-1")), PFL_MAY_START, "policy.max_rounds");
+    assert_false(pfl_node_is_learning(w->node));
+    world_free(w);
+}
+
+static void test_replay__another_experiment_or_an_old_start__nothing_happens(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    const unsigned all = PFL_MAY_TRAIN | PFL_MAY_START;
+    start(w, "x-1");
+    assert_refused(w, gossip(A, "stop_learning", "x-0", NULL), all, "is of experiment 'x-0', here runs 'x-1'");
+    assert_refused(w, gossip(A, "vote_train_set", "x-0", LIST(A, "7")), all, "is of experiment 'x-0'");
+    assert_string_equal(say(w, gossip(A, "stop_learning", "x-1", NULL), all), "");
+    assert_string_equal(say(w, gossip(A, "start_learning", "x-1", LIST("3", "1", "4", "x-1")), all), ""); /* over: begins nothing */
+    assert_false(pfl_node_is_learning(w->node));
+    assert_refused(w, gossip(A, "start_learning", "x-2", LIST("3", "1", "4", "x-3")), all,
+                   "signed for experiment 'x-2', but it starts 'x-3'");
+    struct pfl_msg *old = gossip(A, "start_learning", "x-4", LIST("3", "1", "4", "x-4"));
+    old->origin->sent_at_ms -= 601000;
+    assert_refused(w, old, all, "ago by this node's clock");
+    start(w, "x-5");
+    assert_string_equal(say(w, gossip(A, "stop_learning", "x-5", NULL), all), "");
+    assert_string_equal(say(w, gossip(A, "start_learning", "x-1", LIST("3", "1", "4", "x-1")), all),
+                        ""); /* remembered longer than one */
+    assert_false(pfl_node_is_learning(w->node));
+    world_free(w);
+}
+
+static void test_equivocation__evidence_once__and_out(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w, "x-1");
+    assert_string_equal(say(w, gossip(A, "vote_train_set", "x-1", LIST(A, "7")), PFL_MAY_TRAIN), "");
+    assert_string_equal(say(w, gossip(A, "vote_train_set", "x-1", LIST(A, "7")), PFL_MAY_TRAIN), ""); /* the same again */
+    assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 0);
+    assert_refused(w, gossip(A, "vote_train_set", "x-1", LIST(A, "8")), PFL_MAY_TRAIN, "another than the first");
+    assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 1);
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_EXCLUDED), 1);
+    assert_refused(w, gossip(A, "vote_train_set", "x-1", LIST(A, "9")), PFL_MAY_TRAIN, "said two different things");
+    assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 0);
+    assert_refused(w, gossip(A, "models_aggregated", "x-1", LIST(A)), PFL_MAY_TRAIN, "said two different things");
+    assert_string_equal(say(w, gossip(B, "vote_train_set", "x-1", LIST(B, "7")), PFL_MAY_TRAIN), "");
+    world_free(w);
+}
+
+static struct pfl_msg *contribution(const char *source, const char *const *who)
+{
+    struct pfl_msg *m = pfl_msg_new(source, 0, "partial_model", PFL_MSG_WEIGHTS);
+    m->codec = pfl_xstrdup("safetensors");
+    m->has_digest = true;
+    m->num_samples = 5;
+    for (; *who; who++)
+        pfl_strs_add(&m->contributors, *who);
+    m->origin = pfl_origin_new("x-1", epoch / PFL_MS);
+    return m;
+}
+
+static void test_contributors__only_the_signer_itself(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w, "x-1");
+    assert_refused(w, contribution(A, LIST(B)), PFL_MAY_TRAIN, "shows no signature of theirs");
+    assert_refused(w, contribution(A, LIST(A, B)), PFL_MAY_TRAIN, "shows no signature of theirs");
+    assert_refused(w, contribution(A, LIST(A)), UNSIGNED, "is not signed");
+    (void)say(w, contribution(A, LIST(A)), PFL_MAY_TRAIN);
+    assert_false(denied(w));
+    struct pfl_msg *other = contribution(A, LIST(A));
+    other->digest[0] = 1;
+    assert_refused(w, other, PFL_MAY_TRAIN, "another than the first");
+    assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 1);
+    world_free(w);
+}
+
+static void test_hash_of_another__hides_nothing(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w, "x-1");
+    struct pfl_msg *mine = gossip(B, "metrics", "x-1", LIST("test_loss", "1")),
+                   *good = gossip(A, "metrics", "x-1", LIST("test_loss", "2"));
+    mine->hash = good->hash;
+    assert_string_equal(say(w, mine, PFL_MAY_TRAIN), "");
+    assert_string_equal(say(w, good, PFL_MAY_TRAIN), "");
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_METRICS), 1);
+    world_free(w);
+}
+
+static void test_interop__unsigned_counts__never_for_one_that_signs(void **state)
+{
+    (void)state;
+    struct world *w = world_new(true);
+    start(w, "x-1"); /* A has signed */
+    assert_string_equal(say(w, gossip(B, "vote_train_set", NULL, LIST(B, "7")), UNSIGNED), "");
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_REFUSED), 0);
+    assert_string_equal(say(w, gossip(A, "stop_learning", NULL, NULL), UNSIGNED), ""); /* no error for whoever passed it on */
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_REFUSED), 1);
+    assert_true(pfl_node_is_learning(w->node));
+    world_free(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_not_signed_or_badly__refused_with_who_passed_it_on),
+        cmocka_unit_test(test_rights__start_and_stop_are_a_coordinators),
+        cmocka_unit_test(test_own_operator__needs_the_right_too),
+        cmocka_unit_test(test_policy__a_longer_experiment__not_begun),
+        cmocka_unit_test(test_replay__another_experiment_or_an_old_start__nothing_happens),
+        cmocka_unit_test(test_equivocation__evidence_once__and_out),
+        cmocka_unit_test(test_contributors__only_the_signer_itself),
+        cmocka_unit_test(test_hash_of_another__hides_nothing),
+        cmocka_unit_test(test_interop__unsigned_counts__never_for_one_that_signs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
