@@ -302,6 +302,11 @@ enum pfl_rc pfl_aggregator_setup(const struct pfl_learner_config *c, struct pfl_
                                                  .proximal_mu = p->proximal_mu,
                                                  .global_lr = p->global_lr,
                                                  .clients = p->clients};
+    bool built_in = !pfl_remote_is_set(&c->remote) && !pfl_streq(c->model, "dummy") && !pfl_streq(c->dataset, "dummy");
+    if (pfl_streq(c->aggregator, "scaffold") && built_in && !(pfl_streq(c->optimizer, "sgd") && c->momentum <= 0.0))
+        return pfl_err_set(err, PFL_INVALID,
+                           "aggregator 'scaffold' needs 'optimizer: sgd' without momentum: its control variates are "
+                           "mean gradients, which it reads off the steps");
     return pfl_aggregator_make(c->aggregator, &params, ret, err);
 }
 

@@ -78,10 +78,9 @@ static bool parse_steps(const char *steps, struct pfl_compression *ret)
             return false;
         struct pfl_compression_step *s = &ret->steps[ret->n++];
         *s = pfl_compression_step_default(t);
-        if (value && !pfl_dtype_parse(value, &s->dtype))
+        s->error_feedback = !pfl_streq(value, "forget");
+        if (value && s->error_feedback && !pfl_dtype_parse(value, &s->dtype))
             s->k = s->threshold = s->noise_multiplier = strtod(value, NULL);
-        if (value && strstr(value, "forget"))
-            s->error_feedback = false;
     }
     return true;
 }
