@@ -242,7 +242,7 @@ static struct pfl_remote *remote_new(const struct pfl_remote_opts *o, struct pfl
     *r->config = *o->config;
     r->config->version = PFL_LEARNER_VERSION;
     (void)snprintf(r->config->folder, sizeof(r->config->folder), "%s", pfl_exchange_dir(exchange));
-    r->start_timeout = or_default(o->start_timeout, 60 * PFL_SEC);
+    r->start_timeout = or_default(o->start_timeout, PFL_REMOTE_START_S * PFL_SEC);
     r->silence_timeout = or_default(o->silence_timeout, 120 * PFL_SEC);
     r->interrupt_timeout = or_default(o->interrupt_timeout, 5 * PFL_SEC);
     r->backoff_min = or_default(o->backoff_min, PFL_SEC / 2);

@@ -16,6 +16,9 @@
 #include "learning/learner.h"
 #include "wire/learner_msg.h"
 
+/** Seconds: what imports a large framework on a slow, busy machine takes long, and one that has failed has ended before. */
+enum { PFL_REMOTE_START_S = 180 };
+
 /** All copied. */
 struct pfl_remote_opts {
     const struct pfl_strs *command;            /* program and arguments; n 0: there is none, then socket */
@@ -24,7 +27,7 @@ struct pfl_remote_opts {
     const char *launcher;                      /* see runtime/remote_process.h */
     const char *exchange;                      /* the parent of the folder with its files; NULL: see runtime/remote_exchange.h */
     const struct pfl_learner_describe *config; /* version and folder are filled in */
-    pfl_ns start_timeout;                      /* until it has described itself; 0: 60 s */
+    pfl_ns start_timeout;                      /* until it has described itself; 0: PFL_REMOTE_START_S */
     pfl_ns silence_timeout;                    /* without a sign of life while it works; 0: 120 s */
     pfl_ns interrupt_timeout;                  /* until an interrupted job has ended; 0: 5 s */
     pfl_ns backoff_min, backoff_max;           /* before it is started again; 0: 500 ms, doubled each time, to 60 s */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/remote_learner.h"
 #include "runtime/run_impl.h"
 
 enum {
@@ -78,7 +79,7 @@ static pfl_ns start_limit(const struct pfl_run *run)
     const struct pfl_remote_config *r = &run->plan.cfg.learner.remote;
     if (!pfl_remote_is_set(r))
         return START_LIMIT;
-    return START_LIMIT + (r->start_timeout > 0 ? r->start_timeout : 60 * PFL_SEC);
+    return START_LIMIT + (r->start_timeout > 0 ? r->start_timeout : PFL_REMOTE_START_S * PFL_SEC);
 }
 
 bool pfl_run_start_nodes(struct pfl_run *run)
