@@ -422,6 +422,8 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     d->call_timeout = opts->settings.call_timeout;
     d->interop = opts->settings.interop;
     d->pickle = opts->pickle;
+    if (opts->settings.aggregator && opts->settings.aggregator->proximal)
+        d->pickle.proximal_mu = opts->settings.aggregator->params.proximal_mu;
     d->on_event = opts->on_event;
     d->on_event_user = opts->user;
     d->learner = opts->learner; /* given back on error: see below */
