@@ -21,7 +21,7 @@ class Context:
         self.build, self.folder, self.quick, self.full = Path(build).resolve(), Path(folder), quick, full
         self.repeats = 1 if quick else repeats
         self.p2pfl = str(self.build / "p2pfl")
-        self.rows, self.known_certs = [], {}
+        self.rows, self.known_certs, self.load = [], {}, 0.0
 
     def program(self, name):
         path = self.build / name
@@ -46,7 +46,7 @@ class Context:
     def add(self, bench, title, values, unit, peer=None, peer_values=None, target=None, better="higher", limit=False, note=""):
         """One row. ratio says how many times better than the peer; limit: target is a bound on the value itself."""
         row = make_row(bench, title, values, unit, peer, peer_values, target, better, limit, note)
-        self.rows.append(row)
+        self.rows.append({**row, "load": rounded(self.load)})
         print(row_text(row), flush=True)
 
 

@@ -197,7 +197,7 @@ def traffic(ctx):
         run = Run(ctx, 4, 2 if ctx.quick else 5, 1000 if ctx.quick else 250_000)
         found.append(run.bytes_per_round() / (12 * run.model_bytes))
     ctx.add("bytes/dummy", "bytes sent per round, mesh of 4, training of no length", found, "x least", target=1.3, limit=True)
-    if ctx.quick or not Path("/usr/share/dataset-fashion-mnist").exists():
+    if ctx.quick or not Path("/usr/share/datasets/fashion-mnist").exists():
         return
     found = []
     for _ in range(3):

@@ -61,15 +61,32 @@ def write_markdown(path, lines):
 
 
 def machine_text(lines):
+    """When and where, and how busy the machine was with other things."""
     whens = sorted({line["when"] for line in lines if "when" in line})
     which = sorted({line["machine"] for line in lines if "machine" in line})
-    return f"Measured {whens[0][:10]} to {whens[-1][:10]} on {'; '.join(which)}." if whens else ""
+    loads = [line["load"] for line in lines if "load" in line]
+    busy = f" Load average at the beginning of the benchmarks: {min(loads):.1f} to {max(loads):.1f}." if loads else ""
+    return f"Measured {whens[0][:10]} to {whens[-1][:10]} on {'; '.join(which)}.{busy}" if whens else ""
 
 
 def machine_name():
     model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8") if line.startswith("model name")), platform.machine())
     openssl = subprocess.run(["openssl", "version"], capture_output=True, text=True, check=False).stdout.split("(")[0].strip()
     return f"{os.cpu_count()} x {model}, Linux {platform.release().split('-')[0]}, {openssl}"
+
+
+def measure(args, chosen, jsonl):
+    """Runs them in order; the lines of each are kept when it ends, whatever the next one does."""
+    machine = machine_name()
+    with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
+        ctx = Context(args.build, folder, args.quick, args.repeats, args.full)
+        for name in chosen:
+            begun, ctx.load, ctx.rows = time.monotonic(), os.getloadavg()[0], []
+            BENCHES[name](ctx)
+            say(f"({name}: {time.monotonic() - begun:.0f} s)")
+            if not args.quick or args.jsonl:
+                stamp = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine}
+                keep(jsonl, [{**row, **stamp} for row in ctx.rows], [name])
 
 
 def main():
@@ -88,15 +105,7 @@ def main():
         p.error(f"there is no benchmark {args.only!r}: {', '.join(BENCHES)}")
     jsonl = args.jsonl or Path(args.build).resolve().parent / "bench.jsonl"
     if not args.no_run:
-        with tempfile.TemporaryDirectory(prefix="p2pfl-bench-") as folder:
-            ctx = Context(args.build, folder, args.quick, args.repeats, args.full)
-            for name in chosen:
-                begun = time.monotonic()
-                BENCHES[name](ctx)
-                say(f"({name}: {time.monotonic() - begun:.0f} s)")
-        stamp = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "machine": machine_name()}
-        if not args.quick or args.jsonl:
-            keep(jsonl, [{**row, **stamp} for row in ctx.rows], chosen)
+        measure(args, chosen, jsonl)
     if args.markdown:
         write_markdown(args.markdown, read_lines(jsonl))
 
