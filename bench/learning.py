@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of docs/RESULTS-aggregators.md: aggregators under attack and about compression: rounds of real learning in one process
+"""The tables of docs/RESULTS-aggregators.md: aggregators under attack, and compression: rounds of real learning in one process
 (tests/tools/federate.c), on Fashion-MNIST. Prints Markdown, and writes what each run said to BUILD/learning-<section>.jsonl.
 
 usage: learning.py BUILD attack|compression [key=value ...]     what is given goes to every run"""
