@@ -2,6 +2,7 @@
 /* link: runtime */
 /* Lines for the control socket meet a whole node (plaintext, on a Unix socket, alone). Whatever comes, it answers with one line
  * each and lives. What would dial or shut it down is left out: another address is not this test's to call. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +38,7 @@ static void set_up(void)
     char address[64];
     struct pfl_driver_opts opts = {.loop = &loop, .name = "fuzzed", .address = address, .state_dir = dir};
     pfl_log_set_level(PFL_LOG_ERROR);
+    (void)signal(SIGPIPE, SIG_IGN); /* as the program does: a client may be gone before its answer */
     if (!mkdtemp(dir) || uv_loop_init(&loop) != 0)
         abort();
     (void)snprintf(address, sizeof(address), "unix://%s/node.sock", dir);
