@@ -78,7 +78,7 @@ struct pfl_channels pfl_channels_of(bool per_channel, unsigned axis, unsigned ra
 
 static size_t channel(struct pfl_channels c, size_t i)
 {
-    return c.channels == 1 ? 0 : i / c.inner % c.channels;
+    return c.channels <= 1 || c.inner == 0 ? 0 : i / c.inner % c.channels;
 }
 
 /* Symmetric U8 has its zero in the middle. */
