@@ -71,8 +71,10 @@ void *pfl_try_block(size_t size)
     if (!pfl_size_add(size ? size : 1, CACHE_LINE - 1, &padded) || padded > PTRDIFF_MAX - HUGE_PAGE)
         return NULL;
     padded &= ~(size_t)(CACHE_LINE - 1);
-    void *block = aligned_alloc(align, padded);
-    if (block && align == HUGE_PAGE)
+    void *block = NULL;
+    if (posix_memalign(&block, align, padded) != 0)
+        return NULL;
+    if (align == HUGE_PAGE)
         (void)madvise(block, padded & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE); /* only speed depends on it */
     return block;
 }
