@@ -81,6 +81,13 @@ static void prepare(struct models *ms, size_t n, size_t d)
     ms->d = d;
 }
 
+static void models_free(struct models *ms)
+{
+    for (size_t k = 0; k < ms->n; k++)
+        pfl_model_unref(ms->in[k].model);
+    free(ms);
+}
+
 static double cpu_seconds(void)
 {
     struct timespec t;
@@ -228,5 +235,6 @@ int main(void)
             die("no such command", line);
         (void)fflush(stdout);
     }
+    models_free(ms);
     return 0;
 }

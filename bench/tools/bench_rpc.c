@@ -98,7 +98,8 @@ static double percentile(const struct app *a, double share)
 static void report(struct app *a, double bytes)
 {
     double s = (double)(pfl_clock_mono() - a->from) / 1e9;
-    qsort(a->took_us, a->n_took, sizeof(*a->took_us), by_value);
+    if (a->n_took > 1)
+        qsort(a->took_us, a->n_took, sizeof(*a->took_us), by_value);
     printf("{\"seconds\":%.6f,\"n\":%zu,\"per_s\":%.1f,\"p50_us\":%.1f,\"p99_us\":%.1f,\"max_us\":%.1f,\"mb_per_s\":%.1f}\n", s,
            a->n_took, (double)a->n_took / s, percentile(a, 0.5), percentile(a, 0.99), percentile(a, 1.0), bytes / s / 1e6);
     (void)fflush(stdout);
