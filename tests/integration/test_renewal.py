@@ -318,7 +318,7 @@ class Service(RenewalTest):
         self.assertEqual((certs / "server.key").stat().st_mode & 0o777, 0o600)
         shown = run("cert", "show", node.folder)
         self.assertEqual(shown.returncode, 0, shown.stderr)
-        for text in ("server certificate", "client certificate", "trusted roots", "spiffe://p2pfl/node/n1"):
+        for text in ("server certificate", "client certificate", "trusted roots", "spiffe://p2pfl/coordinator/n1"):
             self.assertIn(text, shown.stdout)
         for pair in ("server", "client"):
             verified = subprocess.run(["openssl", "verify", "-CAfile", certs / "ca.crt", certs / f"{pair}.crt"], capture_output=True,
