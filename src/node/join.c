@@ -42,6 +42,17 @@ static bool is_blind(const struct pfl_node *n)
     return r && !r->decided;
 }
 
+/* Since when others learn and we have not heard of the start: its message was lost to us. PFL_NEVER: nothing says so. */
+static pfl_ns outside_since(const struct pfl_node *n)
+{
+    if (n->learning)
+        return PFL_NEVER;
+    if (n->early_until != PFL_NEVER)
+        return n->early_until - n->set.aggregation_timeout;
+    pfl_ns last = n->n_put_off > 0 ? n->put_off[n->n_put_off - 1].at : PFL_NEVER;
+    return last != PFL_NEVER && n->now - last <= 2 * n->set.heartbeat_timeout ? n->put_off[0].at : PFL_NEVER;
+}
+
 static bool can_ask(const struct pfl_peer *p)
 {
     return p->link == PFL_LINK_UP && p->states;
@@ -51,7 +62,7 @@ static bool can_ask(const struct pfl_peer *p)
 static struct pfl_peer *next_to_ask(struct pfl_node *n)
 {
     struct pfl_peer *first = NULL, *behind = NULL;
-    bool any = is_behind(n) || is_blind(n);
+    bool any = is_behind(n) || is_blind(n) || outside_since(n) != PFL_NEVER;
     for (size_t i = 0; i < n->peers.n; i++) {
         struct pfl_peer *p = n->peers.items[i];
         if (!can_ask(p))
@@ -74,6 +85,9 @@ static pfl_ns ask_at(const struct pfl_node *n, const struct pfl_peer *p)
         at = n->ahead_at + n->set.retry_period; /* it may be on its way to us */
     if (!p->curious && is_blind(n) && n->stage_since + n->set.heartbeat_period > at)
         at = n->stage_since + n->set.heartbeat_period;
+    pfl_ns since = outside_since(n);
+    if (!p->curious && since != PFL_NEVER && since + n->set.heartbeat_period > at)
+        at = since + n->set.heartbeat_period; /* so may this */
     return at;
 }
 

@@ -31,6 +31,8 @@ FOUND = {
     630: "the same",
     707: "the same after a pause of 17 s",
     814: "with three results of a round, one that was offered and is not the common one kept the common one away",
+    920: "an idle node whose start_learning was lost heard votes and models, asked nobody, and sat the experiment out",
+    1064: "the same by another way",
 }
 
 DUMMY = """\
