@@ -87,7 +87,7 @@ soak: setup
 
 rotation: setup
 	@$(MAKE) --no-print-directory compile-release
-	@PFL_RENEWAL_SECONDS=$(ROTATION_SECONDS) P2PFL_BUILD=build/release P2PFL_BIN=build/release/p2pfl \
+	@PFL_RENEWAL_SECONDS=$(ROTATION_SECONDS) P2PFL_BUILD=$(CURDIR)/build/release P2PFL_BIN=$(CURDIR)/build/release/p2pfl \
 	    /usr/bin/python3 tests/integration/test_renewal.py -k rotation_under_load
 
 flood: setup
