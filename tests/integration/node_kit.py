@@ -14,7 +14,7 @@ from pathlib import Path
 
 SRC = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("P2PFL_BUILD") or SRC / "build" / "dev").resolve()
-BIN = os.environ.get("P2PFL_BIN") or str(BUILD / "p2pfl")
+BIN = os.path.abspath(os.environ.get("P2PFL_BIN") or BUILD / "p2pfl")
 
 
 def cache(key):
