@@ -11,7 +11,7 @@
 #include "base/fs.h"
 #include "runtime/journal_impl.h"
 
-enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x7032666e /* "p2fn" */, WAL_PAGES = 64, WAL_BYTES = 256 << 10 };
+enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x7032666e /* "p2fn" */, WAL_PAGES = 64, WAL_BYTES = 256 << 10, BUSY_MS = 1000 };
 
 static const char schema[] =
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, experiment TEXT, learning INTEGER NOT NULL,"
@@ -145,6 +145,8 @@ enum pfl_rc pfl_journal_db_open(const char *path, sqlite3 **ret, struct pfl_err 
     if (rc != PFL_OK)
         return rc;
     int code = sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_FULLMUTEX, NULL);
+    if (code == SQLITE_OK) /* the process that had it may be on its way out */
+        code = sqlite3_busy_timeout(db, BUSY_MS);
     rc = code == SQLITE_OK ? check(db, path, err) : failed(db, path, code, err);
     if (rc != PFL_OK) {
         sqlite3_close(db);

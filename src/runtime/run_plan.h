@@ -3,6 +3,7 @@
 #ifndef PFL_RUNTIME_RUN_PLAN_H
 #define PFL_RUNTIME_RUN_PLAN_H
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "config/experiment.h"
@@ -64,5 +65,8 @@ void pfl_plan_ssl_deinit(struct pfl_ssl_config *ssl);
 /** A block of n free loopback ports (run_ports.c), the same for the same seed where they are free, since addresses order the nodes
  * and seed their votes. *ret_lock keeps other runs off the block until it is closed. */
 enum pfl_rc pfl_plan_ports(uint64_t seed, unsigned n, uint16_t *ret_first, int *ret_lock, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Waits until nobody listens at the nodes' addresses any more, `limit` at most: a run's nodes outlive a runner that was killed for
+ * a moment. Who still listens after that is the node's error to report. */
+void pfl_plan_await_ports(const struct pfl_plan *p, pfl_ns limit);
 
 #endif

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,9 +12,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/addr.h"
+#include "base/clock.h"
 #include "runtime/run_plan.h"
 
-enum { PORT_FIRST = 20000, PORT_LAST = 31999, BLOCK = 100, TRIES = 120 };
+enum { PORT_FIRST = 20000, PORT_LAST = 31999, BLOCK = 100, TRIES = 120, LOOK_MS = 20 };
 
 static bool port_is_free(uint16_t port)
 {
@@ -62,4 +65,16 @@ enum pfl_rc pfl_plan_ports(uint64_t seed, unsigned n, uint16_t *ret_first, int *
             close(lock);
     }
     return pfl_err_set(err, PFL_UNAVAILABLE, "no block of %u free ports on 127.0.0.1 between %d and %d", n, PORT_FIRST, PORT_LAST);
+}
+
+void pfl_plan_await_ports(const struct pfl_plan *p, pfl_ns limit)
+{
+    pfl_ns end = pfl_clock_mono() + limit;
+    for (unsigned i = 0; i < p->cfg.nodes; i++) {
+        struct pfl_addr a;
+        if (pfl_addr_parse(p->nodes[i].address, &a, NULL) != PFL_OK)
+            continue; /* the node says so itself */
+        while (!port_is_free(a.port) && pfl_clock_mono() < end)
+            (void)poll(NULL, 0, LOOK_MS);
+    }
 }

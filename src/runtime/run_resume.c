@@ -17,6 +17,8 @@
 
 enum { FORMAT = 1, EVENTS_BYTES_MAX = 1 << 30, NOTES_BYTES_MAX = 1 << 20 };
 
+#define PORTS_LIMIT (10 * PFL_SEC)
+
 /* ---- the lock ---- */
 
 enum pfl_rc pfl_plan_lock(const char *dir, int *ret_fd, struct pfl_err *err)
@@ -195,6 +197,7 @@ enum pfl_rc pfl_plan_resume(const struct pfl_run_opts *opts, struct pfl_plan *re
         pfl_plan_deinit(&p);
         return rc;
     }
+    pfl_plan_await_ports(&p, PORTS_LIMIT);
     (void)!pfl_plan_parts(&p, NULL); /* for the report alone: the nodes have their data, or say themselves that they do not */
     *ret = p;
     return PFL_OK;

@@ -5,9 +5,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
 from pathlib import Path
 
@@ -161,6 +163,20 @@ class Resume(unittest.TestCase):
         p.wait()
         self.wait_no_node()
         self.check(self.resume(), 3)
+
+    def test_nodes_that_outlive_their_runner_for_a_moment(self):
+        p = self.start(rounds=6)
+        self.wait_round(p, 1)
+        p.kill()
+        p.wait()
+        self.wait_no_node()
+        host, port = self.events("node-1", "started")[0]["address"].split(":")
+        late = socket.socket()
+        late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        late.bind((host, int(port)))
+        late.listen()
+        threading.Timer(2, late.close).start()
+        self.check(self.resume(), 6)
 
     def test_the_same_model_as_an_uninterrupted_run(self):
         p = self.start(topology="full", rounds=6)
