@@ -58,6 +58,27 @@ def codecs(ctx):
                         "pickle", found["pickle"], None, "lower", note="the digest is what takes the time; pickle has none")
 
 
+def compression(ctx):
+    """Each technique on a contribution of a million floats, against NumPy's way. zstd has no peer in Debian's Python."""
+    d = 1000 if ctx.quick else 1_000_000
+    for name in ("float16", "int8", "topk", "low_rank", "zlib", "lzma", "zstd"):
+        with Parties() as parties:
+            ours, numpy = parties.add([ctx.program("bench_compute")]), parties.add(NUMPY, env=numpy_env())
+            for what in ("compress", "decompress"):
+                size = []
+
+                def work(what=what, size=size):
+                    got = ours.ask(what, name, d)
+                    size.append(got["bytes"])
+                    return got["seconds"] * 1e3
+                turns = {"p2pfl": work}
+                if name != "zstd":
+                    turns["numpy"] = lambda what=what: numpy.ask(what, name, d)["seconds"] * 1e3
+                found = alternate(ctx.repeats, turns)
+                ctx.add(f"compression/{name}/{what}", f"{what} {name}, {4 * d / 1e6:g} MB to {size[0] / (4 * d):.0%}", found["p2pfl"], "ms",
+                        "NumPy" if "numpy" in found else None, found.get("numpy"), None, "lower", note="compressing includes what the peers will decode")
+
+
 def machine(ctx):
     """What the machine can do: memory and AES, one thread."""
     size = 1_000_000 if ctx.quick else 200_000_000

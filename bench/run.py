@@ -24,7 +24,7 @@ from kit import Context, figure, say, target_text  # noqa: E402
 
 BENCHES = {"machine": compute.machine, "calls": transport.calls, "message": transport.message, "both_ways": transport.both_ways,
            "neighbours": transport.neighbours, "heartbeat": transport.heartbeat, "memory": transport.memory, "handshakes": transport.handshakes,
-           "fedavg": compute.fedavg, "aggregators": compute.aggregators, "codecs": compute.codecs, "idle": nodes.idle, "overhead": nodes.overhead,
+           "fedavg": compute.fedavg, "aggregators": compute.aggregators, "codecs": compute.codecs, "compression": compute.compression, "idle": nodes.idle, "overhead": nodes.overhead,
            "bytes": nodes.traffic, "startup": nodes.startup}
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 

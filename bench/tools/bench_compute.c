@@ -2,10 +2,13 @@
 /* link: base tensor wire pki learning */
 /* Aggregation and model codecs as a benchmark's party. Each line of standard input is carried out and answered with a line of JSON:
  *
- *   aggregate NAME N D     N models of D float32 in ten tensors; they are made at the first such line and stay
+ *   aggregate NAME N D     N models of D float32 in ten matrices of 100 columns; they are made at the first such line and stay
  *   read N D               all values of the same models are read once: the limit of any aggregation
  *   copy BYTES             memcpy of so many bytes into memory that was used before
  *   encode D | decode D    a model of D float32 to a safetensors payload with its digest, and back with all checks
+ *   compress NAME D | decompress NAME D    a contribution of D float32, as a difference to another model: float16, int8, topk
+ *                          (a tenth), low_rank, zlib, lzma, zstd. "bytes" is what goes on the wire. Compressing also decodes, since
+ *                          a node contributes what its peers will see
  *
  * "seconds" is the work alone, in processor time of this process: one thread does it, and others' load falls out. */
 #include <stdio.h>
@@ -16,10 +19,11 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "learning/aggregator.h"
+#include "learning/compression.h"
 #include "pki/digest.h"
 #include "wire/payload.h"
 
-enum { TENSORS = 10, MODELS_MAX = 64 };
+enum { TENSORS = 10, COLUMNS = 100, MODELS_MAX = 64 };
 
 struct models {
     struct pfl_contribution in[MODELS_MAX];
@@ -39,8 +43,9 @@ static struct pfl_layout *layout_of(size_t d)
     for (size_t i = 0; i < TENSORS; i++) {
         (void)snprintf(descs[i].name, sizeof(descs[i].name), "layer%zu", i);
         descs[i].dtype = PFL_F32;
-        descs[i].rank = 1;
-        descs[i].shape[0] = d / TENSORS;
+        descs[i].rank = 2;
+        descs[i].shape[0] = d / TENSORS / COLUMNS;
+        descs[i].shape[1] = COLUMNS;
     }
     struct pfl_layout *layout = NULL;
     struct pfl_err err = {0};
@@ -67,8 +72,8 @@ static struct pfl_model *model_of(struct pfl_layout *layout, uint32_t seed)
 
 static void prepare(struct models *ms, size_t n, size_t d)
 {
-    if (n == 0 || n > MODELS_MAX || d < TENSORS)
-        die("models", "1 to 64 of at least ten values are wanted");
+    if (n == 0 || n > MODELS_MAX || d == 0 || d % (TENSORS * COLUMNS) != 0)
+        die("models", "1 to 64 of a multiple of 1000 values are wanted");
     if (ms->n == n && ms->d == d)
         return;
     for (size_t k = 0; k < ms->n; k++)
@@ -204,6 +209,72 @@ static void decode(struct models *ms, size_t d)
     pfl_payload_unref(p);
 }
 
+/* ---- compression: model 1 as a difference to model 0 ---- */
+
+static struct pfl_compression_step step_of(const char *name)
+{
+    enum pfl_technique t = PFL_TECHNIQUE_PTQ;
+    if (pfl_technique_parse(name, &t)) {
+        struct pfl_compression_step step = pfl_compression_step_default(t);
+        step.threshold = 0.5; /* low_rank: of noise, whose singular values are all much alike, half */
+        return step;
+    }
+    struct pfl_compression_step step = pfl_compression_step_default(PFL_TECHNIQUE_PTQ);
+    if (strcmp(name, "int8") == 0)
+        step.dtype = PFL_I8;
+    else if (strcmp(name, "float16") != 0)
+        die("no such technique", name);
+    return step;
+}
+
+static const struct pfl_model *base_of(void *user, const uint8_t *digest)
+{
+    (void)digest;
+    return user;
+}
+
+static struct pfl_blob *compressed(struct models *ms, const char *name)
+{
+    static const uint8_t base_digest[PFL_BASE_DIGEST_LEN] = {1};
+    struct pfl_compressor c = {.spec = {.n = 1, .steps = {step_of(name)}}};
+    struct pfl_blob *blob = NULL;
+    struct pfl_model *same = NULL;
+    struct pfl_err err = {0};
+    if (pfl_compress(&c, ms->in[0].model, base_digest, ms->in[1].model, &blob, &same, &err) != PFL_OK)
+        die(name, err.msg);
+    pfl_model_unref(same);
+    pfl_compressor_deinit(&c);
+    return blob;
+}
+
+static void report_bytes(double from, size_t bytes)
+{
+    printf("{\"seconds\":%.9f,\"bytes\":%zu}\n", cpu_seconds() - from, bytes);
+}
+
+static void compress_it(struct models *ms, const char *name, size_t d)
+{
+    prepare(ms, 2, d);
+    double from = cpu_seconds();
+    struct pfl_blob *blob = compressed(ms, name);
+    report_bytes(from, blob->len);
+    pfl_blob_unref(blob);
+}
+
+static void decompress_it(struct models *ms, const char *name, size_t d)
+{
+    prepare(ms, 2, d);
+    struct pfl_model *base = ms->in[0].model, *got = NULL;
+    struct pfl_err err = {0};
+    struct pfl_blob *blob = compressed(ms, name);
+    double from = cpu_seconds();
+    if (pfl_decompress(blob, 0, blob->len, base->layout, base_of, base, &got, &err) != PFL_OK)
+        die(name, err.msg);
+    report_bytes(from, blob->len);
+    pfl_model_unref(got);
+    pfl_blob_unref(blob);
+}
+
 static size_t number(const char *text)
 {
     int64_t value = 0;
@@ -231,6 +302,10 @@ int main(void)
             encode(ms, number(w[1]));
         else if (strcmp(w[0], "decode") == 0)
             decode(ms, number(w[1]));
+        else if (strcmp(w[0], "compress") == 0 && w[2])
+            compress_it(ms, w[1], number(w[2]));
+        else if (strcmp(w[0], "decompress") == 0 && w[2])
+            decompress_it(ms, w[1], number(w[2]));
         else
             die("no such command", line);
         (void)fflush(stdout);

@@ -72,38 +72,54 @@ static enum pfl_rc no_memory(struct pfl_err *err)
 
 /* ---- topk ---- */
 
-static int by_size_down(const void *pa, const void *pb)
+/* Magnitudes are compared as their bits, which sort as they do (and NaN behind infinity). */
+static uint32_t magnitude_bits(float x)
 {
-    float a = *(const float *)pa, b = *(const float *)pb;
-    return (a < b) - (a > b);
+    uint32_t u;
+    memcpy(&u, &x, sizeof(u));
+    return u & 0x7fffffffU;
 }
 
-/* The magnitude of the k-th largest of n; how many are larger than it. */
-static float threshold_of(const float *x, size_t n, size_t k, float *room, size_t *ret_larger)
+/* In which of the counts, from the last one down, the k-th lies; k becomes its place in there. */
+static uint32_t find_count(const size_t *counts, uint32_t n, size_t *k)
 {
+    uint32_t i = n - 1;
+    for (; counts[i] < *k; i--)
+        *k -= counts[i];
+    return i;
+}
+
+/* The magnitude of the k-th largest of n >= k >= 1, and how many of that magnitude are among the k. By counting the upper 16 bits,
+ * then the lower ones of those that share the upper. counts: room for 2^16. */
+static uint32_t threshold_of(const float *x, size_t n, size_t k, size_t *counts, size_t *ret_ties)
+{
+    enum { HALF = 1 << 16 };
+    memset(counts, 0, HALF * sizeof(*counts));
     for (size_t i = 0; i < n; i++)
-        room[i] = fabsf(x[i]);
-    qsort(room, n, sizeof(*room), by_size_down);
-    float limit = room[k - 1];
-    size_t larger = 0;
-    while (larger < k && room[larger] > limit)
-        larger++;
-    *ret_larger = larger;
-    return limit;
+        counts[magnitude_bits(x[i]) >> 16]++;
+    uint32_t upper = find_count(counts, HALF, &k);
+    memset(counts, 0, HALF * sizeof(*counts));
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = magnitude_bits(x[i]);
+        counts[u & (HALF - 1)] += u >> 16 == upper;
+    }
+    uint32_t lower = find_count(counts, HALF, &k);
+    *ret_ties = k;
+    return upper << 16 | lower;
 }
 
 /* Keeps k values; of equal magnitudes the first. */
 static enum pfl_rc keep_largest(struct parts *out, const struct part *t, double share, struct pfl_err *err)
 {
-    size_t n = n_values(t), k = (size_t)ceil(share * (double)n - 1e-9), larger = 0;
+    size_t n = n_values(t), k = (size_t)ceil(share * (double)n - 1e-9), ties = 0;
     k = k < 1 ? 1 : k > n ? n : k;
-    PFL_AUTO(pfl_freep) float *room = pfl_try_malloc(n * sizeof(*room));
-    if (!room)
+    PFL_AUTO(pfl_freep) size_t *counts = pfl_try_malloc((sizeof(*counts)) << 16);
+    if (!counts)
         return no_memory(err);
     const float *x = floats(t);
-    float limit = threshold_of(x, n, k, room, &larger);
+    uint32_t limit = threshold_of(x, n, k, counts, &ties);
     bool bitmap = (n + 7) / 8 <= 4 * k;
-    size_t n_bits = (n + 7) / 8, ties = k - larger, at = 0;
+    size_t n_bits = (n + 7) / 8, at = 0;
     struct part *where = add(out, t->name, bitmap ? "#b" : "#i", bitmap ? PFL_U8 : PFL_I32, 1, bitmap ? &n_bits : &k);
     if (!where)
         return no_memory(err);
@@ -115,8 +131,9 @@ static enum pfl_rc keep_largest(struct parts *out, const struct part *t, double 
     if (bitmap)
         memset(positions, 0, n_bits);
     for (size_t i = 0; i < n && at < k; i++) {
-        bool tie = fabsf(x[i]) == limit && ties > 0;
-        if (!tie && !(fabsf(x[i]) > limit))
+        uint32_t u = magnitude_bits(x[i]);
+        bool tie = u == limit && ties > 0;
+        if (!tie && u <= limit)
             continue;
         ties -= tie;
         int32_t pos = (int32_t)i;
@@ -220,10 +237,7 @@ static enum pfl_rc quantize(struct parts *out, const struct part *t, const struc
         return no_memory(err);
     uint8_t *data = q->data;
     if (s->dtype == PFL_F16 || s->dtype == PFL_BF16) {
-        for (size_t i = 0; i < n; i++) {
-            uint16_t h = s->dtype == PFL_F16 ? pfl_f16_of(floats(t)[i]) : pfl_bf16_of(floats(t)[i]);
-            memcpy(data + 2 * i, &h, sizeof(h));
-        }
+        pfl_halve(s->dtype, floats(t), n, data);
         return PFL_OK;
     }
     struct pfl_channels c = pfl_channels_of(s->per_channel, s->channel_axis, t->rank, t->shape);

@@ -98,17 +98,28 @@ static enum pfl_rc words(struct box *b, const char *name, const char *suffix, en
 
 /* ---- topk ---- */
 
-static bool bit_of(const uint8_t *bits, size_t i)
+/* Byte i of a bitmap of n bits; what lies behind the end counts for nothing. */
+static unsigned bits_at(const uint8_t *bits, size_t i, size_t n)
 {
-    return ((unsigned)bits[i / 8] >> (i % 8) & 1U) != 0;
+    size_t left = n - 8 * i;
+    return left < 8 ? bits[i] & ((1U << left) - 1U) : bits[i];
 }
 
 static size_t count_bits(const uint8_t *bits, size_t n)
 {
     size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += bit_of(bits, i);
+    for (size_t i = 0; 8 * i < n; i++)
+        count += (size_t)__builtin_popcount(bits_at(bits, i, n));
     return count;
+}
+
+/* The values where the bits are. */
+static void spread(const uint8_t *bits, size_t n, const float *x, float *out)
+{
+    for (size_t i = 0; 8 * i < n; i++) {
+        for (unsigned left = bits_at(bits, i, n); left; left &= left - 1)
+            out[8 * i + (size_t)__builtin_ctz(left)] = *x++;
+    }
 }
 
 static enum pfl_rc get_sparse(struct box *b, const struct part *p, size_t stage, float *out, struct pfl_err *err)
@@ -129,11 +140,8 @@ static enum pfl_rc get_sparse(struct box *b, const struct part *p, size_t stage,
         return rc;
     for (size_t i = 0; i < p->n; i++)
         out[i] = 0.0F;
-    size_t next = 0;
-    for (size_t i = 0; bits && i < p->n; i++) {
-        if (bit_of(bytes_of(b, bits), i))
-            out[i] = x[next++];
-    }
+    if (bits)
+        spread(bytes_of(b, bits), p->n, x, out);
     int64_t last = -1;
     for (size_t i = 0; at && i < k; i++) {
         int32_t pos;
@@ -193,15 +201,6 @@ static enum pfl_rc get_product(struct box *b, const struct part *p, size_t stage
 
 /* ---- ptq ---- */
 
-static void get_half(const struct box *b, const struct pfl_tensor_desc *t, size_t n, float *out)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, bytes_of(b, t) + 2 * i, sizeof(h));
-        out[i] = t->dtype == PFL_F16 ? pfl_f16_to(h) : pfl_bf16_to(h);
-    }
-}
-
 static enum pfl_rc get_quantized(struct box *b, const struct part *p, float *out, struct pfl_err *err)
 {
     const struct pfl_tensor_desc *t = find(b, p->name, ""), *s = find(b, p->name, "#s");
@@ -210,7 +209,7 @@ static enum pfl_rc get_quantized(struct box *b, const struct part *p, float *out
         !(half || t->dtype == PFL_I8 || t->dtype == PFL_U8 || t->dtype == PFL_I16))
         return bad(err, p->name, "", "is missing, or has another type or size than it must");
     if (half) {
-        get_half(b, t, p->n, out);
+        pfl_unhalve(t->dtype, bytes_of(b, t), p->n, out);
         return PFL_OK;
     }
     bool per_channel = s && s->bytes != 4;

@@ -12,10 +12,9 @@ enum pfl_rc pfl_squeeze_bytes(enum pfl_technique t, int level, struct pfl_bytes 
 enum pfl_rc pfl_unsqueeze_bytes(enum pfl_technique t, struct pfl_bytes in, size_t len, struct pfl_blob **ret,
                                 struct pfl_err *err) PFL_WARN_UNUSED;
 
-uint16_t pfl_f16_of(float x); /* to nearest even; beyond the range: the largest finite one */
-float pfl_f16_to(uint16_t h);
-uint16_t pfl_bf16_of(float x);
-float pfl_bf16_to(uint16_t h);
+/** n values as F16 or BF16: to nearest even, beyond the range the largest finite one. out: 2 n bytes. And back. */
+void pfl_halve(enum pfl_dtype t, const float *x, size_t n, uint8_t *out);
+void pfl_unhalve(enum pfl_dtype t, const uint8_t *in, size_t n, float *out);
 
 /** How values and scales belong together: value i has scale (i / inner) % channels. */
 struct pfl_channels {

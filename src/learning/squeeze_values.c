@@ -20,41 +20,66 @@ static float float_of(uint32_t u)
     return x;
 }
 
-uint16_t pfl_f16_of(float x)
+/* Without branches, so that the loops over them become vectors. */
+
+/* To nearest even; beyond the range the largest finite one. */
+static uint16_t f16_of(float x)
 {
-    uint16_t sign = (uint16_t)(bits_of(x) >> 16 & 0x8000U);
-    double a = fabs((double)x);
-    if (!(a < 65520.0)) /* would round to infinity */
-        return isnan(x) ? 0x7e00U : (uint16_t)(sign | 0x7bffU);
-    if (a < 0x1p-14) /* denormal: multiples of 2^-24 */
-        return (uint16_t)(sign | (uint16_t)nearbyint(a * 0x1p24));
-    int e;
-    double m = frexp(a, &e);                      /* a = m 2^e, m in [0.5, 1) */
-    uint32_t q = (uint32_t)nearbyint(m * 2048.0); /* 1024 to 2048 */
-    return (uint16_t)(sign | (((uint32_t)(e + 14) << 10) + (q - 1024U)));
+    uint32_t u = bits_of(x), a = u & 0x7fffffffU;
+    uint32_t normal = (a + 0xfffU + (a >> 13 & 1U) - 0x38000000U) >> 13;
+    uint32_t denormal = bits_of(float_of(a) + 0.5F) - 0x3f000000U; /* whose last place there is 2^-24 */
+    uint32_t h = a < 0x38800000U ? denormal : normal;
+    h = a >= 0x477ff000U ? 0x7bffU : h; /* from 65520 on it would round to infinity */
+    h = a > 0x7f800000U ? 0x7e00U : h;
+    return (uint16_t)(h | (u >> 16 & 0x8000U));
 }
 
-float pfl_f16_to(uint16_t h)
+static float f16_to(uint16_t h)
 {
-    uint32_t e = h >> 10 & 31U, m = h & 1023U;
-    double a = e == 0 ? ldexp((double)m, -24) : ldexp((double)(1024U + m), (int)e - 25);
-    if (e == 31)
-        return float_of((uint32_t)(h & 0x8000U) << 16 | 0x7f800000U | m << 13);
-    return (float)(h & 0x8000U ? -a : a);
+    uint32_t sign = (uint32_t)(h & 0x8000U) << 16, a = h & 0x7fffU;
+    uint32_t normal = (a << 13) + 0x38000000U, special = a << 13 | 0x7f800000U;
+    uint32_t denormal = bits_of((float)(int32_t)a * 0x1p-24F);
+    uint32_t u = a < 0x400U ? denormal : a < 0x7c00U ? normal : special;
+    return float_of(u | sign);
 }
 
-uint16_t pfl_bf16_of(float x)
+static uint16_t bf16_of(float x)
 {
-    uint32_t u = bits_of(x);
+    uint32_t u = bits_of(x), a = u & 0x7fffffffU;
     uint32_t r = (u + 0x7fffU + (u >> 16 & 1U)) >> 16;
-    if ((r & 0x7f80U) == 0x7f80U && isfinite(x)) /* rounded up to infinity */
-        r = (u >> 16 & 0x8000U) | 0x7f7fU;
+    r = a >= 0x7f7f8000U && a < 0x7f800000U ? (u >> 16 & 0x8000U) | 0x7f7fU : r; /* would round to infinity */
     return (uint16_t)r;
 }
 
-float pfl_bf16_to(uint16_t h)
+static float bf16_to(uint16_t h)
 {
     return float_of((uint32_t)h << 16);
+}
+
+void pfl_halve(enum pfl_dtype t, const float *x, size_t n, uint8_t *out)
+{
+    uint16_t h;
+    for (size_t i = 0; t == PFL_F16 && i < n; i++) {
+        h = f16_of(x[i]);
+        memcpy(out + 2 * i, &h, sizeof(h));
+    }
+    for (size_t i = 0; t == PFL_BF16 && i < n; i++) {
+        h = bf16_of(x[i]);
+        memcpy(out + 2 * i, &h, sizeof(h));
+    }
+}
+
+void pfl_unhalve(enum pfl_dtype t, const uint8_t *in, size_t n, float *out)
+{
+    uint16_t h;
+    for (size_t i = 0; t == PFL_F16 && i < n; i++) {
+        memcpy(&h, in + 2 * i, sizeof(h));
+        out[i] = f16_to(h);
+    }
+    for (size_t i = 0; t == PFL_BF16 && i < n; i++) {
+        memcpy(&h, in + 2 * i, sizeof(h));
+        out[i] = bf16_to(h);
+    }
 }
 
 /* ---- integers ---- */
@@ -76,9 +101,16 @@ struct pfl_channels pfl_channels_of(bool per_channel, unsigned axis, unsigned ra
     return c;
 }
 
-static size_t channel(struct pfl_channels c, size_t i)
+/* Where the run of values that begins at i and has one scale ends. */
+static size_t run_end(struct pfl_channels c, size_t i, size_t n)
 {
-    return c.channels <= 1 || c.inner == 0 ? 0 : i / c.inner % c.channels;
+    return c.channels <= 1 || c.inner == 0 || c.inner > n - i ? n : i + c.inner;
+}
+
+/* The channel after k. */
+static size_t next_channel(struct pfl_channels c, size_t k)
+{
+    return k + 1 < c.channels ? k + 1 : 0;
 }
 
 /* Symmetric U8 has its zero in the middle. */
@@ -87,48 +119,65 @@ static int32_t zero_of(enum pfl_dtype t, const int32_t *zero, size_t c)
     return zero ? zero[c] : t == PFL_U8 ? 128 : 0;
 }
 
+/* The largest magnitude of n values and `most`. NaN counts for nothing, here and below. */
+static float magnitude(const float *x, size_t n, float most)
+{
+    for (size_t i = 0; i < n; i++)
+        most = fabsf(x[i]) > most ? fabsf(x[i]) : most;
+    return most;
+}
+
+static void widen(const float *x, size_t n, float *min, float *max)
+{
+    float lo = *min, hi = *max;
+    for (size_t i = 0; i < n; i++) {
+        lo = x[i] < lo ? x[i] : lo;
+        hi = x[i] > hi ? x[i] : hi;
+    }
+    *min = lo;
+    *max = hi;
+}
+
 static void find_scales(enum pfl_dtype t, const float *x, size_t n, struct pfl_channels c, float *scale, int32_t *zero)
 {
     int32_t lo, hi;
     range_of(t, &lo, &hi);
+    PFL_AUTO(pfl_freep) float *min = pfl_xcalloc(c.channels, sizeof(*min)); /* with 0: it can always be said exactly */
     for (size_t k = 0; k < c.channels; k++)
-        scale[k] = 0.0F;
-    if (!zero) {
-        for (size_t i = 0; i < n; i++)
-            scale[channel(c, i)] = fmaxf(scale[channel(c, i)], fabsf(x[i]));
-        for (size_t k = 0; k < c.channels; k++)
-            scale[k] = (float)((double)scale[k] / (double)(t == PFL_I16 ? 32767 : 127));
-        return;
-    }
-    PFL_AUTO(pfl_freep) double *min = pfl_xcalloc(2 * c.channels, sizeof(*min)); /* zero can always be said exactly */
-    double *max = min + c.channels;
-    for (size_t i = 0; i < n; i++) {
-        min[channel(c, i)] = fmin(min[channel(c, i)], (double)x[i]);
-        max[channel(c, i)] = fmax(max[channel(c, i)], (double)x[i]);
+        scale[k] = 0.0F; /* the largest so far */
+    for (size_t i = 0, k = 0, end; i < n; i = end, k = next_channel(c, k)) {
+        end = run_end(c, i, n);
+        if (zero)
+            widen(x + i, end - i, &min[k], &scale[k]);
+        else
+            scale[k] = magnitude(x + i, end - i, scale[k]);
     }
     for (size_t k = 0; k < c.channels; k++) {
-        scale[k] = (float)((max[k] - min[k]) / (double)(hi - lo));
-        zero[k] = scale[k] > 0.0F ? lo + (int32_t)nearbyint(-min[k] / (double)scale[k]) : 0;
+        if (!zero) {
+            scale[k] = (float)((double)scale[k] / (double)(t == PFL_I16 ? 32767 : 127));
+            continue;
+        }
+        scale[k] = (float)(((double)scale[k] - (double)min[k]) / (double)(hi - lo));
+        zero[k] = scale[k] > 0.0F ? lo + (int32_t)nearbyint(-(double)min[k] / (double)scale[k]) : 0;
     }
 }
 
-static void put_integer(enum pfl_dtype t, uint8_t *out, size_t i, int32_t v)
+/* To nearest even, as nearbyint, of |x| < 2^51 and NaN: adding this leaves no bit for a fraction. */
+static double to_integer(double x)
 {
-    int16_t wide = (int16_t)v;
-    if (t == PFL_I16)
-        memcpy(out + 2 * i, &wide, sizeof(wide));
-    else
-        out[i] = (uint8_t)v;
+    const double big = 0x1.8p52;
+    return (x + big) - big;
 }
 
-static int32_t get_integer(enum pfl_dtype t, const uint8_t *q, size_t i)
+struct quantizer {
+    double scale, zero, lo, hi; /* scale 0: every value is zero */
+};
+
+static int32_t quantized(struct quantizer z, float x)
 {
-    int16_t wide;
-    if (t == PFL_I16) {
-        memcpy(&wide, q + 2 * i, sizeof(wide));
-        return wide;
-    }
-    return t == PFL_U8 ? q[i] : (int8_t)q[i];
+    double q = (z.scale > 0.0 ? to_integer((double)x / z.scale) : 0.0) + z.zero;
+    q = q > z.lo ? q : z.lo; /* NaN, too */
+    return (int32_t)(q < z.hi ? q : z.hi);
 }
 
 void pfl_quantize(enum pfl_dtype t, const float *x, size_t n, struct pfl_channels c, float *scale, int32_t *zero, uint8_t *out)
@@ -136,20 +185,38 @@ void pfl_quantize(enum pfl_dtype t, const float *x, size_t n, struct pfl_channel
     int32_t lo, hi;
     range_of(t, &lo, &hi);
     find_scales(t, x, n, c, scale, zero);
-    for (size_t i = 0; i < n; i++) {
-        size_t k = channel(c, i);
-        double q = scale[k] > 0.0F ? nearbyint((double)x[i] / (double)scale[k]) : 0.0;
-        q += (double)zero_of(t, zero, k);
-        put_integer(t, out, i, (int32_t)fmin(fmax(q, (double)lo), (double)hi));
+    for (size_t i = 0, k = 0, end; i < n; i = end, k = next_channel(c, k)) {
+        const struct quantizer z = {(double)scale[k], (double)zero_of(t, zero, k), (double)lo, (double)hi};
+        end = run_end(c, i, n);
+        for (size_t j = i; t == PFL_I16 && j < end; j++) {
+            int16_t wide = (int16_t)quantized(z, x[j]);
+            memcpy(out + 2 * j, &wide, sizeof(wide));
+        }
+        for (size_t j = i; t != PFL_I16 && j < end; j++)
+            out[j] = (uint8_t)quantized(z, x[j]);
     }
+}
+
+static float dequantized(int32_t q, double zero, double scale)
+{
+    return (float)(((double)q - zero) * scale);
 }
 
 void pfl_dequantize(enum pfl_dtype t, const uint8_t *q, size_t n, struct pfl_channels c, const float *scale, const int32_t *zero,
                     float *out)
 {
-    for (size_t i = 0; i < n; i++) {
-        size_t k = channel(c, i);
-        out[i] = (float)(((double)get_integer(t, q, i) - (double)zero_of(t, zero, k)) * (double)scale[k]);
+    for (size_t i = 0, k = 0, end; i < n; i = end, k = next_channel(c, k)) {
+        double z = (double)zero_of(t, zero, k), s = (double)scale[k];
+        end = run_end(c, i, n);
+        for (size_t j = i; t == PFL_I16 && j < end; j++) {
+            int16_t wide;
+            memcpy(&wide, q + 2 * j, sizeof(wide));
+            out[j] = dequantized(wide, z, s);
+        }
+        for (size_t j = i; t == PFL_U8 && j < end; j++)
+            out[j] = dequantized(q[j], z, s);
+        for (size_t j = i; t == PFL_I8 && j < end; j++)
+            out[j] = dequantized((int8_t)q[j], z, s);
     }
 }
 
