@@ -38,7 +38,7 @@ class BenchTest(unittest.TestCase):
         self.assertNotIn("calls/of-another-day", [line["bench"] for line in lines], "lines of a benchmark that ran are replaced")
         self.assertEqual({line["bench"].split("/")[0] for line in lines},
                          {"machine", "calls", "message", "both_ways", "neighbours", "heartbeat", "memory", "handshakes", "fedavg", "aggregators", "codecs",
-                          "idle", "overhead", "bytes", "startup"})
+                          "compression", "idle", "overhead", "bytes", "startup"})
         text = page.read_text()
         self.assertTrue(text.startswith("before\n") and text.endswith("after\n") and "old" not in text, text)
         self.assertEqual(sum(1 for line in text.splitlines() if line.startswith("| ")), len(lines) + 1)
