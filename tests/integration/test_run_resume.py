@@ -164,6 +164,18 @@ class Resume(unittest.TestCase):
         self.wait_no_node()
         self.check(self.resume(), 3)
 
+    def listener(self, host, port):
+        """None where the port is taken: a process counts as gone before the last of its threads has closed its files."""
+        s = socket.socket()
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            s.bind((host, port))
+            s.listen()
+        except OSError:
+            s.close()
+            return None
+        return s
+
     def test_nodes_that_outlive_their_runner_for_a_moment(self):
         p = self.start(rounds=6)
         self.wait_round(p, 1)
@@ -171,11 +183,10 @@ class Resume(unittest.TestCase):
         p.wait()
         self.wait_no_node()
         host, port = self.events("node-1", "started")[0]["address"].split(":")
-        late = socket.socket()
-        late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        late.bind((host, int(port)))
-        late.listen()
-        threading.Timer(2, late.close).start()
+        late = wait_until("node-1's port", lambda: self.listener(host, int(port)), 30)
+        timer = threading.Timer(2, late.close)
+        timer.start()
+        self.addCleanup(timer.join)
         self.check(self.resume(), 6)
 
     def test_the_same_model_as_an_uninterrupted_run(self):
