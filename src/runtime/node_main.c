@@ -2,8 +2,10 @@
 /* One node in the foreground. The first signal says goodbye and ends in order; a second one ends at once. */
 #include "runtime/node_main.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -15,9 +17,13 @@
 #include "runtime/pickled.h"
 #include "runtime/renewal.h"
 
+enum { LOOK_MS = 4000, QUIET_MS = 40 }; /* a hundredth of a core */
+
 struct program {
     uv_loop_t loop;
     uv_signal_t sigint, sigterm;
+    uv_timer_t look;
+    int64_t used_ms; /* processor time at the last look */
     struct pfl_driver *driver;
     struct pfl_node_config config;
     struct pfl_aggregator aggregator;
@@ -25,8 +31,26 @@ struct program {
     bool ending;
 };
 
-static void unwatch_signals(struct program *p)
+static int64_t processor_ms(void)
 {
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (int64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000 + (u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1000;
+}
+
+/* What handshakes and rounds needed and let go of would stay with the process: a quiet node gives it back. */
+static void on_look(uv_timer_t *t)
+{
+    struct program *p = t->data;
+    int64_t now = processor_ms(), used = now - p->used_ms;
+    p->used_ms = now;
+    if (used < QUIET_MS)
+        (void)malloc_trim(0);
+}
+
+static void unwatch(struct program *p)
+{
+    uv_close((uv_handle_t *)&p->look, NULL);
     uv_close((uv_handle_t *)&p->sigint, NULL);
     uv_close((uv_handle_t *)&p->sigterm, NULL);
 }
@@ -35,7 +59,7 @@ static void on_closed(void *user)
 {
     struct program *p = user;
     p->driver = NULL;
-    unwatch_signals(p);
+    unwatch(p);
 }
 
 static void end(struct program *p)
@@ -111,8 +135,11 @@ static void node_settings(const struct pfl_node_config *c, const struct pfl_aggr
     s->interop = c->settings.interop;
 }
 
-static void watch_signals(struct program *p)
+static void watch(struct program *p)
 {
+    uv_timer_init(&p->loop, &p->look);
+    p->look.data = p;
+    uv_timer_start(&p->look, on_look, LOOK_MS, LOOK_MS);
     uv_signal_init(&p->loop, &p->sigint);
     uv_signal_init(&p->loop, &p->sigterm);
     p->sigint.data = p->sigterm.data = p;
@@ -162,10 +189,10 @@ static enum pfl_rc start(struct program *p, struct pfl_err *err)
                                    .credentials = &credentials};
     node_settings(c, &p->aggregator, &opts.settings);
     if (rc == PFL_OK) {
-        watch_signals(p); /* before anybody can know that the node is there; they are heard when the loop runs */
+        watch(p); /* before anybody can know that the node is there; they are heard when the loop runs */
         rc = pfl_driver_new(&opts, &p->driver, err);
         if (rc != PFL_OK)
-            unwatch_signals(p);
+            unwatch(p);
     }
     if (rc != PFL_OK && learner.ops)
         learner.ops->free(learner.self);
