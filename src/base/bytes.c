@@ -124,7 +124,7 @@ struct pfl_blob *pfl_blob_new(size_t len)
         return NULL;
     }
     atomic_init(&b->refs, 1);
-    b->len = len;
+    b->len = b->room = len;
     b->data = data;
     return b;
 }
@@ -147,7 +147,7 @@ void pfl_blob_unref(struct pfl_blob *b)
 {
     if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
         return;
-    free(b->data);
+    pfl_block_free(b->data, b->room);
     free(b);
 }
 

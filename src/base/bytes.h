@@ -48,8 +48,8 @@ const char *pfl_buf_cstr(struct pfl_buf *b);
 /** Refcounted block of bytes: what a received message lives in. The refcount is atomic; the bytes are written before sharing. */
 struct pfl_blob {
     atomic_uint refs;
-    size_t len;
-    uint8_t *data; /* owned, 64-byte aligned */
+    size_t len, room; /* len may become less than what was asked for */
+    uint8_t *data;    /* owned, 64-byte aligned */
 };
 /** Checked size, uninitialised bytes, one reference. NULL where memory is gone. */
 struct pfl_blob *pfl_blob_new(size_t len);

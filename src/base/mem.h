@@ -25,8 +25,14 @@ char *pfl_xasprintf(const char *fmt, ...) PFL_PRINTF(1, 2);
 /** For sizes that come from a file or a peer (after the limit check). NULL where memory is gone. */
 void *pfl_try_malloc(size_t size);
 /** The same for tensors and whole messages: on a cache line of its own, and from 4 MiB on in pages as large as the system has,
- * which takes most of the cost out of writing fresh memory for the first time. Not zeroed. Freed with free(). */
+ * which takes most of the cost out of writing fresh memory for the first time. Not zeroed, and may hold what an earlier one held.
+ * Freed with pfl_block_free. */
 void *pfl_try_block(size_t size);
+/** size: what it was asked for with. Of blocks from 4 MiB on the last four, and at most 512 MiB, stay for the next ones of the same
+ * size: in every round a node needs as many again. Thread-safe, as all here. block may be NULL. */
+void pfl_block_free(void *block, size_t size);
+/** Gives back those that stayed. */
+void pfl_blocks_trim(void);
 
 /** Checked arithmetic: false on overflow, *ret unchanged then. */
 static inline bool pfl_size_add(size_t a, size_t b, size_t *ret)

@@ -404,6 +404,7 @@ static void free_now(struct pfl_driver *d)
     free(d->state_dir);
     pfl_rate_free(d->gossip_rate);
     free(d);
+    pfl_blocks_trim();
 }
 
 enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver **ret, struct pfl_err *err)

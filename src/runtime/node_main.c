@@ -44,8 +44,10 @@ static void on_look(uv_timer_t *t)
     struct program *p = t->data;
     int64_t now = processor_ms(), used = now - p->used_ms;
     p->used_ms = now;
-    if (used < QUIET_MS)
+    if (used < QUIET_MS) {
+        pfl_blocks_trim();
         (void)malloc_trim(0);
+    }
 }
 
 static void unwatch(struct program *p)

@@ -77,9 +77,9 @@ void pfl_model_unref(struct pfl_model *m)
 {
     if (!m || atomic_fetch_sub_explicit(&m->refs, 1, memory_order_acq_rel) != 1)
         return;
+    pfl_block_free(m->owned, m->layout->bytes);
     pfl_layout_unref(m->layout);
     pfl_blob_unref(m->blob);
-    free(m->owned);
     free(m);
 }
 

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <signal.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,8 +57,53 @@ static void test_try_block__small_and_huge__aligned_and_writable(void **state)
         assert_non_null(p);
         assert_int_equal((uintptr_t)p % 64, 0);
         memset(p, 7, sizes[i]);
-        free(p);
+        pfl_block_free(p, sizes[i]);
     }
+}
+
+static void test_block_free__next_of_its_size__is_the_same_until_trimmed(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_ADDRESS__
+    skip(); /* nothing is kept there, see mem.c */
+#endif
+    enum { SIZE = 8 << 20, N = 6 };
+    void *blocks[N];
+    pfl_blocks_trim();
+    void *one = pfl_try_block(SIZE), *other = pfl_try_block(SIZE / 2);
+    pfl_block_free(one, SIZE);
+    void *next = pfl_try_block(SIZE / 2); /* another size */
+    assert_ptr_not_equal(next, one);
+    void *same = pfl_try_block(SIZE - 1);
+    assert_ptr_equal(same, one);
+    pfl_block_free(other, SIZE / 2);
+    pfl_block_free(next, SIZE / 2);
+    pfl_block_free(same, SIZE - 1);
+    for (size_t i = 0; i < N; i++)
+        assert_non_null(blocks[i] = pfl_try_block(SIZE));
+    for (size_t i = 0; i < N; i++)
+        pfl_block_free(blocks[i], SIZE); /* the first ones have to go for the last ones */
+    for (size_t i = 2; i < N; i++)
+        assert_ptr_equal(pfl_try_block(SIZE), blocks[i]);
+    for (size_t i = 2; i < N; i++)
+        pfl_block_free(blocks[i], SIZE);
+    pfl_blocks_trim();
+    pfl_block_free(NULL, SIZE);
+}
+
+static void test_block_free__more_than_may_be_kept__is_let_go(void **state)
+{
+    (void)state;
+    const size_t size = (size_t)200 << 20; /* never written: takes no memory */
+    struct mallinfo2 before = mallinfo2();
+    void *blocks[3];
+    for (size_t i = 0; i < 3; i++)
+        assert_non_null(blocks[i] = pfl_try_block(size));
+    for (size_t i = 0; i < 3; i++)
+        pfl_block_free(blocks[i], size);
+    assert_true(mallinfo2().hblkhd - before.hblkhd <= (size_t)512 << 20);
+    pfl_blocks_trim();
+    assert_true(mallinfo2().hblkhd <= before.hblkhd);
 }
 
 static void test_try_block__over_half_the_address_space__null(void **state)
@@ -124,6 +170,8 @@ int main(void)
         cmocka_unit_test(test_size_mul__overflow__refused_and_unchanged),
         cmocka_unit_test(test_try_malloc__over_half_the_address_space__null),
         cmocka_unit_test(test_try_block__small_and_huge__aligned_and_writable),
+        cmocka_unit_test(test_block_free__next_of_its_size__is_the_same_until_trimmed),
+        cmocka_unit_test(test_block_free__more_than_may_be_kept__is_let_go),
         cmocka_unit_test(test_try_block__over_half_the_address_space__null),
         cmocka_unit_test(test_assert__false__aborts_the_process),
         cmocka_unit_test(test_xcalloc__zeroed_and_never_null),
