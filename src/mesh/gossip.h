@@ -6,14 +6,8 @@
 #define PFL_MESH_GOSSIP_H
 
 #include "base/clock.h"
+#include "mesh/limits.h"
 #include "wire/msg.h"
-
-enum {
-    PFL_GOSSIP_TTL_MAX = 64,      /* a larger ttl is lowered to this before it is passed on */
-    PFL_OUTBOX_MAX = 1024,        /* undelivered messages over all neighbours; the oldest give way */
-    PFL_OUTBOX_ATTEMPTS_MAX = 40, /* then the message is given up */
-    PFL_HISTORY_MAX = 512,        /* recent messages kept for neighbours that come */
-};
 
 /** The hashes seen last: a ring for their age, an open-addressed set for the question. Fixed memory. */
 struct pfl_seen {

@@ -6,10 +6,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
-
-enum {
-    PFL_PEER_CALLS_MAX = 8, /* callers that wait for one link; more are refused */
-};
+#include "mesh/limits.h"
 
 enum pfl_link_state {
     PFL_LINK_NONE,     /* known by its beats at most */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "mesh/limits.h"
 #include "wire/payload.h"
 
 enum pfl_push_kind { PFL_PUSH_INIT, PFL_PUSH_PARTIAL, PFL_PUSH_ADD };
@@ -60,7 +61,6 @@ struct pfl_offer {
     struct pfl_strs contributors; /* partial only */
     pfl_ns until;
 };
-enum { PFL_OFFERS_MAX = 256 };
 struct pfl_offers {
     struct pfl_offer *items; /* owned */
     size_t n, cap;

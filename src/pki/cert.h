@@ -10,15 +10,11 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "pki/limits.h"
 
 struct x509_st;       /* OpenSSL's X509 */
 struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
 struct X509_name_st;  /* OpenSSL's X509_NAME */
-
-enum {
-    PFL_CERT_FILE_MAX = 64 << 10, /* largest certificate file, bytes */
-    PFL_CERTS_MAX = 8             /* most certificates in one file */
-};
 
 void pfl_x509_free(struct x509_st *cert);         /* accepts NULL */
 void pfl_x509s_free(struct stack_st_X509 *certs); /* accepts NULL; frees the certificates too */

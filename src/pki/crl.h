@@ -13,18 +13,11 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "pki/limits.h"
 #include "pki/trust.h"
 
 struct x509_st;       /* OpenSSL's X509 */
 struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
-
-enum {
-    PFL_CRL_MAX = 4 << 20,      /* largest CRL, bytes of DER: about 100,000 entries */
-    PFL_CRL_FILE_MAX = 8 << 20, /* largest file of CRLs: PEM takes a third more */
-    PFL_CRL_SET_MAX = 8,        /* most issuers in a set */
-    PFL_CRL_FUTURE_S = 300,     /* a thisUpdate further in the future than this is refused: room for clocks that differ */
-    PFL_CRL_NUMBER_HEX_MAX = 40 /* RFC 5280 5.2.3: at most 20 octets */
-};
 
 enum pfl_crl_policy {
     PFL_CRL_PREFER,  /* default: the newest CRL is applied; one that is missing or stale is reported, links stay */

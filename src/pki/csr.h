@@ -10,11 +10,10 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "pki/limits.h"
 
 struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
 struct X509_req_st; /* OpenSSL's X509_REQ */
-
-enum { PFL_CSR_MAX = 16 << 10 /* largest request, bytes */ };
 
 struct pfl_csr;
 

@@ -14,17 +14,12 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/str.h"
+#include "pki/limits.h"
 
 struct x509_st;               /* OpenSSL's X509 */
 struct stack_st_GENERAL_NAME; /* OpenSSL's GENERAL_NAMES */
 
-enum {
-    PFL_NAME_MAX = 63,          /* longest federation, role or node name */
-    PFL_SPIFFE_ID_MAX = 2048,   /* as the SPIFFE ID standard says */
-    PFL_SANS_MAX = 64,          /* most subject alternative names that are read from one certificate */
-    PFL_FINGERPRINT_LEN = 64,   /* hex digits of a SHA-256 */
-    PFL_DER_CERT_MAX = 32 << 10 /* largest certificate in DER, bytes */
-};
+enum { PFL_FINGERPRINT_LEN = 64 }; /* hex digits of a SHA-256 */
 
 struct pfl_identity {
     atomic_uint refs;

@@ -14,17 +14,11 @@
 #include "base/bytes.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "pki/limits.h"
 #include "pki/passphrase.h"
 
 struct evp_pkey_st; /* OpenSSL's EVP_PKEY */
 struct x509_st;     /* OpenSSL's X509 */
-
-enum {
-    PFL_KEY_FILE_MAX = 64 << 10, /* largest key file, bytes */
-    PFL_RSA_BITS_MIN = 2048,
-    PFL_RSA_BITS_MAX = 8192,
-    PFL_EC_BITS_MIN = 256
-};
 
 void pfl_key_free(struct evp_pkey_st *key); /* accepts NULL */
 PFL_DEFINE_FREEP(key, struct evp_pkey_st, pfl_key_free)

@@ -11,12 +11,11 @@
 
 #include "base/err.h"
 #include "pki/crl.h"
+#include "pki/limits.h"
 #include "pki/trust.h"
 
 struct x509_st;       /* OpenSSL's X509 */
 struct stack_st_X509; /* OpenSSL's STACK_OF(X509) */
-
-enum { PFL_CHAIN_MAX = 4 }; /* certificates in a chain, leaf and root included */
 
 enum pfl_purpose {
     PFL_PURPOSE_ANY, /* either is good: a certificate with an extended key usage needs serverAuth or clientAuth in it */

@@ -9,17 +9,12 @@
 
 #include "base/bytes.h"
 #include "base/err.h"
+#include "tensor/limits.h"
 
 enum pfl_dtype { PFL_F32, PFL_F64, PFL_F16, PFL_BF16, PFL_I8, PFL_I16, PFL_I32, PFL_I64, PFL_U8, PFL_BOOL };
 size_t pfl_dtype_bytes(enum pfl_dtype t);
 const char *pfl_dtype_name(enum pfl_dtype t); /* safetensors names: "F32", ... */
 bool pfl_dtype_parse(const char *name, enum pfl_dtype *ret);
-
-enum {
-    PFL_TENSOR_RANK_MAX = 8,
-    PFL_TENSOR_NAME_MAX = 128, /* bytes with NUL */
-    PFL_LAYOUT_TENSORS_MAX = 4096,
-};
 
 /** One named tensor. Row-major. rank 0 is a scalar. */
 struct pfl_tensor_desc {
