@@ -49,6 +49,11 @@ enum {
     /* Bytes of a request that are read away behind its early answer before the client is asked to stop. */
     PFL_RPC_DISCARD_MAX = 64 << 10,
 
+    /* Bytes of a request that are progress, within PFL_RPC_READ_STALL: a TLS record, some 550 bytes a second. Who sends a byte now
+       and then to keep its call (and the memory that its length prefix was given) is no slow network: honest calls have a deadline
+       long before. What we write is progress by the record anyway. */
+    PFL_RPC_READ_PROGRESS = 16 << 10,
+
     PFL_RPC_CONNECTIONS_MAX = 1024,
     PFL_RPC_CONNECTIONS_PER_IP_MAX = 256, /* many nodes share a machine in experiments */
     /* TLS handshakes under way: each costs a signature and holds about 100 KiB. */
@@ -72,7 +77,7 @@ enum {
 #define PFL_RPC_PING_TIMEOUT (10 * PFL_SEC)
 /* Bytes wait to be written and the peer takes none. */
 #define PFL_RPC_WRITE_STALL (30 * PFL_SEC)
-/* A request has begun and none of its bytes come. */
+/* A request has begun, and neither its end nor PFL_RPC_READ_PROGRESS of its bytes come. */
 #define PFL_RPC_READ_STALL (30 * PFL_SEC)
 /* After our last byte the peer's are read away for this long: closing a socket with unread bytes resets it, and a reset destroys
  * what was sent before it (the alert that says why). */

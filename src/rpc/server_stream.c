@@ -23,6 +23,7 @@ struct pfl_server_stream {
     struct pfl_msg_in in;
     size_t counted; /* its part of sc->in_bytes */
     pfl_ns deadline, progress;
+    size_t fresh;                                         /* bytes of the request since its last progress */
     struct pfl_blob *waiting[PFL_RPC_STREAM_BACKLOG_MAX]; /* requests; owned. A unary one waits for the end of the stream */
     size_t n_waiting, n_messages;
     struct pfl_msg_out *replies[PFL_RPC_STREAM_BACKLOG_MAX]; /* behind base.out; owned */
@@ -463,7 +464,11 @@ int pfl_server_data(struct pfl_conn *c, int32_t stream_id, struct pfl_bytes data
     struct pfl_server_stream *st = stream_of(c, stream_id);
     if (!st)
         return 0;
-    st->progress = pfl_clock_mono();
+    st->fresh += data.len;
+    if (st->fresh >= PFL_RPC_READ_PROGRESS) {
+        st->progress = pfl_clock_mono();
+        st->fresh = 0;
+    }
     if (st->finished)
         discard(st, data.len);
     else if (st->http)
@@ -539,9 +544,10 @@ static void check_stall(struct pfl_server_stream *st, pfl_ns now)
     if (st->finished)
         st->reset = nghttp2_submit_rst_stream(h2_of(st), NGHTTP2_FLAG_NONE, st->base.id, NGHTTP2_NO_ERROR) == 0;
     else
-        finish(st, PFL_GRPC_DEADLINE_EXCEEDED, "no bytes of the request came for %lld ms",
-               (long long)(st->sc->conn->read_stall / PFL_MS));
+        finish(st, PFL_GRPC_DEADLINE_EXCEEDED, "%zu bytes of the request came within %lld ms, and not its end: %d are the least",
+               st->fresh, (long long)(st->sc->conn->read_stall / PFL_MS), PFL_RPC_READ_PROGRESS);
     st->progress = now;
+    st->fresh = 0;
 }
 
 pfl_ns pfl_server_due(struct pfl_conn *c, pfl_ns now)

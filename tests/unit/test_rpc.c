@@ -17,6 +17,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "rpc/limits.h"
 #include "support/rpc_kit.h"
 
 static struct pfl_rpc_channel *serve_and_dial(struct kit *k)
@@ -698,19 +699,40 @@ static void test_slow_sender__no_byte_of_its_request_comes__its_call_ends_and_ot
     pfl_ns end = pfl_clock_mono() + 10 * PFL_SEC;
     while (!answered(k, fd, buf, sizeof(buf), &n))
         assert_true(pfl_clock_mono() < end);
-    int trickle = open_raw(k, half, sizeof(half) - 1); /* a byte now and then is progress */
-    for (int i = 0; i < 8; i++) {
-        kit_run_for(k, 40 * PFL_MS);
+    int trickle = open_raw(k, half, sizeof(half) - 1); /* a byte now and then is no progress */
+    n = 0;
+    end = pfl_clock_mono() + 10 * PFL_SEC;
+    for (int i = 0; i < 200 && !answered(k, trickle, buf, sizeof(buf), &n); i++) {
+        kit_run_for(k, 20 * PFL_MS);
         assert_int_equal(write(trickle, "\0\0\1\0\0\0\0\0\1x", 10), 10);
     }
-    n = 0;
-    assert_false(answered(k, trickle, buf, sizeof(buf), &n));
+    assert_true(answered(k, trickle, buf, sizeof(buf), &n));
     struct pfl_rpc_channel *ch = kit_channel(k, pfl_rpc_server_address(k->server), NULL);
     kit_call(k, ch, "/t.T/empty", "", 0, PFL_SEC);
     assert_int_equal(k->status.code, PFL_GRPC_OK);
     kit_close_channel(k, ch);
     close(fd);
     close(trickle);
+}
+
+static void test_slow_sender__a_record_within_the_time__goes_on(void **state)
+{
+    struct kit *k = *state;
+    k->read_stall = PFL_SEC;
+    k->request_limit = 4 << 20;
+    kit_serve(k, "127.0.0.1:0", NULL);
+    static const char begun[] = CALL("\x5a", "\x09", "/t.T/echo") "\0\0\5\0\0\0\0\0\1\0\0\x20\0\0"; /* a message of 2 MiB */
+    static uint8_t record[9 + PFL_RPC_READ_PROGRESS] = {0, 0x40, 0, 0, 0, 0, 0, 0, 1};
+    int fd = open_raw(k, begun, sizeof(begun) - 1);
+    uint8_t buf[4096];
+    size_t n = 0;
+    pfl_ns until = pfl_clock_mono() + 1500 * PFL_MS; /* more than one time */
+    for (int i = 0; i < 127 && pfl_clock_mono() < until; i++) {
+        assert_int_equal(write(fd, record, sizeof(record)), sizeof(record));
+        kit_run_for(k, 40 * PFL_MS);
+        assert_false(answered(k, fd, buf, sizeof(buf), &n));
+    }
+    close(fd);
 }
 
 static bool count_one(void *user, const struct pfl_rpc_peer *peer)
@@ -822,6 +844,7 @@ int main(int argc, char **argv)
         T(test_dial__name_with_several_addresses__each_is_tried),
         T(test_keepalive__peer_answers_no_ping__dropped),
         T(test_slow_sender__no_byte_of_its_request_comes__its_call_ends_and_others_are_served),
+        T(test_slow_sender__a_record_within_the_time__goes_on),
         T(test_slow_reader__takes_no_byte_of_what_it_asked_for__its_connection_ends),
         T(test_keepalive__idle_channel__stays_up),
         T(test_health__known_and_unknown_service),
