@@ -79,6 +79,7 @@ static enum pfl_rc cmd_start_learning(struct pfl_node *n, struct pfl_incoming *i
     if (over)
         return pfl_err_set(err, PFL_AUTH, "start_learning '%s': %s", pfl_q(args.name), over);
     pfl_core_begin(n, in->msg->source, &args);
+    pfl_core_name_initial(n, in->msg);
     keep_start(n, in->msg);
     return PFL_OK;
 }

@@ -13,20 +13,9 @@
 #include "mesh/heartbeat.h"
 #include "mesh/neighbours.h"
 #include "mesh/spread.h"
+#include "node/limits.h"
 #include "node/node.h"
 #include "node/round.h"
-
-enum {
-    PFL_ROUNDS_KEPT = 4,      /* the current one, the next (early messages), the last two (spread) */
-    PFL_ROUNDS_MAX = 1000000, /* limits of start_learning's arguments */
-    PFL_EPOCHS_MAX = 10000,
-    PFL_TRAINSET_MAX = 4096,
-    PFL_EXPERIMENT_NAME_MAX = 128,
-    PFL_REFUSED_NOTES_MAX = 50, /* per heartbeat period: a flood of bad messages is no flood of notes */
-    PFL_GONE_MAX = 4096,
-    PFL_PAST_MAX = 64,     /* names of experiments that are over */
-    PFL_BARRED_MAX = 4096, /* past it the oldest is forgotten: its certificate stays refused, only its gossip counts again */
-};
 
 enum pfl_stage {
     PFL_STAGE_IDLE,
@@ -42,7 +31,6 @@ enum pfl_stage {
 
 enum pfl_job_kind { PFL_JOB_NONE, PFL_JOB_EVALUATE, PFL_JOB_FIT, PFL_JOB_AGGREGATE, PFL_JOB_EVALUATE_LAST };
 
-enum { PFL_LOST_MAX = 256 };
 enum pfl_keep { PFL_KEEP_NOTHING, PFL_KEEP_SOON, PFL_KEEP_FIRST /* before what is sent */ };
 
 /** A node that was lost to silence, and is dialled again now and then. */
@@ -54,7 +42,6 @@ struct pfl_lost {
 };
 
 /** A node that fell silent, and the newest count of its beats: an older one that is still passed on does not bring it back. */
-enum { PFL_GRAVES_MAX = 1024 };
 struct pfl_grave {
     char *addr; /* owned */
     uint64_t count;
@@ -62,10 +49,7 @@ struct pfl_grave {
     pfl_ns until;
 };
 
-enum { PFL_PUT_OFF_MAX = 1024 };
-
 /** A neighbour was asked whether it hears `about`. */
-enum { PFL_ASKED_MAX = 256 };
 struct pfl_asked {
     uint64_t id;
     char *about; /* owned */
@@ -134,6 +118,8 @@ struct pfl_node {
     unsigned rounds, epochs, trainset_size, rounds_done;
     bool initialized; /* has the initial model */
     struct pfl_payload *initial;
+    bool has_initial_digest; /* its starter named the initial model; an init_model that is another one is refused */
+    uint8_t initial_digest[PFL_DIGEST_LEN];
     pfl_ns started_at;
     enum pfl_stage stage;
     pfl_ns stage_since, progress_at;
@@ -309,6 +295,10 @@ const char *pfl_core_over_policy(const struct pfl_node *n, const struct pfl_lear
 /** An experiment begins: what came before and was signed for another one is dropped. */
 void pfl_core_sift_early(struct pfl_node *n);
 /** The message that started the experiment, for whoever comes late; body NULL: forget it. */
+/** The experiment that start_learning began has this initial model, where the message names one. Lets go of an early other one. */
+void pfl_core_name_initial(struct pfl_node *n, const struct pfl_msg *start);
+/** Is it the initial model that the experiment's starter named? True where it named none. */
+bool pfl_core_is_initial(const struct pfl_node *n, const struct pfl_payload *p);
 void pfl_core_keep_start(struct pfl_node *n, struct pfl_scatter *body);
 /** This experiment is over: its start is not believed again. */
 void pfl_core_remember(struct pfl_node *n, const char *experiment);

@@ -91,6 +91,9 @@ enum pfl_rc pfl_core_cmd_init_model(struct pfl_node *n, struct pfl_incoming *in,
     enum pfl_rc rc = need_payload(in, err);
     if (rc != PFL_OK || !wants_init(n, in))
         return rc;
+    if (n->learning && !pfl_core_is_initial(n, in->ev->payload))
+        return pfl_err_set(err, PFL_AUTH, "init_model: %s sent another model than start_learning of '%s' names (signed by %s)",
+                           pfl_q(in->msg->source), pfl_q(n->experiment), in->ev->signer ? pfl_q(in->ev->signer->id) : "nobody");
     if (n->learning) {
         n->initial = pfl_payload_ref(in->ev->payload);
         n->dirty = true;

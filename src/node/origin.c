@@ -142,7 +142,7 @@ static void exclude(struct pfl_node *n, const struct pfl_msg *m, struct pfl_stat
     struct pfl_note *note = pfl_core_note_text(
         n, PFL_NOTE_EXCLUDED, m->source,
         "it signed two different %s for round %d of this experiment: it is out, and the pair is kept as evidence",
-        m->kind == PFL_MSG_GOSSIP ? "votes" : "contributions", m->round);
+        strcmp(m->cmd, "vote_train_set") == 0 ? "votes" : "contributions", m->round);
     note->round = m->round;
     if (p)
         p->takes_part = false;
@@ -151,31 +151,77 @@ static void exclude(struct pfl_node *n, const struct pfl_msg *m, struct pfl_stat
     n->dirty = true;
 }
 
-/* The row where this message's kind of statement is remembered, or NULL: it is none, or of no round that is kept. */
-static struct pfl_statement *said_slot(struct pfl_node *n, const struct pfl_msg *m)
+/* What this message says once only: the row of its source, where that is remembered, and what must agree with it. */
+struct once {
+    struct pfl_round_peer *row; /* NULL: it says nothing of that kind, or of no round that is kept */
+    struct pfl_statement *same, *other;
+};
+
+static struct once once_of(struct pfl_node *n, const struct pfl_msg *m)
 {
     bool vote = m->kind == PFL_MSG_GOSSIP && strcmp(m->cmd, "vote_train_set") == 0;
-    bool own = m->kind == PFL_MSG_WEIGHTS && strcmp(m->cmd, "partial_model") == 0 && m->contributors.n == 1;
-    if (!vote && !own)
-        return NULL;
+    bool announced = n->learning && m->kind == PFL_MSG_GOSSIP && strcmp(m->cmd, "models_aggregated") == 0 && m->has_contribution;
+    bool sent = m->kind == PFL_MSG_WEIGHTS && strcmp(m->cmd, "partial_model") == 0 && m->contributors.n == 1;
+    if (!vote && !announced && !sent)
+        return (struct once){0};
     struct pfl_round *r = n->learning ? pfl_core_round_get(n, m->round) : n->early_round;
     struct pfl_round_peer *row = r && (n->learning || m->round == 0) ? pfl_round_get(r, m->source) : NULL;
-    return row ? (vote ? &row->said_vote : &row->said_model) : NULL;
+    if (!row || vote)
+        return (struct once){row, row ? &row->said_vote : NULL, NULL};
+    return announced ? (struct once){row, &row->said_own, &row->said_model} : (struct once){row, &row->said_model, &row->said_own};
+}
+
+static bool contradicts(const struct pfl_statement *before, const struct pfl_statement *now)
+{
+    return before && before->origin && pfl_origin_contradict(pfl_buf_view(&before->text), pfl_buf_view(&now->text));
+}
+
+/* It announced one contribution to everybody and sent this node, and who knows whom else, another. The announced one is the one
+ * that counts, for everybody has it: the other one is refused, or dropped. Its votes go on to count: not everybody has the proof,
+ * and all have to come to the same train set. */
+static void two_faced(struct pfl_node *n, const struct pfl_msg *m, struct pfl_round_peer *row,
+                      const struct pfl_statement *announced, const struct pfl_statement *sent)
+{
+    if (!row->two_faced) {
+        struct pfl_action *a = pfl_core_act(n, PFL_ACT_EVIDENCE, m->source);
+        a->said = pfl_xcalloc(2, sizeof(*a->said));
+        pfl_statement_copy(&a->said[0], announced);
+        pfl_statement_copy(&a->said[1], sent);
+        struct pfl_note *note =
+            pfl_core_note_text(n, PFL_NOTE_WARNING, m->source,
+                               "it announced one contribution to round %d and sent another: only the announced one counts, and the "
+                               "pair is kept as evidence",
+                               m->round);
+        note->round = m->round;
+    }
+    row->two_faced = true;
+    n->dirty = true;
 }
 
 static enum pfl_rc check_said(struct pfl_node *n, const struct pfl_event *ev, struct pfl_err *err)
 {
     const struct pfl_msg *m = ev->msg;
-    struct pfl_statement *before = said_slot(n, m);
+    struct once o = once_of(n, m);
+    struct pfl_statement *before = o.same;
     PFL_AUTO(pfl_statement_deinit) struct pfl_statement now = {0};
-    if (!before || (m->kind == PFL_MSG_WEIGHTS && !ev->payload) || !pfl_statement_of(m, &now))
+    if (!o.row || (m->kind == PFL_MSG_WEIGHTS && !ev->payload) || !pfl_statement_of(m, &now))
         return PFL_OK;
+    if (contradicts(o.other, &now) && m->kind == PFL_MSG_WEIGHTS) {
+        two_faced(n, m, o.row, o.other, &now);
+        return pfl_err_set(err, PFL_AUTH, "%s: %s announced another contribution to round %d than this one", pfl_q(m->cmd),
+                           pfl_q(m->source), m->round);
+    }
+    if (contradicts(o.other, &now) && !before->origin) {
+        two_faced(n, m, o.row, &now, o.other);
+        pfl_core_drop_contribution(n, m->source, "it announced another one");
+        pfl_statement_deinit(o.other);
+    }
     if (!before->origin) {
         *before = now;
         now = (struct pfl_statement){0};
         return PFL_OK;
     }
-    if (!pfl_origin_contradict(pfl_buf_view(&before->text), pfl_buf_view(&now.text)))
+    if (!contradicts(before, &now))
         return PFL_OK;
     if (m->kind == PFL_MSG_GOSSIP) { /* the others shall see it too */
         (void)pfl_core_seen_add(n, m);
@@ -238,6 +284,26 @@ void pfl_core_sift_early(struct pfl_node *n)
     }
     free(n->early_init_of);
     n->early_init_of = NULL;
+}
+
+/* ---- the initial model ---- */
+
+/* Not with interop: P2PFL's own nodes pass on what their framework made of it. */
+void pfl_core_name_initial(struct pfl_node *n, const struct pfl_msg *start)
+{
+    n->has_initial_digest = n->set.signatures && !n->set.interop && start->has_model_digest;
+    memcpy(n->initial_digest, start->model_digest, sizeof(n->initial_digest));
+    if (!n->initial || pfl_core_is_initial(n, n->initial))
+        return;
+    pfl_core_note_text(n, PFL_NOTE_WARNING, start->source,
+                       "an initial model that came early is not the one that start_learning names");
+    pfl_payload_unref(n->initial);
+    n->initial = NULL;
+}
+
+bool pfl_core_is_initial(const struct pfl_node *n, const struct pfl_payload *p)
+{
+    return !n->has_initial_digest || (p->has_digest && memcmp(p->digest, n->initial_digest, sizeof(n->initial_digest)) == 0);
 }
 
 /* ---- who shows a newcomer that an experiment was started by somebody who may ---- */

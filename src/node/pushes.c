@@ -12,7 +12,8 @@
 
 static void plan_init(struct pfl_node *n)
 {
-    if (!n->learning || !n->initialized || n->now - n->started_at > n->set.aggregation_timeout)
+    if (!n->learning || !n->initialized || !pfl_core_is_initial(n, n->initial) ||
+        n->now - n->started_at > n->set.aggregation_timeout)
         return;
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];

@@ -162,6 +162,7 @@ static void round_peer_free(struct pfl_round_peer *p)
     free(p->addr);
     pfl_statement_deinit(&p->said_vote);
     pfl_statement_deinit(&p->said_model);
+    pfl_statement_deinit(&p->said_own);
     pfl_strs_deinit(&p->ballot);
     pfl_strs_deinit(&p->holds);
     early_deinit(&p->early);

@@ -7,15 +7,11 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "node/limits.h"
 #include "wire/origin.h"
 #include "wire/payload.h"
 
 /* ---- contributions ---- */
-
-enum {
-    PFL_CONTRIBUTORS_MAX = 4096,         /* as many as a train set may have */
-    PFL_SAMPLES_MAX = 100 * 1000 * 1000, /* of one contributor: more than any data set of one party; FedAvg weighs by it */
-};
 
 struct pfl_entry {
     struct pfl_strs who;         /* sorted: one contributor, or several behind one partial aggregate */
@@ -58,10 +54,11 @@ struct pfl_early {
     struct pfl_strs who;
     uint64_t n_samples;
 };
-enum { PFL_READY_DIGESTS_MAX = 3 };
 struct pfl_round_peer {
     char *addr;                                 /* owned */
     struct pfl_statement said_vote, said_model; /* what it may say once only, with its signature; empty: nothing, or not signed */
+    struct pfl_statement said_own;              /* the contribution that it announced to everybody; the same */
+    bool two_faced;                             /* it sent another one than it announced */
     bool voted;
     struct pfl_strs ballot;
     struct pfl_strs holds; /* its last models_aggregated */

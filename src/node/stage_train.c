@@ -65,12 +65,23 @@ void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev)
     a->seed = pfl_rng_u64(&rng);
 }
 
-/* Tells everybody what is held, so that they send only what is missing. */
+/* Tells everybody what is held, so that they send only what is missing; and what the own contribution is, so that nobody can be
+ * given another one unnoticed. */
 static void announce_holdings(struct pfl_node *n, struct pfl_round *r)
 {
     struct pfl_round_peer *me = pfl_round_get(r, n->addr);
     pfl_book_union(&r->book, &me->holds);
-    pfl_core_gossip(n, "models_aggregated", r->round, &me->holds);
+    struct pfl_msg *m = pfl_msg_new(n->addr, r->round, "models_aggregated", PFL_MSG_GOSSIP);
+    pfl_strs_copy(&m->args, &me->holds);
+    for (size_t i = 0; n->set.signatures && i < r->book.n; i++) {
+        const struct pfl_entry *e = &r->book.items[i];
+        if (e->who.n != 1 || strcmp(e->who.items[0], n->addr) != 0 || !e->payload->has_digest)
+            continue;
+        m->has_contribution = true;
+        m->contribution_samples = (int32_t)e->n_samples;
+        memcpy(m->contribution, e->payload->digest, sizeof(m->contribution));
+    }
+    pfl_core_flood(n, m);
 }
 
 void pfl_core_contribute(struct pfl_node *n, struct pfl_round *r, const char *from, const struct pfl_strs *who,
@@ -130,11 +141,12 @@ static bool may_come(const struct pfl_node *n, const struct pfl_round *r, const 
     bool withdrawn = row && row->withdrawn;
     if (pfl_core_barred(n, member) || pfl_core_excluded(n, member))
         return false;
-    if (!withdrawn && pfl_neighbours_alive(&n->peers, member))
+    const struct pfl_round_peer *two_faced = row && row->two_faced ? row : NULL; /* what it announced may come from others only */
+    if (!withdrawn && !two_faced && pfl_neighbours_alive(&n->peers, member))
         return true;
     for (size_t i = 0; i < r->n_peers; i++) {
         const struct pfl_round_peer *p = r->peers[i];
-        if (pfl_strs_has(&p->holds, member) && pfl_neighbours_alive(&n->peers, p->addr))
+        if (p != two_faced && pfl_strs_has(&p->holds, member) && pfl_neighbours_alive(&n->peers, p->addr))
             return true;
     }
     return false;

@@ -213,6 +213,7 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->initial = pfl_steal(&n->early_init);
     n->early_until = PFL_NEVER;
     pfl_strs_deinit(&n->excluded);
+    n->has_initial_digest = false;
     pfl_core_keep_start(n, NULL);
     pfl_core_sift_early(n);
     for (size_t i = 0; i < n->peers.n; i++) {
@@ -296,9 +297,15 @@ void pfl_core_on_learn(struct pfl_node *n, const struct pfl_event *ev)
     struct pfl_learn_args learn = ev->learn;
     learn.name = name;
     pfl_core_begin(n, n->addr, &learn);
-    pfl_core_gossip(n, "start_learning", -1, &args);
+    struct pfl_msg *m = pfl_msg_new(n->addr, -1, "start_learning", PFL_MSG_GOSSIP);
+    pfl_strs_copy(&m->args, &args);
+    m->has_model_digest = n->set.signatures && n->model->has_digest;
+    if (m->has_model_digest)
+        memcpy(m->model_digest, n->model->digest, sizeof(m->model_digest));
     pfl_payload_unref(n->initial); /* an early one of somebody else's start: ours counts here */
     n->initial = pfl_payload_ref(n->model);
+    pfl_core_name_initial(n, m);
+    pfl_core_flood(n, m);
 }
 
 void pfl_core_on_model(struct pfl_node *n, const struct pfl_event *ev)

@@ -5,11 +5,7 @@
 
 #include "base/rng.h"
 #include "base/str.h"
-
-enum {
-    PFL_VOTE_MAX = 1000,       /* most votes for one node in one ballot: the upper end of P2PFL's random numbers */
-    PFL_VOTE_NAMES_MAX = 4096, /* names in one ballot */
-};
+#include "node/limits.h"
 
 /** A ballot: min(size, candidates) of them at random, the i-th gets floor(random(0..1000) / (i + 1)) votes.
  *  *ret: name, votes, name, votes, ... as vote_train_set's arguments; deinited first. candidates sorted, not empty. */

@@ -161,6 +161,15 @@ static const struct pfl_model *base_of(void *user, const uint8_t *digest)
     return NULL;
 }
 
+/* What the signature covers as the model is the model. */
+static enum pfl_rc check_stated(struct pfl_job *j)
+{
+    const struct pfl_msg *m = j->msg;
+    if (!m->has_model_digest || memcmp(j->out->digest, m->model_digest, PFL_DIGEST_LEN) == 0)
+        return PFL_OK;
+    return pfl_err_set(&j->err, PFL_MALFORMED, "the model is not the one that the message states (model_digest)");
+}
+
 static enum pfl_rc decode_compressed(struct pfl_job *j)
 {
     struct pfl_msg *m = j->msg;
@@ -172,8 +181,10 @@ static enum pfl_rc decode_compressed(struct pfl_job *j)
         rc = pfl_model_check_finite(model, &j->err);
     if (rc == PFL_OK)
         rc = payload_of(model, &j->out, &j->err);
-    if (rc == PFL_OK && (!m->has_model_digest || memcmp(j->out->digest, m->model_digest, PFL_DIGEST_LEN) != 0))
-        rc = pfl_err_set(&j->err, PFL_MALFORMED, "the compressed model is not the one that the message states");
+    if (rc == PFL_OK && !m->has_model_digest)
+        rc = pfl_err_set(&j->err, PFL_MALFORMED, "the message does not state which model this is, compressed");
+    if (rc == PFL_OK)
+        rc = check_stated(j);
     if (rc == PFL_OK)
         pfl_payload_set_packed(j->out, m->blob, m->weights, m->digest);
     return rc;
@@ -205,7 +216,7 @@ static enum pfl_rc run_decode(struct pfl_job *j)
         rc = pfl_model_check_finite(model, &j->err);
     if (rc == PFL_OK)
         rc = payload_of(model, &j->out, &j->err);
-    return rc;
+    return rc == PFL_OK ? check_stated(j) : rc;
 }
 
 static enum pfl_rc run_save(struct pfl_job *j)

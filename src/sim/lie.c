@@ -11,6 +11,7 @@
 #include "sim/impl.h"
 
 static const pfl_ns lie_period = PFL_SEC / 3;
+static const float poison_value = -1000.0F;
 
 /* A message of its own that says the same as m. */
 static struct pfl_msg *copy_msg(const struct pfl_msg *m)
@@ -26,6 +27,9 @@ static struct pfl_msg *copy_msg(const struct pfl_msg *m)
     c->has_model_digest = m->has_model_digest;
     memcpy(c->digest, m->digest, sizeof(c->digest));
     memcpy(c->model_digest, m->model_digest, sizeof(c->model_digest));
+    c->has_contribution = m->has_contribution;
+    c->contribution_samples = m->contribution_samples;
+    memcpy(c->contribution, m->contribution, sizeof(c->contribution));
     c->sign_for = m->origin ? pfl_xstrdup(m->origin->experiment) : m->sign_for ? pfl_xstrdup(m->sign_for) : NULL;
     return c;
 }
@@ -94,7 +98,7 @@ static struct pfl_payload *wrong_payload(struct pfl_sim *s, unsigned i, unsigned
     case PFL_SIM_LIE_NAN:
         return nan_payload(s);
     case PFL_SIM_LIE_POISON:
-        return poison(s, -1000.0F);
+        return poison(s, poison_value);
     case PFL_SIM_LIE_TWO_FACED:
         return poison(s, (float)to);
     default:
@@ -109,6 +113,15 @@ static struct pfl_scatter *wrong_weights(struct pfl_sim *s, unsigned i, unsigned
     memcpy(c->digest, p->digest, sizeof(c->digest));
     c->has_digest = true;
     return flat(encode(s, i, c, p));
+}
+
+/* Who poisons everybody with the same announces that. */
+static struct pfl_scatter *poison_announced(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
+{
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = poison(s, poison_value);
+    struct pfl_msg *c = copy_msg(m);
+    memcpy(c->contribution, p->digest, sizeof(c->contribution));
+    return encode(s, i, c, NULL);
 }
 
 static struct pfl_scatter *forged(struct pfl_sim *s, unsigned i, const struct pfl_msg *m, const struct pfl_scatter *body)
@@ -169,9 +182,12 @@ struct pfl_scatter *pfl_sim_lie(struct pfl_sim *s, unsigned i, unsigned to, cons
     bool partial = own && m->kind == PFL_MSG_WEIGHTS && pfl_streq(m->cmd, "partial_model");
     bool vote = own && pfl_streq(m->cmd, "vote_train_set");
     switch (x->lie) {
+    case PFL_SIM_LIE_POISON:
+        if (own && m->has_contribution)
+            return poison_announced(s, i, m);
+        return partial ? wrong_weights(s, i, to, m) : pfl_scatter_ref(body);
     case PFL_SIM_LIE_NAN:
     case PFL_SIM_LIE_LAYOUT:
-    case PFL_SIM_LIE_POISON:
     case PFL_SIM_LIE_TWO_FACED:
         return partial ? wrong_weights(s, i, to, m) : pfl_scatter_ref(body);
     case PFL_SIM_LIE_CONTRIBUTORS:

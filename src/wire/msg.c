@@ -163,6 +163,12 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
     if (!take_digest(pb->model_digest.size, pb->model_digest.bytes, m->model_digest, &m->has_model_digest))
         return pfl_err_set(err, PFL_MALFORMED, "model_digest is %u bytes, %d are needed", (unsigned)pb->model_digest.size,
                            PFL_DIGEST_LEN);
+    m->contribution_samples = pb->contribution.num_samples;
+    if (pb->has_contribution &&
+        (!take_digest(pb->contribution.model.size, pb->contribution.model.bytes, m->contribution, &m->has_contribution) ||
+         !m->has_contribution))
+        return pfl_err_set(err, PFL_MALFORMED, "contribution.model is %u bytes, %d are needed",
+                           (unsigned)pb->contribution.model.size, PFL_DIGEST_LEN);
     return fill_origin(m, pb, w, err);
 }
 
@@ -206,10 +212,15 @@ static void put_envelope(node_RootMessage *pb, const struct pfl_msg *m)
     pfl_pb_put_str(&pb->cmd, m->cmd);
 }
 
-static void put_model_digest(node_RootMessage *pb, const struct pfl_msg *m)
+static void put_digests(node_RootMessage *pb, const struct pfl_msg *m)
 {
     if (m->has_model_digest)
         put_digest(pb->model_digest.bytes, &pb->model_digest.size, m->model_digest);
+    pb->has_contribution = m->has_contribution;
+    if (!m->has_contribution)
+        return;
+    put_digest(pb->contribution.model.bytes, &pb->contribution.model.size, m->contribution);
+    pb->contribution.num_samples = m->contribution_samples;
 }
 
 static enum pfl_rc encode_control(const struct pfl_msg *m, struct pfl_scatter *s, struct pfl_err *err)
@@ -225,7 +236,7 @@ static enum pfl_rc encode_control(const struct pfl_msg *m, struct pfl_scatter *s
         pb.has_direct_message = true;
         pfl_pb_put_strs(&pb.direct_message.args, &m->args);
     }
-    put_model_digest(&pb, m);
+    put_digests(&pb, m);
     s->own[0].limit = PFL_WIRE_CONTROL_MAX;
     enum pfl_rc rc = pfl_pb_encode(&s->own[0], node_RootMessage_fields, &pb, m->cmd, err);
     if (rc == PFL_OK)
@@ -290,7 +301,7 @@ static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_byte
     head->limit = tail->limit = PFL_WIRE_CONTROL_MAX;
     node_RootMessage before = node_RootMessage_init_zero, after = node_RootMessage_init_zero;
     put_envelope(&before, m);
-    put_model_digest(&after, m);
+    put_digests(&after, m);
     enum pfl_rc rc = pfl_pb_encode(head, node_RootMessage_fields, &before, m->cmd, err);
     if (rc == PFL_OK)
         rc = encode_weights_tail(m, tail, err);

@@ -38,11 +38,13 @@ struct pfl_msg {
     struct pfl_strs contributors;
     int32_t num_samples;
     char *codec; /* NULL: pickle */
-    bool has_digest, has_model_digest;
+    bool has_digest, has_model_digest, has_contribution;
     uint8_t digest[PFL_DIGEST_LEN];       /* of weights */
     uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate; of what a compressed contribution is */
-    struct pfl_blob *blob;                /* what it was decoded from (a reference), or NULL for one made here */
-    struct pfl_origin *origin;            /* who wrote it, not checked (a reference), or NULL: it does not say */
+    uint8_t contribution[PFL_DIGEST_LEN]; /* models_aggregated: the model that its author contributes to the round */
+    int32_t contribution_samples;
+    struct pfl_blob *blob;     /* what it was decoded from (a reference), or NULL for one made here */
+    struct pfl_origin *origin; /* who wrote it, not checked (a reference), or NULL: it does not say */
     char *
         sign_for; /* one made here that its sender is to sign: the experiment it belongs to, "" for none. Owned; NULL: not signed */
 };

@@ -11,7 +11,10 @@
 
 static const char magic[] = "p2pfl-origin-v1";
 
-enum { TEXT_MAX = 2 * PFL_WIRE_CONTROL_MAX }; /* lengths take four bytes here, one or two in the message */
+enum {
+    TEXT_MAX = 2 * PFL_WIRE_CONTROL_MAX, /* lengths take four bytes here, one or two in the message */
+    CONTRIBUTION_LEN = PFL_DIGEST_LEN + 4,
+};
 
 struct pfl_origin *pfl_origin_new(const char *experiment, int64_t sent_at_ms)
 {
@@ -84,6 +87,11 @@ static void put_content(struct pfl_buf *out, const struct pfl_msg *m)
     }
     if (m->has_model_digest)
         put_bytes(out, m->model_digest, sizeof(m->model_digest));
+    if (m->has_contribution) {
+        pfl_buf_u32be(out, CONTRIBUTION_LEN);
+        pfl_buf_append(out, m->contribution, sizeof(m->contribution));
+        pfl_buf_u32be(out, (uint32_t)m->contribution_samples);
+    }
 }
 
 enum pfl_rc pfl_origin_text(const struct pfl_msg *m, const char *experiment, int64_t sent_at_ms, struct pfl_buf *out,
@@ -138,6 +146,20 @@ static void take_model(struct pfl_reader *r, struct pfl_bytes digest, struct pfl
         memcpy(s->model, digest.data, sizeof(s->model));
 }
 
+/* A model that comes along with its announcement is what counts. */
+static void take_announced(struct pfl_reader *r, struct pfl_bytes contribution, struct pfl_origin_said *s)
+{
+    struct pfl_reader c = pfl_reader_of(contribution);
+    struct pfl_bytes model = pfl_reader_bytes(&c, PFL_DIGEST_LEN);
+    uint32_t n_samples = pfl_reader_u32be(&c);
+    r->failed = r->failed || c.failed || pfl_reader_left(&c) > 0;
+    if (r->failed || s->kind == PFL_MSG_WEIGHTS)
+        return;
+    memcpy(s->model, model.data, sizeof(s->model));
+    s->n_samples = n_samples;
+    s->announces = true;
+}
+
 /* A contribution is the same whether it travels compressed or not: what counts is the model that it is, which model_digest says
  * where the digest is of other bytes. */
 static void skip_content(struct pfl_reader *r, struct pfl_origin_said *s)
@@ -146,12 +168,19 @@ static void skip_content(struct pfl_reader *r, struct pfl_origin_said *s)
         take_bytes(r);
         take_model(r, take_bytes(r), s);
         s->content_at = r->pos;
-        pfl_reader_u32be(r);
+        s->n_samples = pfl_reader_u32be(r);
     }
     skip_list(r, &s->sole);
     s->content_end = r->pos;
-    if (!r->failed && pfl_reader_left(r) > 0)
-        take_model(r, take_bytes(r), s);
+    for (unsigned i = 0; i < 2 && !r->failed && pfl_reader_left(r) > 0; i++) { /* model_digest, contribution */
+        struct pfl_bytes tail = take_bytes(r);
+        if (i == 0 && tail.len != CONTRIBUTION_LEN) {
+            take_model(r, tail, s);
+            continue;
+        }
+        take_announced(r, tail, s);
+        break;
+    }
     if (s->kind != PFL_MSG_WEIGHTS)
         s->content_end = r->pos;
 }
@@ -194,26 +223,34 @@ enum pfl_rc pfl_origin_said_parse(struct pfl_bytes text, struct pfl_origin_said 
 
 static bool about_the_same(const struct pfl_origin_said *a, const struct pfl_origin_said *b)
 {
-    return a->kind == b->kind && a->round == b->round && strcmp(a->source, b->source) == 0 && strcmp(a->cmd, b->cmd) == 0 &&
-           strcmp(a->experiment, b->experiment) == 0;
+    return a->round == b->round && strcmp(a->source, b->source) == 0 && strcmp(a->experiment, b->experiment) == 0;
 }
 
 /* What a node may say once only. It may hold more and more, end a round anew, and pass on others' models. */
-static bool once_only(const struct pfl_origin_said *s)
+enum once { ONCE_NOT, ONCE_VOTE, ONCE_CONTRIBUTION };
+
+static enum once once_only(const struct pfl_origin_said *s)
 {
-    if (s->kind == PFL_MSG_GOSSIP)
-        return strcmp(s->cmd, "vote_train_set") == 0;
-    return s->kind == PFL_MSG_WEIGHTS && strcmp(s->cmd, "partial_model") == 0 && pfl_streq(s->sole, s->source);
+    if (s->kind == PFL_MSG_GOSSIP && strcmp(s->cmd, "vote_train_set") == 0)
+        return ONCE_VOTE;
+    bool announced = s->kind == PFL_MSG_GOSSIP && strcmp(s->cmd, "models_aggregated") == 0 && s->announces;
+    bool sent = s->kind == PFL_MSG_WEIGHTS && strcmp(s->cmd, "partial_model") == 0 && pfl_streq(s->sole, s->source);
+    return announced || sent ? ONCE_CONTRIBUTION : ONCE_NOT;
+}
+
+static bool same_contribution(const struct pfl_origin_said *a, const struct pfl_origin_said *b)
+{
+    return a->n_samples == b->n_samples && memcmp(a->model, b->model, sizeof(a->model)) == 0;
 }
 
 bool pfl_origin_contradict(struct pfl_bytes a, struct pfl_bytes b)
 {
     struct pfl_origin_said sa = {0}, sb = {0};
     bool both = pfl_origin_said_parse(a, &sa, NULL) == PFL_OK && pfl_origin_said_parse(b, &sb, NULL) == PFL_OK;
-    bool differ = both && about_the_same(&sa, &sb) && once_only(&sa) && once_only(&sb) &&
-                  !(memcmp(sa.model, sb.model, sizeof(sa.model)) == 0 &&
-                    pfl_bytes_eq(pfl_bytes_sub(a, sa.content_at, sa.content_end - sa.content_at),
-                                 pfl_bytes_sub(b, sb.content_at, sb.content_end - sb.content_at)));
+    enum once what = both && about_the_same(&sa, &sb) && once_only(&sa) == once_only(&sb) ? once_only(&sa) : ONCE_NOT;
+    bool differ = (what == ONCE_CONTRIBUTION && !same_contribution(&sa, &sb)) ||
+                  (what == ONCE_VOTE && !pfl_bytes_eq(pfl_bytes_sub(a, sa.content_at, sa.content_end - sa.content_at),
+                                                      pfl_bytes_sub(b, sb.content_at, sb.content_end - sb.content_at)));
     pfl_origin_said_deinit(&sa);
     pfl_origin_said_deinit(&sb);
     return differ;
@@ -266,6 +303,12 @@ void pfl_statement_deinit(struct pfl_statement *s)
     pfl_buf_deinit(&s->text);
     pfl_origin_unref(s->origin);
     *s = (struct pfl_statement){0};
+}
+
+void pfl_statement_copy(struct pfl_statement *ret, const struct pfl_statement *s)
+{
+    *ret = (struct pfl_statement){.text = {.limit = s->text.limit}, .origin = pfl_origin_ref(s->origin)};
+    pfl_buf_append(&ret->text, s->text.data, s->text.len);
 }
 
 bool pfl_statement_of(const struct pfl_msg *m, struct pfl_statement *ret)

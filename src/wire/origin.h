@@ -4,7 +4,8 @@
  *
  * The signed text, "p2pfl-origin-v1": everything of a message that means something, in a fixed order, each text and each run of
  * bytes behind its length as u32, all integers big-endian. The ttl is not in it, because relays lower it. A message with a
- * model_digest has it at the end; one without has nothing there. Two messages have the same text only if they say the same. */
+ * model_digest has it at the end, then one with a contribution that (36 bytes: the model's digest and the samples as i32); one
+ * without has nothing there. Two messages have the same text only if they say the same. */
 #ifndef PFL_WIRE_ORIGIN_H
 #define PFL_WIRE_ORIGIN_H
 
@@ -39,14 +40,16 @@ struct pfl_origin_said {
     size_t content_at; /* from here on it is what was said; gossip's hash, which names the message, is not part of it */
     size_t content_end;
     uint8_t model[PFL_DIGEST_LEN]; /* weights: of the model that they are, compressed or not; content_at is then behind codec and
-                                      digest */
+                                      digest. Gossip that announces a contribution: of that */
+    bool announces;                /* gossip with its author's contribution */
+    uint32_t n_samples;            /* where there is a model: of it */
     char *sole;                    /* owned: the only argument or contributor; NULL where there are none or several */
 };
 /** Reads a signed text strictly: every byte must belong to something. MALFORMED. */
 enum pfl_rc pfl_origin_said_parse(struct pfl_bytes text, struct pfl_origin_said *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_origin_said_deinit(struct pfl_origin_said *s);
-/** Is it equivocation: two votes of one node for one round of one experiment that differ, or two contributions of its own? False
- *  for whatever else differs or is about different things. */
+/** Is it equivocation: two votes of one node for one round of one experiment that differ, or two contributions of its own, sent or
+ *  announced? False for whatever else differs or is about different things. */
 bool pfl_origin_contradict(struct pfl_bytes a, struct pfl_bytes b);
 
 /** Appends the field (tag, length, Origin) as it stands in a RootMessage. TOO_BIG. */
@@ -60,6 +63,7 @@ struct pfl_statement {
     struct pfl_origin *origin; /* a reference; NULL: nothing was said */
 };
 void pfl_statement_deinit(struct pfl_statement *s);
+void pfl_statement_copy(struct pfl_statement *ret, const struct pfl_statement *s);
 /** Of a received message with an origin. False, and empty, for one without. */
 bool pfl_statement_of(const struct pfl_msg *m, struct pfl_statement *ret);
 

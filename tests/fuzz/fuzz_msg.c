@@ -56,6 +56,8 @@ static void check_same(const struct pfl_msg *a, const struct pfl_msg *b, int32_t
     PFL_ASSERT(b->ttl == ttl && a->hash == b->hash && a->num_samples == b->num_samples);
     PFL_ASSERT(pfl_bytes_eq(a->weights, b->weights) && pfl_streq(a->codec ? a->codec : "", b->codec ? b->codec : ""));
     PFL_ASSERT(a->has_digest == b->has_digest && a->has_model_digest == b->has_model_digest);
+    PFL_ASSERT(a->has_contribution == b->has_contribution && memcmp(a->contribution, b->contribution, PFL_DIGEST_LEN) == 0);
+    PFL_ASSERT(!a->has_contribution || a->contribution_samples == b->contribution_samples);
     PFL_ASSERT(memcmp(a->digest, b->digest, PFL_DIGEST_LEN) == 0 && memcmp(a->model_digest, b->model_digest, PFL_DIGEST_LEN) == 0);
     check_strs_same(&a->args, &b->args);
     check_strs_same(&a->contributors, &b->contributors);

@@ -125,6 +125,11 @@ static const struct {
      RAW(HEAD GOSSIP "\xaa\x06\x02"
                      "ab"),
      PFL_MALFORMED, "model_digest is 2 bytes"},
+    {"a contribution of no model", RAW(HEAD GOSSIP "\xb2\x06\x02\x10\x05"), PFL_MALFORMED, "contribution.model is 0 bytes"},
+    {"a contribution of 2 bytes",
+     RAW(HEAD GOSSIP "\xb2\x06\x04\x0a\x02"
+                     "ab"),
+     PFL_MALFORMED, "contribution.model is 2 bytes"},
     {"a digest of 33 bytes",
      RAW(HEAD "\x32\x24\xaa\x06\x21"
               "012345678901234567890123456789012"),
@@ -374,6 +379,24 @@ static void test_msg_encode__a_model__is_a_scatter_list_that_copies_nothing_and_
     assert_memory_equal(back->model_digest, m->model_digest, PFL_DIGEST_LEN);
 }
 
+static void test_msg_encode__an_announced_contribution__comes_back(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new("a:1", 3, "models_aggregated", PFL_MSG_GOSSIP), *back = NULL;
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = NULL;
+    m->has_contribution = true;
+    m->contribution_samples = 70000;
+    memset(m->contribution, 0x33, sizeof(m->contribution));
+    assert_int_equal(pfl_msg_encode(m, NULL, &s, NULL), PFL_OK);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf bytes = join(s);
+    static const uint8_t tail[] = {0xb2, 0x06, 0x26, 0x0a, 0x20, 0x33};
+    assert_memory_equal(bytes.data + bytes.len - 41, tail, sizeof(tail));
+    assert_int_equal(decode(bytes.data, bytes.len, &back, NULL), PFL_OK);
+    assert_true(back->has_contribution && !back->has_model_digest);
+    assert_int_equal(back->contribution_samples, 70000);
+    assert_memory_equal(back->contribution, m->contribution, PFL_DIGEST_LEN);
+}
+
 static void test_msg_encode__any_source__the_model_begins_aligned(void **state)
 {
     (void)state;
@@ -501,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_msg_decode__weights_behind_the_other_fields__are_the_same_message),
         cmocka_unit_test(test_msg_decode__extremes_of_numbers__kept),
         cmocka_unit_test(test_msg_encode__a_model__is_a_scatter_list_that_copies_nothing_and_decodes),
+        cmocka_unit_test(test_msg_encode__an_announced_contribution__comes_back),
         cmocka_unit_test(test_msg_encode__any_source__the_model_begins_aligned),
         cmocka_unit_test(test_msg_encode__a_decoded_model__gives_its_bytes_again),
         cmocka_unit_test(test_msg_encode__over_the_control_limit__too_big),

@@ -33,6 +33,17 @@ static struct pfl_msg *contribution(const char *contributor, int32_t samples, ui
     return m;
 }
 
+/* models_aggregated of a:1 with its own contribution. */
+static struct pfl_msg *announced(int32_t samples, uint8_t byte)
+{
+    struct pfl_msg *m = pfl_msg_new("a:1", 3, "models_aggregated", PFL_MSG_GOSSIP);
+    pfl_strs_add(&m->args, "a:1");
+    m->has_contribution = true;
+    memset(m->contribution, byte, sizeof(m->contribution));
+    m->contribution_samples = samples;
+    return m;
+}
+
 /* Takes m. */
 static struct pfl_buf text_of(struct pfl_msg *m, const char *experiment, int64_t at)
 {
@@ -108,6 +119,24 @@ static void test_origin_text__vectors(void **state)
                    "00000000"
                    "00000020"
                    "0101010101010101010101010101010101010101010101010101010101010101");
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf h = text_of(announced(5, 2), "", 0);
+    assert_hex(&h, "0000000f"
+                   "703270666c2d6f726967696e2d7631"
+                   "00000003"
+                   "613a31"
+                   "00000011"
+                   "6d6f64656c735f61676772656761746564"
+                   "00000000"
+                   "00000003"
+                   "0000000000000000"
+                   "01"
+                   "0000000000000000"
+                   "00000001"
+                   "00000003"
+                   "613a31"
+                   "00000024"
+                   "0202020202020202020202020202020202020202020202020202020202020202"
+                   "00000005");
 }
 
 static void test_origin_text__ttl_is_not_in_it__everything_else_is(void **state)
@@ -157,6 +186,29 @@ static void test_origin_said__every_cut__refused(void **state)
     assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&b), &s, NULL), PFL_MALFORMED);
 }
 
+static void test_origin_said__an_announcement_is_cut_or_doubled__refused(void **state)
+{
+    (void)state;
+    struct pfl_origin_said s = {0};
+    struct pfl_msg *m = announced(5, 1), *both = announced(5, 1);
+    both->has_model_digest = true;
+    memset(both->model_digest, 7, sizeof(both->model_digest));
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = text_of(m, "exp", 42), two = text_of(both, "exp", 42);
+    size_t without = b.len - 40;
+    for (size_t len = 0; len < b.len; len++)
+        assert_int_equal(pfl_origin_said_parse(pfl_bytes_of(b.data, len), &s, NULL), len == without ? PFL_OK : PFL_MALFORMED),
+            pfl_origin_said_deinit(&s);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pfl_origin_said_parse(pfl_buf_view(i ? &two : &b), &s, NULL), PFL_OK);
+        assert_true(s.announces && s.n_samples == 5 && s.model[0] == 1 && s.model[31] == 1);
+        pfl_origin_said_deinit(&s);
+    }
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf again = {0};
+    pfl_buf_append(&again, b.data, b.len);
+    pfl_buf_append(&again, b.data + without, 40);
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&again), &s, NULL), PFL_MALFORMED);
+}
+
 /* The bytes that `m` has stand for the model whose digest is all `model`. */
 static struct pfl_msg *compressed(struct pfl_msg *m, uint8_t model)
 {
@@ -200,6 +252,17 @@ static void test_origin_contradict__rows(void **state)
          text_of(contribution("a:1", 5, 1), "x", 1), true},
         {"one contribution, compressed, two sample counts", text_of(compressed(contribution("a:1", 5, 9), 1), "x", 1),
          text_of(compressed(contribution("a:1", 6, 9), 1), "x", 1), true},
+        {"announced, and sent as announced", text_of(announced(5, 1), "x", 1), text_of(contribution("a:1", 5, 1), "x", 9), false},
+        {"announced, and sent compressed", text_of(announced(5, 1), "x", 1),
+         text_of(compressed(contribution("a:1", 5, 9), 1), "x", 1), false},
+        {"announced one, sent another", text_of(announced(5, 1), "x", 1), text_of(contribution("a:1", 5, 2), "x", 1), true},
+        {"announced one, sent another, compressed", text_of(announced(5, 1), "x", 1),
+         text_of(compressed(contribution("a:1", 5, 1), 2), "x", 1), true},
+        {"announced other samples", text_of(announced(6, 1), "x", 1), text_of(contribution("a:1", 5, 1), "x", 1), true},
+        {"announced two", text_of(announced(5, 1), "x", 1), text_of(announced(5, 2), "x", 1), true},
+        {"announced one twice", text_of(announced(5, 1), "x", 1), text_of(announced(5, 1), "x", 7), false},
+        {"announced, and another's sent", text_of(announced(5, 1), "x", 1), text_of(contribution("b:1", 5, 2), "x", 1), false},
+        {"announced, and a vote", text_of(announced(5, 1), "x", 1), text_of(vote("a:1", 3, "8"), "x", 1), false},
         {"metrics may change", text_of(metrics, "x", 1), text_of(others, "x", 1), false},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
@@ -287,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_origin_text__vectors),
         cmocka_unit_test(test_origin_text__ttl_is_not_in_it__everything_else_is),
         cmocka_unit_test(test_origin_said__every_cut__refused),
+        cmocka_unit_test(test_origin_said__an_announcement_is_cut_or_doubled__refused),
         cmocka_unit_test(test_origin_contradict__rows),
         cmocka_unit_test(test_origin__put_behind_a_body__comes_back_and_is_forwarded),
         cmocka_unit_test(test_origin__over_the_limit_of_a_message__the_body_stays),
