@@ -235,6 +235,11 @@ static struct pfl_msg *make_message(struct run *r, struct pfl_payload **ret_payl
     for (unsigned n = table[k].kind == PFL_MSG_WEIGHTS ? next(r, 4) : 0; n > 0; n--)
         pfl_strs_add(&m->contributors, addrs[next(r, PEERS)]);
     m->num_samples = (int32_t)next(r, 255) - 1;
+    m->has_contribution = r->set.signatures && strcmp(m->cmd, "models_aggregated") == 0 && next(r, 2);
+    if (m->has_contribution) {
+        m->contribution_samples = (int32_t)next(r, 3);
+        memcpy(m->contribution, r->models[next(r, 3)]->digest, PFL_DIGEST_LEN);
+    }
     struct pfl_payload *p = table[k].kind == PFL_MSG_WEIGHTS ? r->models[next(r, 3)] : NULL;
     if ((p || next(r, 2)) && !(table[k].kind == PFL_MSG_WEIGHTS && !p)) {
         const struct pfl_payload *of = p ? p : r->models[next(r, 3)];
@@ -260,6 +265,27 @@ static uint64_t new_call(struct run *r)
     return ++r->n_calls;
 }
 
+/* Who signed it, and for which experiment: what its driver found out. */
+static void sign(struct run *r, struct pfl_msg *m, struct pfl_event *ev, struct pfl_signer *signer)
+{
+    static const unsigned rights[] = {PFL_MAY_TRAIN | PFL_MAY_START, PFL_MAY_TRAIN, 0};
+    unsigned how = next(r, 16);
+    struct pfl_snapshot s;
+    if (how == 0) /* nobody */
+        return;
+    pfl_node_snapshot(r->node, &s);
+    const char *const names[] = {s.experiment ? s.experiment : "one-1", "one-1", "two-2"};
+    m->origin = pfl_origin_new(names[how < 10 ? 0 : next(r, 3)], ev->now / PFL_MS + (int64_t)1790000000 * 1000);
+    pfl_snapshot_deinit(&s);
+    if (how == 1) {
+        ev->forged = "the signature is another's";
+        return;
+    }
+    *signer = (struct pfl_signer){.id = m->source, .may = rights[how < 12 ? 0 : next(r, 3)]};
+    ev->signer = signer;
+    ev->relayed = how % 2 == 1;
+}
+
 static void message(struct run *r)
 {
     struct pfl_payload *p = NULL;
@@ -269,6 +295,10 @@ static void message(struct run *r)
     struct pfl_event ev = {.kind = PFL_EV_MESSAGE, .msg = m, .payload = p, .call = new_call(r)};
     ev.rc = m->kind == PFL_MSG_WEIGHTS && !p ? PFL_MALFORMED : PFL_OK;
     ev.text = ev.rc ? "it cannot be decoded" : NULL;
+    ev.now = r->now;
+    struct pfl_signer signer = {0};
+    if (r->set.signatures && m->kind != PFL_MSG_DIRECT)
+        sign(r, m, &ev, &signer);
     step(r, &ev);
     PFL_ASSERT(!r->waits[ev.call - 1]); /* answered at once */
 }
@@ -401,6 +431,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     r->set.durable = (flags & 1) != 0;
     r->set.interop = (flags & 2) != 0;
     r->set.late_join = (flags & 4) != 0;
+    r->set.signatures = (flags & 32) != 0;
     r->set.vote_quorum = flags & 8 ? 0.6 : 0;
     r->set.aggregation_quorum = flags & 16 ? 0.6 : 0;
     make_models(r);

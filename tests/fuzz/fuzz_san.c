@@ -32,6 +32,12 @@ static void add_name(GENERAL_NAMES *names, const uint8_t *line, size_t len)
     }
 }
 
+static void check_visible(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        PFL_ASSERT((unsigned char)*c > 0x20 && (unsigned char)*c < 0x7f);
+}
+
 static void check_typed(const uint8_t *line, size_t len)
 {
     PFL_AUTO(pfl_freep) char *text = strndup((const char *)line, len);
@@ -42,6 +48,9 @@ static void check_typed(const uint8_t *line, size_t len)
         PFL_ASSERT(err.msg[0] && !once);
         return;
     }
+    check_visible(once);
+    PFL_ASSERT((pfl_str_has_prefix(once, "IP:") || pfl_str_has_prefix(once, "DNS:")) && !strpbrk(once, ",/\\'\"") &&
+               strlen(once) <= 4 + 253);
     PFL_ASSERT(pfl_san_parse(once, &twice, &err) == PFL_OK && pfl_streq(once, twice)); /* canonical */
 }
 
@@ -49,6 +58,11 @@ static void check_identity(const struct pfl_identity *id, size_t n)
 {
     PFL_ASSERT(id->sans.n <= n && n <= PFL_SANS_MAX && pfl_identity_same(id, id) == (id->spiffe_id || id->sans.n > 0));
     PFL_ASSERT(!id->spiffe_id == !id->name);
+    for (size_t i = 0; i < id->sans.n; i++) {
+        if (pfl_str_has_prefix(id->sans.items[i], "URI:"))
+            check_visible(id->sans.items[i]);
+        PFL_ASSERT(!pfl_str_has_prefix(id->sans.items[i], "URI:spiffe:") || id->spiffe_id);
+    }
     if (!id->spiffe_id)
         return;
     PFL_AUTO(pfl_freep) char *again = pfl_xasprintf("spiffe://%s/%s/%s", id->federation, id->role, id->name);
