@@ -40,18 +40,24 @@ def lvs(values):
 class Message:
     """One RootMessage. kind 1: gossip with args; 3: weights with contributors, samples, payload."""
 
-    def __init__(self, source, cmd, round=-1, args=(), kind=1, experiment="", contributors=(), samples=0, payload=b"", at_ms=None, ttl=10):
+    def __init__(self, source, cmd, round=-1, args=(), kind=1, experiment="", contributors=(), samples=0, payload=b"", at_ms=None, ttl=10, announces=None, model=b"", codec="safetensors"):
         self.source, self.cmd, self.round, self.args, self.kind, self.experiment = source, cmd, round, list(args), kind, experiment
         self.contributors, self.samples, self.payload, self.ttl = list(contributors), samples, payload, ttl
         self.at_ms = int(time.time() * 1000) if at_ms is None else at_ms
         self.hash = random.getrandbits(63)
         self.origin = b""
+        self.model = model  # model_digest
+        self.codec = codec
+        self.announces = announces  # gossip: (SHA-256 of a contribution, samples)
 
     def text(self):
         head = lv("p2pfl-origin-v1") + lv(self.source) + lv(self.cmd) + lv(self.experiment) + struct.pack(">iqB", self.round, self.at_ms, self.kind)
         if self.kind == 1:
-            return head + struct.pack(">q", self.hash) + lvs(self.args)
-        return head + lv("safetensors") + lv(hashlib.sha256(self.payload).digest()) + struct.pack(">i", self.samples) + lvs(self.contributors)
+            head += struct.pack(">q", self.hash) + lvs(self.args)
+            head += lv(self.model) if self.model else b""
+            return head + (lv(self.announces[0] + struct.pack(">i", self.announces[1])) if self.announces else b"")
+        head += lv(self.codec) + lv(hashlib.sha256(self.payload).digest()) + struct.pack(">i", self.samples) + lvs(self.contributors)
+        return head + (lv(self.model) if self.model else b"")
 
     def sign(self, folder, certificate=None):
         """By the client key in this folder; with another's certificate if that is named."""
@@ -69,7 +75,9 @@ class Message:
             out += field(4, field(1, self.ttl) + field(2, self.hash) + b"".join(field(3, a) for a in self.args))
         else:
             out += field(6, field(1, self.payload) + b"".join(field(2, c) for c in self.contributors) + field(3, self.samples) +
-                         field(100, "safetensors") + field(101, hashlib.sha256(self.payload).digest()))
+                         field(100, self.codec) + field(101, hashlib.sha256(self.payload).digest()))
+        out += field(101, self.model) if self.model else b""
+        out += field(102, field(1, self.announces[0]) + field(2, self.announces[1])) if self.announces else b""
         return out + (field(100, self.origin) if self.origin else b"")
 
 

@@ -3,18 +3,23 @@
 """Attacks by a member with a good certificate, on real nodes that learn. Each attack is refused with its reason, whoever did it is named
 in the log, and the honest nodes end with one model, made of their own contributions and nothing else."""
 import contextlib
+import hashlib
 import json
+import lzma
 import re
 import shutil
 import sqlite3
+import struct
 import sys
 import tempfile
 import unittest
+import zlib
 from pathlib import Path
 
 import grpc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import node_kit  # noqa: E402
 from attack_kit import Member, Message, field  # noqa: E402
 from node_kit import Node, make_certificates, node_file, run, wait_until  # noqa: E402
 
@@ -183,6 +188,82 @@ class Attacks(unittest.TestCase):
         changed.samples = 1000000
         self.denied(self.a, changed, "the signature is not spiffe://p2pfl/node/b's over these words")
         self.ends_well()
+
+    def test_two_faces(self):
+        """One contribution is announced to all, another is sent to one: that one is refused, and the pair convicts its author."""
+        payload = self.model()
+        other = bytearray(payload)
+        other[-1] ^= 1  # a bit of its last number
+        x = self.learn()
+        m = self.dir / "mallory"
+        announced = Message(self.m_address, "models_aggregated", 0, [self.m_address], experiment=x,
+                            announces=(hashlib.sha256(payload).digest(), 10)).sign(m)
+        self.assertEqual(self.mallory.send(self.a, announced)[0], grpc.StatusCode.OK)
+
+        def sent(body, samples=10):
+            return Message(self.m_address, "partial_model", 0, kind=3, experiment=x, contributors=[self.m_address], samples=samples, payload=bytes(body)).sign(m)
+        for message in (sent(other), sent(payload, 11)):
+            self.denied(self.a, message, "127.0.0.1:9 announced another contribution to round 0 than this one")
+        said = self.since(self.a, "equivocation")
+        self.assertEqual([(e["identity"], e["address"]) for e in said], [(MALLORY, self.m_address)])
+        code, text, _ = self.mallory.send(self.a, sent(payload))
+        self.assertNotEqual(code, DENIED, text)  # as announced; that it is of no member is another matter
+        self.ends_well()
+        shown = json.loads(run("node", "evidence", "--state", self.a.state, "--json").stdout)
+        self.assertIn((True, MALLORY, "two contributions", 0), [(e["proves"], e["identity"], e["what"], e["round"]) for e in shown])
+
+    def bombs(self, x):
+        """name: (message, what the answer says of it)"""
+        def gossip(n, text="1", cmd="vote_train_set"):
+            return Message(self.m_address, cmd, 0, [text] * n, experiment=x)
+
+        def packed(kind, data, claims):
+            return Message(self.m_address, "partial_model", 0, kind=3, experiment=x, contributors=[self.m_address], samples=10, codec="compressed",
+                           model=bytes(32), payload=b"PFLZ" + bytes([kind]) + struct.pack("<Q", claims) + data)
+        zeros = bytes(64 << 20)
+        zipped, xz = zlib.compress(zeros, 9), lzma.compress(zeros, lzma.FORMAT_XZ, preset=0)
+        weights = lambda n, head: Message(self.m_address, "partial_model", 0, kind=3, experiment=x, contributors=[self.m_address, *["x"] * n], samples=10, payload=head)  # noqa: E731
+        many = json.dumps({f"t{i}": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i in range(5000)}).encode()
+        deep = b'{"a":' * 100000
+        return {
+            "arguments": (gossip(8193), "args"), "a long argument": (gossip(1, "x" * 1025), "args"), "a quarter of a megabyte": (gossip(300, "x" * 1000), "limit|bytes"),
+            "contributors": (weights(4096, b""), "contributors"), "more than a model": (weights(0, bytes(32 << 20)), "the limit is"),
+            "zlib, honest about 64 MiB": (packed(1, zipped, len(zeros)), "that states 67108864 bytes, the limit is"),
+            "zlib, claims little": (packed(1, zipped, 2000), "zlib"), "xz, claims little": (packed(2, xz, 2000), "xz|lzma"),
+            "claims all there is": (packed(1, zipped, (1 << 64) - 1), "states 18446744073709551615 bytes"),
+            "tensors": (weights(0, struct.pack("<Q", len(many)) + many + bytes(20000)), "tensor|header"),
+            "nested": (weights(0, struct.pack("<Q", len(deep)) + deep), "header|JSON|deep"),
+        }
+
+    def test_bombs(self):
+        """What is small and claims, or becomes, or contains much: refused at a limit, and the node has no more memory for it."""
+        x = self.learn()
+        rss = self.a.status()["rss_kb"]
+        for name, (message, word) in self.bombs(x).items():
+            code, text, answer = self.mallory.send(self.a, message.sign(self.dir / "mallory"))
+            print(f"  {name}: {code} {text or answer[:200]}", file=sys.stderr)
+            said = text + answer.decode(errors="replace")
+            self.assertTrue(code != grpc.StatusCode.OK or len(answer) > 2, name)
+            self.assertRegex(said, word, name)
+        if not node_kit.cache("PFL_SANITIZE"):
+            self.assertLess(self.a.status()["rss_kb"] - rss, 48 << 10)
+        self.ends_well()
+
+    def test_initial_model_of_another(self):
+        """A member is faster with an initial model of its own: the starter's words name the one that counts."""
+        other = bytearray(self.model())
+        other[-1] ^= 1
+        x = "named-1"
+        start = Message(self.a.address, "start_learning", -1, ["1", "1", "3", x], experiment=x, model=hashlib.sha256(self.model()).digest()).sign(self.dir / "a")
+        self.before = {n: len(n.events()) for n in self.nodes}
+        self.assertEqual(self.mallory.send(self.c, start)[0], grpc.StatusCode.OK)
+        wait_until("c waits for its initial model", lambda: self.c.status()["learning"])
+        init = Message(self.b.address, "init_model", 0, kind=3, experiment=x, payload=bytes(other), samples=1).sign(self.dir / "b")
+        self.denied(self.c, init, f"{self.b.address} sent another model than start_learning of 'named-1' names", by="spiffe://p2pfl/node/b")
+        stop = Message(self.a.address, "stop_learning", -1, experiment=x).sign(self.dir / "a")
+        self.assertEqual(self.mallory.send(self.c, stop)[0], grpc.StatusCode.OK)
+        for n in (self.b, self.c):
+            wait_until("it stops", lambda n=n: not n.status()["learning"])
 
     def test_zz_equivocation(self):
         """Two votes of one member: it is out, the pair is kept, and the CA takes it for a revocation. Last, for mallory is revoked by it."""

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import ssl
+import subprocess
 import sys
 import tempfile
 import threading
@@ -320,6 +321,44 @@ class OtherTongues(Live):
         reason = r"did not agree on HTTP/2 \('h2'\) by ALPN"
         with Impostor(tls(True, FED.stranger, alpn=None)) as impostor:
             self.case("server knows no ALPN", reason, lambda: self.cannot_connect(self.good, impostor.address, reason))
+
+
+class Renegotiation(unittest.TestCase):
+    """A handshake within a connection is how one peer makes another compute, and how identities change under way. TLS 1.3 has none; TLS
+    1.2, where a node allows it, refuses it, and the connection ends or goes on as it was."""
+
+    def test_tls_1_2__refused_and_others_are_served(self):
+        folder = FED.identity("twelve")
+        path = node_file(folder)
+        path.write_text(path.read_text().replace("use_ssl: true", 'use_ssl: true\n    tls_min: "1.2"'))
+        node = Node(folder)
+        self.addCleanup(node.kill)
+        said = self.s_client(node.address, "-tls1_2")
+        self.assertIn("RENEGOTIATING", said)
+        self.assertRegex(said, "no renegotiation|no_renegotiation")
+        self.assertEqual(call(node.address, FED.stranger, "/grpc.health.v1.Health/Check", b""), (grpc.StatusCode.OK, ""))
+        self.assertEqual(node.stop(), 0, node.log()[-4000:])
+
+    def test_tls_1_3__there_is_none(self):
+        said = self.s_client(FED.good.address, "-tls1_3")
+        self.assertIn("RENEGOTIATING", said)
+        self.assertRegex(said, "wrong ssl version")  # what the client's own library says of it
+
+    def s_client(self, address, version):
+        """What OpenSSL's client says when it is told to renegotiate ("R" at the begin of a line)."""
+        argv = ["openssl", "s_client", "-connect", address, version, "-alpn", "h2", "-CAfile", FED.stranger / "ca.crt", "-cert",
+                FED.stranger / "client.crt", "-key", FED.stranger / "client.key"]
+        client = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        with client:
+            self.addCleanup(client.kill)
+            said = ""
+            for line in client.stdout:  # up to where it is connected and reads its input
+                said += line
+                if "Verify return code" in line:
+                    break
+            client.stdin.write("R\n")
+            client.stdin.flush()
+            return said + client.communicate(timeout=60)[0]
 
 
 class FalseClaims(Live):

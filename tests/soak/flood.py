@@ -83,6 +83,14 @@ def frame(kind, flags, stream, payload=b""):
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
+def text(s):
+    return bytes([len(s)]) + s.encode()
+
+
+HEAD = b"".join(b"\0" + text(k) + text(v) for k, v in ((":method", "POST"), (":scheme", "https"), (":path", "/node.NodeServices/send"),
+                                                       (":authority", "x"), ("content-type", "application/grpc")))
+
+
 def pings(at):
     return frame(6, 0, 0, b"12345678") * 200, at
 
@@ -95,11 +103,18 @@ def windows(at):
     return frame(8, 0, 0, b"\0\0\0\1") * 200, at
 
 
+def empty_data(at):
+    """DATA frames without a byte on a call that is under way."""
+    return (frame(1, 4, at, HEAD) if at == 1 else b"") + frame(0, 0, 1) * 200, 3
+
+
+def continuations(at):
+    """A header block without an end."""
+    return (frame(1, 0, at, HEAD) if at == 1 else b"") + frame(9, 0, 1, b"\0\1a\1b" * 200) * 10, 3
+
+
 def resets(at):
-    text = lambda s: bytes([len(s)]) + s.encode()  # noqa: E731
-    head = b"".join(b"\0" + text(k) + text(v) for k, v in ((":method", "POST"), (":scheme", "https"), (":path", "/node.NodeServices/send"),
-                                                           (":authority", "x"), ("content-type", "application/grpc")))
-    out = b"".join(frame(1, 4, at + 2 * i, head) + frame(3, 0, at + 2 * i, b"\0\0\0\x08") for i in range(100))
+    out = b"".join(frame(1, 4, at + 2 * i, HEAD) + frame(3, 0, at + 2 * i, b"\0\0\0\x08") for i in range(100))
     return out, at + 200
 
 
@@ -124,6 +139,8 @@ FLOODS = {
     "ping": lambda *a: frames(*a, pings),
     "settings": lambda *a: frames(*a, settings),
     "window": lambda *a: frames(*a, windows),
+    "empty data": lambda *a: frames(*a, empty_data),
+    "continuation": lambda *a: frames(*a, continuations),
     "rapid reset": lambda *a: frames(*a, resets),
 }
 
