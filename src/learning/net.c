@@ -91,11 +91,11 @@ size_t pfl_net_work_floats(const struct pfl_net *net, bool training)
     return n;
 }
 
-static size_t most_columns(const struct pfl_net *net)
+static size_t most_columns(const struct pfl_net *net, size_t batch)
 {
     size_t most = 0;
     for (unsigned l = 0; l < net->n_layers; l++) {
-        size_t n = pfl_layer_columns(&net->layers[l]);
+        size_t n = pfl_layer_columns(&net->layers[l], batch);
         most = n > most ? n : most;
     }
     return most;
@@ -105,7 +105,7 @@ enum pfl_rc pfl_net_work_init(struct pfl_net_work *w, const struct pfl_net *net,
                               struct pfl_err *err)
 {
     PFL_ASSERT(batch_max >= 1 && batch_max <= PFL_NET_BATCH_MAX);
-    size_t columns = most_columns(net);
+    size_t columns = most_columns(net, batch_max);
     /* far from an overflow: 2^16 samples of at most 2 * 25 * 2^20 values */
     float *p = pfl_try_malloc((batch_max * pfl_net_work_floats(net, training) + columns) * sizeof(float));
     if (!p)

@@ -3,8 +3,8 @@
  *
  * Parameters lie in one block in PyTorch's order and layouts: each layer's weight, then its bias; a dense weight is (out, in), a
  * convolution's (out channels, in channels, kernel, kernel). Activations are (batch, channels, height, width).
- * Convolutions are im2col and one matrix product per sample. Matrix products are OpenBLAS's, whose result depends on the kind of
- * processor and the number of threads but not on the run; all else is a loop in fixed order. */
+ * Convolutions are im2col and one matrix product for each group of samples. Matrix products are OpenBLAS's, whose result depends on
+ * the kind of processor and the number of threads but not on the run; all else is a loop in fixed order. */
 #ifndef PFL_LEARNING_NET_H
 #define PFL_LEARNING_NET_H
 
@@ -95,7 +95,7 @@ struct pfl_net_work {
     float *act[PFL_NET_LAYERS_MAX + 1]; /* act[l] is (batch, input of layer l); act[0] is written by the caller */
     float *delta[2];                    /* (batch, widest layer); NULL where not for training */
     float *skipped[PFL_NET_LAYERS_MAX]; /* training: gradient that a skip brings to the input of layer l, or NULL */
-    float *columns;                     /* im2col of one sample, or NULL */
+    float *columns;                     /* im2col of a group of samples, or NULL */
     float *block;                       /* owned: all of the above */
 };
 /** Floats that one sample of a batch needs. */

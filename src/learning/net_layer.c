@@ -84,9 +84,22 @@ static void dense_backward(const struct pfl_layer *l, const float *params, const
 
 /* ---- convolution ---- */
 
-size_t pfl_layer_columns(const struct pfl_layer *l)
+/* Samples go through in groups: one large matrix product is faster than many small ones, as long as its columns stay in the cache.
+ */
+enum { GROUP_FLOATS = 1 << 18 };
+
+static size_t group_of(const struct pfl_layer *l, size_t batch)
 {
-    return l->kind == PFL_LAYER_CONV ? l->in.channels * l->kernel * l->kernel * l->out.height * l->out.width : 0;
+    size_t fit = GROUP_FLOATS / (l->fan_in * l->out.height * l->out.width);
+    fit = fit > 0 ? fit : 1;
+    return fit < batch ? fit : batch;
+}
+
+size_t pfl_layer_columns(const struct pfl_layer *l, size_t batch)
+{
+    if (l->kind != PFL_LAYER_CONV)
+        return 0;
+    return group_of(l, batch) * (l->fan_in + l->out.channels) * l->out.height * l->out.width;
 }
 
 /* The output columns [*lo, *hi) whose input column at offset `off` of the kernel lies in the image. */
@@ -98,13 +111,13 @@ static void inside(size_t off, size_t pad, size_t stride, size_t in, size_t out,
     *lo = first < *hi ? first : *hi;
 }
 
-/* columns is (channels * kernel * kernel, out height * out width); what lies in the padding is 0. */
-static void im2col(const struct pfl_layer *l, const float *x, float *columns)
+/* columns is (channels * kernel * kernel, out height * out width), its rows `ld` floats apart; what lies in the padding is 0. */
+static void im2col(const struct pfl_layer *l, const float *x, float *columns, size_t ld)
 {
     size_t oh = l->out.height, ow = l->out.width;
     for (size_t c = 0; c < l->in.channels; c++) {
         const float *plane = x + c * l->in.height * l->in.width;
-        for (size_t k = 0; k < l->kernel * l->kernel; k++, columns += oh * ow) {
+        for (size_t k = 0; k < l->kernel * l->kernel; k++, columns += ld) {
             size_t ky = k / l->kernel, kx = k % l->kernel, y0, y1, x0, x1;
             inside(ky, l->pad, l->stride, l->in.height, oh, &y0, &y1);
             inside(kx, l->pad, l->stride, l->in.width, ow, &x0, &x1);
@@ -125,13 +138,13 @@ static void im2col(const struct pfl_layer *l, const float *x, float *columns)
 }
 
 /* The transpose of im2col: adds each column's value to the pixel that it was read from. */
-static void col2im(const struct pfl_layer *l, const float *columns, float *x)
+static void col2im(const struct pfl_layer *l, const float *columns, size_t ld, float *x)
 {
     size_t oh = l->out.height, ow = l->out.width;
     memset(x, 0, pfl_shape3_size(l->in) * sizeof(float));
     for (size_t c = 0; c < l->in.channels; c++) {
         float *plane = x + c * l->in.height * l->in.width;
-        for (size_t k = 0; k < l->kernel * l->kernel; k++, columns += oh * ow) {
+        for (size_t k = 0; k < l->kernel * l->kernel; k++, columns += ld) {
             size_t ky = k / l->kernel, kx = k % l->kernel, y0, y1, x0, x1;
             inside(ky, l->pad, l->stride, l->in.height, oh, &y0, &y1);
             inside(kx, l->pad, l->stride, l->in.width, ow, &x0, &x1);
@@ -145,18 +158,52 @@ static void col2im(const struct pfl_layer *l, const float *columns, float *x)
     }
 }
 
+/* out (channels, group * pixels) becomes y (group, channels, pixels), with the bias. */
+static void spread_out(const struct pfl_layer *l, const float *bias, const float *out, size_t group, float *y)
+{
+    size_t pixels = l->out.height * l->out.width;
+    for (size_t s = 0; s < group; s++) {
+        for (size_t c = 0; c < l->out.channels; c++, y += pixels) {
+            const float *from = out + (c * group + s) * pixels;
+            for (size_t i = 0; i < pixels; i++)
+                y[i] = from[i] + bias[c];
+        }
+    }
+}
+
+/* The way back: delta (group, channels, pixels) becomes out (channels, group * pixels); each channel's sum goes into bias. */
+static void gather(const struct pfl_layer *l, const float *delta, size_t group, float *out, float *bias)
+{
+    size_t pixels = l->out.height * l->out.width;
+    for (size_t s = 0; s < group; s++) {
+        for (size_t c = 0; c < l->out.channels; c++, delta += pixels) {
+            float sum = 0.0f;
+            for (size_t i = 0; i < pixels; i++)
+                sum += delta[i];
+            bias[c] += sum;
+            memcpy(out + (c * group + s) * pixels, delta, pixels * sizeof(float));
+        }
+    }
+}
+
+static void group_columns(const struct pfl_layer *l, const float *x, size_t group, float *columns)
+{
+    size_t n_in = pfl_shape3_size(l->in), pixels = l->out.height * l->out.width;
+    for (size_t s = 0; s < group; s++)
+        im2col(l, x + s * n_in, columns + s * pixels, group * pixels);
+}
+
 static void conv_forward(const struct pfl_layer *l, const float *params, const float *x, size_t batch, float *columns, float *out)
 {
     size_t n_in = pfl_shape3_size(l->in), n_out = pfl_shape3_size(l->out), pixels = l->out.height * l->out.width;
-    int m = (int)l->out.channels, n = (int)pixels, k = (int)l->fan_in;
-    for (size_t b = 0; b < batch; b++) {
-        float *y = out + b * n_out; /* (channels, pixels) */
-        for (size_t c = 0; c < l->out.channels; c++) {
-            for (size_t i = 0; i < pixels; i++)
-                y[c * pixels + i] = params[l->bias + c];
-        }
-        im2col(l, x + b * n_in, columns);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1.0f, params + l->weight, k, columns, n, 1.0f, y, n);
+    int m = (int)l->out.channels, k = (int)l->fan_in;
+    for (size_t b = 0, group = group_of(l, batch); b < batch; b += group) {
+        group = group < batch - b ? group : batch - b;
+        int n = (int)(group * pixels);
+        float *wide = columns + l->fan_in * group * pixels;
+        group_columns(l, x + b * n_in, group, columns);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, m, n, k, 1.0f, params + l->weight, k, columns, n, 0.0f, wide, n);
+        spread_out(l, params + l->bias, wide, group, out + b * n_out);
     }
 }
 
@@ -164,23 +211,21 @@ static void conv_backward(const struct pfl_layer *l, const float *params, const 
                           float *columns, float *grad, float *next)
 {
     size_t n_in = pfl_shape3_size(l->in), n_out = pfl_shape3_size(l->out), pixels = l->out.height * l->out.width;
-    int m = (int)l->out.channels, n = (int)pixels, k = (int)l->fan_in;
+    int m = (int)l->out.channels, k = (int)l->fan_in;
     memset(grad + l->bias, 0, l->out.channels * sizeof(float));
-    for (size_t b = 0; b < batch; b++) {
-        const float *d = delta + b * n_out;
-        im2col(l, x + b * n_in, columns);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, k, n, 1.0f, d, n, columns, n, b == 0 ? 0.0f : 1.0f,
+    for (size_t b = 0, group = group_of(l, batch); b < batch; b += group) {
+        group = group < batch - b ? group : batch - b;
+        int n = (int)(group * pixels);
+        float *wide = columns + l->fan_in * group * pixels;
+        gather(l, delta + b * n_out, group, wide, grad + l->bias);
+        group_columns(l, x + b * n_in, group, columns);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, m, k, n, 1.0f, wide, n, columns, n, b == 0 ? 0.0f : 1.0f,
                     grad + l->weight, k);
-        for (size_t c = 0; c < l->out.channels; c++) {
-            float sum = 0.0f;
-            for (size_t i = 0; i < pixels; i++)
-                sum += d[c * pixels + i];
-            grad[l->bias + c] += sum;
-        }
         if (!next)
             continue;
-        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k, n, m, 1.0f, params + l->weight, k, d, n, 0.0f, columns, n);
-        col2im(l, columns, next + b * n_in);
+        cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, k, n, m, 1.0f, params + l->weight, k, wide, n, 0.0f, columns, n);
+        for (size_t s = 0; s < group; s++)
+            col2im(l, columns + s * pixels, group * pixels, next + (b + s) * n_in);
     }
 }
 
@@ -189,11 +234,10 @@ static void conv_backward(const struct pfl_layer *l, const float *params, const 
 /* Where the largest value of window (y, x) is, the first of equals. */
 static size_t window_top(const struct pfl_layer *l, const float *plane, size_t y, size_t x)
 {
-    size_t top = y * l->kernel * l->in.width + x * l->kernel;
-    for (size_t k = 1; k < l->kernel * l->kernel; k++) {
-        size_t at = (y * l->kernel + k / l->kernel) * l->in.width + x * l->kernel + k % l->kernel;
-        if (plane[at] > plane[top])
-            top = at;
+    size_t row = y * l->kernel * l->in.width + x * l->kernel, top = row;
+    for (size_t ky = 0; ky < l->kernel; ky++, row += l->in.width) {
+        for (size_t at = row; at < row + l->kernel; at++)
+            top = plane[at] > plane[top] ? at : top;
     }
     return top;
 }

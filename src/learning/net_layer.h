@@ -5,14 +5,14 @@
 
 #include "learning/net.h"
 
-/** out (batch, out) from x (batch, in), before the activation. columns: pfl_layer_columns(l) floats, scratch. */
+/** out (batch, out) from x (batch, in), before the activation. columns: pfl_layer_columns(l, batch) floats, scratch. */
 void pfl_layer_forward(const struct pfl_layer *l, const float *params, const float *x, size_t batch, float *columns, float *out);
 /** From delta (batch, out), the gradient before the activation: the parameters' gradient into grad, and the input's into next
  * (batch, in), where that is not NULL. */
 void pfl_layer_backward(const struct pfl_layer *l, const float *params, const float *x, const float *delta, size_t batch,
                         float *columns, float *grad, float *next);
-/** Floats of scratch: the im2col of one sample. */
-size_t pfl_layer_columns(const struct pfl_layer *l);
+/** Floats of scratch that a batch of at most `batch` needs: the im2col of some samples, and their outputs. */
+size_t pfl_layer_columns(const struct pfl_layer *l, size_t batch);
 
 void pfl_activate(enum pfl_activation a, float *x, size_t n);
 /** delta[i] *= the activation's slope, from its output. */
