@@ -5,13 +5,17 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/simulate_scenario.h"
 #include "pki/digest.h"
 #include "runtime/note_json.h"
+
+enum { LOOK_NS = 50 * 1000 * 1000 /* how often who waits for a learner looks for a signal */ };
 
 /* ---- worker threads ---- */
 
@@ -60,7 +64,11 @@ static void pool_open(struct pool *p)
     unsigned want = cores < 1 ? 1 : cores > 64 ? 64 : (unsigned)cores;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->more, NULL);
-    pthread_cond_init(&p->done, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->done, &attr);
+    pthread_condattr_destroy(&attr);
     p->last = &p->first;
     while (p->n < want && pthread_create(&p->threads[p->n], NULL, worker, p) == 0)
         p->n++;
@@ -94,22 +102,24 @@ struct engine {
     struct pfl_sim *s;
     struct pool pool;
     struct evaluated last;
+    struct pfl_learner *learners; /* borrowed from the simulator, one for each node that has its own; owned array */
+    unsigned n_learners;
     void (*emit)(void *to, unsigned node, const char *event, json_t *fields);
     void *to;
 };
 
-static volatile sig_atomic_t interrupted;
+static atomic_bool interrupted; /* read by the workers, too */
 
 static void on_signal(int signum)
 {
     (void)signum;
-    interrupted = 1;
+    atomic_store(&interrupted, true);
 }
 
 static bool stop(void *user)
 {
     (void)user;
-    return interrupted != 0;
+    return atomic_load(&interrupted);
 }
 
 static void *start(void *user, void (*fn)(void *arg), void *arg)
@@ -131,13 +141,29 @@ static void *start(void *user, void (*fn)(void *arg), void *arg)
     return t;
 }
 
+/* A learner forgets an interrupt from before its call, so they are all told again until nobody is waited for. */
+static void interrupt_all(const struct engine *e)
+{
+    for (unsigned i = 0; i < e->n_learners; i++)
+        e->learners[i].ops->interrupt(e->learners[i].self);
+}
+
 static void wait_for(void *user, void *handle)
 {
+    const struct engine *e = user;
     struct pool *p = &((struct engine *)user)->pool;
     struct task *t = handle;
     pthread_mutex_lock(&p->lock);
-    while (!t->done)
-        pthread_cond_wait(&p->done, &p->lock);
+    while (!t->done) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += LOOK_NS;
+        until.tv_sec += until.tv_nsec / PFL_SEC;
+        until.tv_nsec %= PFL_SEC;
+        (void)pthread_cond_timedwait(&p->done, &p->lock, &until);
+        if (atomic_load(&interrupted))
+            interrupt_all(e);
+    }
     pthread_mutex_unlock(&p->lock);
     free(t);
 }
@@ -167,6 +193,8 @@ static enum pfl_rc shared_fit(void *self, struct pfl_model *model, unsigned epoc
                               struct pfl_fit_result *ret, struct pfl_err *err)
 {
     struct shared *s = self;
+    if (atomic_load(&interrupted))
+        return pfl_err_set(err, PFL_CANCELED, "the run was interrupted");
     return s->inner.ops->fit(s->inner.self, model, epochs, seed, progress, user, ret_model, ret, err);
 }
 
@@ -234,7 +262,8 @@ static enum pfl_rc make_learner(void *user, unsigned node, struct pfl_learner *r
         *s = (struct shared){.inner = inner, .engine = e};
         inner = (struct pfl_learner){.ops = &shared_ops, .self = s};
     }
-    *ret = inner;
+    PFL_ASSERT(e->n_learners < e->plan->cfg.nodes);
+    e->learners[e->n_learners++] = *ret = inner;
     return PFL_OK;
 }
 
@@ -340,7 +369,8 @@ static enum pfl_rc run(void *user, const struct pfl_plan *plan,
         return rc;
     rc = pfl_simulation_scenario(&e.sim, plan->cfg.seed, plan->cfg.nodes, &sc, err);
     if (rc == PFL_OK) {
-        interrupted = 0;
+        atomic_store(&interrupted, false);
+        e.learners = pfl_xcalloc(plan->cfg.nodes, sizeof(*e.learners));
         sigemptyset(&act.sa_mask);
         for (size_t i = 0; i < PFL_ARRAY_LEN(signums); i++)
             sigaction(signums[i], &act, &old[i]);
@@ -350,6 +380,7 @@ static enum pfl_rc run(void *user, const struct pfl_plan *plan,
         pool_close(&e.pool);
         pthread_mutex_destroy(&e.last.lock);
         pfl_model_unref(e.last.model);
+        free(e.learners);
         for (size_t i = 0; i < PFL_ARRAY_LEN(signums); i++)
             sigaction(signums[i], &old[i], NULL);
         pfl_sim_scenario_deinit(&sc);

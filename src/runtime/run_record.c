@@ -267,5 +267,6 @@ double pfl_record_learn_s(const struct pfl_record *r)
     for (size_t i = 0; i < r->n_nodes; i++)
         if (r->nodes[i].final_t > end)
             end = r->nodes[i].final_t;
+    end = end > 0 ? end : r->end_t; /* it was interrupted, or nobody came to the end */
     return r->learn_t > 0 && end > r->learn_t ? end - r->learn_t : 0;
 }

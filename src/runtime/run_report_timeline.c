@@ -91,8 +91,6 @@ static bool stage_occurs(const struct pfl_record *r, const char *stage)
 void pfl_report_timeline(const struct pfl_record *r, struct pfl_buf *out)
 {
     double seconds = pfl_record_learn_s(r), t0 = r->learn_t;
-    if (seconds <= 0 && r->end_t > t0 && t0 > 0)
-        seconds = r->end_t - t0;
     if (seconds <= 0 || r->stages.n == 0)
         return;
     size_t height = TOP + r->n_nodes * (ROW + GAP) + BOTTOM;

@@ -86,6 +86,8 @@ static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
     if (it->incarnation != x->incarnation || !x->core)
         return;
     pfl_sim_work_end(s, it);
+    if (s->o.stop && s->o.stop(s->o.user)) /* what an interrupted call of a learner says is no news of the run */
+        return;
     struct pfl_event ev = {.kind = it->ev,
                            .id = it->id,
                            .call = it->call,

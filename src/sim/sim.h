@@ -41,7 +41,8 @@ struct pfl_sim_opts {
      *  Of one node, one call runs at a time. NULL: they run at once. What comes of a run is the same. */
     void *(*start)(void *user, void (*fn)(void *arg), void *arg);
     void (*wait)(void *user, void *handle);
-    /** True: the run ends here, as if it had been cut off. May be NULL. */
+    /** True, from then on: the run ends here, as if it had been cut off. A call of a learner that is under way is waited for: who
+     *  says true interrupts it. May be NULL. */
     bool (*stop)(void *user);
     void *user;
 };
