@@ -161,6 +161,25 @@ class Edges(unittest.TestCase):
                 with self.subTest(name=name, value=value):
                     np.testing.assert_array_equal(ours(name, x), x[0])
 
+    def test_the_largest_and_the_smallest_numbers(self):
+        """No sum or square of what float32 can hold overflows, and none is lost."""
+        rng = np.random.default_rng(13)
+        for size in (3e38, 1e-38, 3e-45):
+            x = (np.sign(rng.standard_normal((7, 40))) * rng.uniform(0.3, 1, (7, 40)) * size).astype(np.float32)
+            exact = {"fedavg": x.astype(np.float64).mean(axis=0), "fedmedian": np.median(x.astype(np.float64), axis=0),
+                     "trimmed_mean": np_trimmed(x, 0.2), "krum": np_krum(x, 2), "multi_krum": np_multi_krum(x, 2, 5),
+                     "krum_p2pfl": np_krum_p2pfl(x, 13), "bulyan": np_bulyan(x, 1)}
+            for name, want in exact.items():
+                with self.subTest(name=name, size=size):
+                    np.testing.assert_allclose(ours(name, x, trim=0.2).astype(np.float64), want, rtol=1e-6, atol=1e-6 * size + 1.5e-45)
+            z = ours("geometric_median", x).astype(np.float64)
+            self.assertLessEqual(distance_sum(x, z), distance_sum(x, x.astype(np.float64).mean(axis=0)) * (1 + 1e-6) + 1e-43)
+
+    def test_half_of_each_kind_and_signed_zeros(self):
+        x = np.array([[1.0, -0.0, 5.0], [1.0, 0.0, 5.0], [3.0, 0.0, -5.0], [3.0, -0.0, -5.0]], np.float32)
+        for name in ("fedavg", "fedmedian", "trimmed_mean"):
+            np.testing.assert_array_equal(ours(name, x, trim=0.25), [2, 0, 0])
+
     def test_ties_take_the_first(self):
         x = np.array([[0.0], [2.0], [0.0], [2.0]], np.float32)
         self.assertEqual(ours("krum", x, split=0)[0], 0.0)

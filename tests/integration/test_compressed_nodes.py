@@ -82,6 +82,39 @@ class Compressed(unittest.TestCase):
             self.assertEqual(json.loads(path.read_text())["releases"], 2)
 
 
+class Restarted(node_kit.NodeTest):
+    def test_a_node_at_its_budget_stays_there_when_it_is_started_again(self):
+        """sigma 4 and budget 2: two contributions, as above. The other node has no budget and trains on."""
+        def spender(address="127.0.0.1:0"):
+            path = node_kit.node_file(self.dir / "node1", address=address, values=1000)
+            path.write_text(path.read_text() + "  compression: {dp: {clip_norm: 0.5, noise_multiplier: 4, budget: 2}}\n")
+            self.nodes.append(node_kit.Node(self.dir / "node1"))
+            return self.nodes[-1]
+
+        def learn(a, b, nth):
+            b.do("connect", a.address)
+            node_kit.wait_until("linked", lambda: a.peer(b) and b.peer(a))
+            b.do("learn", "--rounds", "3", "--trainset-size", "2")
+            for n in (a, b):
+                n.wait_event("learning_finished", 60, count=nth)
+
+        a, b = spender(), self.start("node2", values=1000)
+        learn(a, b, 1)
+        for nth, end in ((2, node_kit.Node.stop), (3, node_kit.Node.kill)):  # in order, and at once
+            spent = json.loads((a.state / "privacy.json").read_text())
+            self.assertEqual(spent["releases"], 2)
+            end(a)
+            node_kit.wait_until("node2 sees that node1 is gone", lambda: not b.peer(a))
+            a = spender(a.address)
+            learn(a, b, nth)
+            self.assertEqual(json.loads((a.state / "privacy.json").read_text()), spent)
+            self.assertEqual([len(n.events("fit")) for n in (a, b)], [2, 3 * nth])
+            told = [e["text"] for e in a.events("warning") if "the privacy budget is used up" in e["text"]]
+            self.assertEqual(len(told), 3 * nth - 2)
+            self.assertIn("after 2 contributions, one more makes it", told[-1])
+        self.end(a, b)
+
+
 class Hostile(unittest.TestCase):
     def test_noise_of_one_in_five_moves_the_mean_and_not_the_median(self):
         loss = {}

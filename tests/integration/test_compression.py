@@ -49,6 +49,7 @@ def cases(seed):
     yield zero, np.full((4, 6), 3.0, np.float32)
     yield zero, np.full((4, 6), -1e-42, np.float32)
     yield zero, np.where(np.arange(24).reshape(4, 6) % 5 == 0, 1e30, 1e-30).astype(np.float32)
+    yield zero, np.where(np.arange(24).reshape(4, 6) % 2 == 0, 3e38, -3e38).astype(np.float32)
 
 
 def plus(base, delta):
@@ -144,6 +145,21 @@ class LowRank(unittest.TestCase):
                 lost = np.sum((minus(w, base) - minus(got, base)).astype(np.float64) ** 2) / np.sum(s**2)
                 self.assertAlmostEqual(lost, 1 - energy[rank - 1], delta=2e-6)
                 self.assertLess(size, 4 * rank * (m + n) + 1000)
+
+    def test_zeros_ties_and_the_ends_of_the_range(self):
+        rng = np.random.default_rng(15)
+        thin = rng.standard_normal((40, 2)) @ rng.standard_normal((2, 30))
+        zero = np.zeros((40, 30), np.float32)
+        np.testing.assert_array_equal(one("low_rank:0.95", zero, zero)[0], zero)
+        for size in (1e-35, 1.0, 1e30):
+            w = (thin / np.abs(thin).max() * size).astype(np.float32)
+            got, bytes_sent = one("low_rank:0.999999", zero, w)
+            np.testing.assert_allclose(got, w, rtol=0, atol=2e-3 * size)
+            self.assertLess(bytes_sent, 4 * 2 * 70 + 1000)
+        ties = np.zeros((40, 30), np.float32)
+        ties[:4, :4] = np.eye(4)  # four equal singular values: 0.7 of the energy needs three of them, whichever
+        got, _ = one("low_rank:0.7", zero, ties)
+        self.assertAlmostEqual(np.sum(got.astype(np.float64) ** 2), 3.0, delta=1e-4)
 
     def test_what_would_not_be_smaller_stays(self):
         for base, w in cases(9):

@@ -2,7 +2,8 @@
 # once: dev
 # timeout: 120
 """FedAdagrad, FedAdam and FedYogi over 20 rounds beside the algorithm of Reddi et al. 2021 written with NumPy in float64, and nodes
-that use them: equal results, and a node that was killed goes on with the same moments."""
+that use them: equal results, and a node that was killed goes on with the same moments. What FedNova and SCAFFOLD make of contributions,
+beside their papers' formulas (what they do within a training: tests/unit/test_steered.c)."""
 import os
 import struct
 import subprocess
@@ -106,6 +107,58 @@ class Edges(unittest.TestCase):
                              ((0.1, 0.9, 1.5, 1e-3), "beta_2 is 1.5"), ((0.1, 0.9, 0.99, 0.0), "tau is 0")):
             with self.assertRaisesRegex(ValueError, reason):
                 ours("fedadam", base, [1], u, *args)
+
+
+class Steered(unittest.TestCase):
+    ROUNDS = 20
+
+    def rounds(self, name, base, samples, updates, beside, lr=1.0):
+        """(rounds, values): what the rule made, as float64. beside: (rounds, n, values), what a contribution says more."""
+        rounds, n, d = updates.shape
+        data = base.astype("<f4").tobytes() + b"".join(
+            struct.pack("<Q", samples[k]) + updates[r, k].astype("<f4").tobytes() + beside[r, k].astype("<f4").tobytes()
+            for r in range(rounds) for k in range(n))
+        r = subprocess.run([TOOL, name, repr(lr), "0", "0.9", "1", str(rounds), str(n), str(d), str(d // 3)], input=data, capture_output=True, check=False)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return np.frombuffer(r.stdout, "<f4").reshape(rounds, -1).astype(np.float64)
+
+    def cases(self):
+        rng = np.random.default_rng(21)
+        for n, d in ((1, 1), (2, 7), (5, 1000), (9, 65)):
+            for scale in (0.0, 1e-30, 0.05, 1e25):
+                size = scale if scale > 1 else 1.0
+                base = (rng.standard_normal(d) * size).astype(np.float32)
+                updates = ((rng.standard_normal(d) + rng.standard_normal((self.ROUNDS, n, d))) * scale).astype(np.float32)
+                with self.subTest(n=n, d=d, scale=scale):
+                    yield rng, base, [int(s) for s in rng.integers(1, 5000, n)], updates
+
+    def close(self, got, want):
+        # A contribution is float32: each round's difference to the model carries an error of 6e-8 of the model's size.
+        np.testing.assert_allclose(got, want, rtol=0, atol=self.ROUNDS * 3e-7 * np.abs(want).max())
+
+    def test_fednova(self):
+        for rng, base, samples, updates in self.cases():
+            steps = rng.integers(1, 400, (*updates.shape[:2], 1)).astype(np.float32)
+            x, want, p = base.astype(np.float64), [], np.array(samples) / sum(samples)
+            for u, a in zip(updates.astype(np.float64), steps[..., 0].astype(np.float64)):
+                x = x + (p @ a) * ((p / a) @ u)
+                want.append(x)
+            self.close(self.rounds("fednova", base, samples, updates, steps), np.array(want))
+
+    def test_fednova_with_equal_steps_is_fedavg(self):
+        for _, base, samples, updates in self.cases():
+            x = base.astype(np.float64) + np.cumsum(np.average(updates.astype(np.float64), axis=1, weights=samples), axis=0)
+            self.close(self.rounds("fednova", base, samples, updates, np.full((*updates.shape[:2], 1), 7.0)), x)
+
+    def test_scaffold(self):
+        for rng, base, samples, updates in self.cases():
+            change = rng.standard_normal(updates.shape).astype(np.float32)
+            for lr in (1.0, 0.5):
+                x = base.astype(np.float64) + lr * np.cumsum(np.average(updates.astype(np.float64), axis=1, weights=samples), axis=0)
+                c = np.cumsum(change.astype(np.float64).mean(axis=1), axis=0)
+                got = self.rounds("scaffold", base, samples, updates, change, lr)
+                self.close(got[:, :base.size], x)
+                self.close(got[:, base.size:], c)
 
 
 class Nodes(unittest.TestCase):

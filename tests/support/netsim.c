@@ -53,6 +53,7 @@ struct node {
     int32_t round;
     bool ended, in_experiment;
     unsigned aggregated[NETSIM_ROUNDS_MAX];
+    unsigned came_packed, came_whole; /* contributions */
 };
 
 struct netsim {
@@ -235,6 +236,34 @@ static struct pfl_payload *fake_fit(const struct pfl_payload *start, unsigned i)
     return payload_of(m);
 }
 
+enum { PACK_HEAD = 8 };
+
+/* A stand-in for a compressed form: eight bytes, then the file itself. What undoing it needs is a matter of lacks_base. */
+static void pack(struct pfl_payload *p)
+{
+    struct pfl_blob *blob = pfl_blob_new(PACK_HEAD + p->head.len + p->model->layout->bytes);
+    uint8_t digest[PFL_DIGEST_LEN];
+    memcpy(blob->data, "PACKPACK", PACK_HEAD);
+    memcpy(blob->data + PACK_HEAD, p->head.data, p->head.len);
+    memcpy(blob->data + PACK_HEAD + p->head.len, p->model->data, p->model->layout->bytes);
+    memset(digest, p->digest[0], sizeof(digest));
+    pfl_payload_set_packed(p, blob, pfl_bytes_of(blob->data, blob->len), digest);
+    pfl_blob_unref(blob);
+}
+
+static struct pfl_payload *unpack(struct netsim *s, const struct pfl_msg *m)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
+    struct pfl_err err = {0};
+    size_t off = (size_t)(m->weights.data - m->blob->data) + PACK_HEAD;
+    check(s, pfl_safetensors_decode(m->blob, off, m->weights.len - PACK_HEAD, s->layout, &model, &err) == PFL_OK, "packed: %s",
+          err.msg);
+    struct pfl_payload *p = payload_of(model);
+    check(s, m->has_model_digest && memcmp(p->digest, m->model_digest, PFL_DIGEST_LEN) == 0, "a packed model's digest is wrong");
+    pfl_payload_set_packed(p, m->blob, m->weights, m->digest);
+    return p;
+}
+
 static struct pfl_payload *decode_payload(struct netsim *s, const struct pfl_msg *m)
 {
     PFL_AUTO(pfl_model_freep) struct pfl_model *model = NULL;
@@ -415,6 +444,8 @@ static void do_job(struct netsim *s, unsigned i, const struct pfl_action *a)
         it->text = pfl_xstrdup("the learner failed");
     } else if (a->kind == PFL_ACT_FIT) {
         it->ev.payload = fake_fit(a->payload, i);
+        if (s->o.packed)
+            pack(it->ev.payload);
         it->ev.n_samples = 100 + 7 * i;
         it->ev.metrics.loss = 0.5;
     } else if (a->kind == PFL_ACT_EVALUATE) {
@@ -580,6 +611,24 @@ static const struct pfl_hello *hello_of(const struct netsim *s, unsigned a, unsi
     return s->o.plain[a] || s->o.plain[b] ? &plain : pfl_node_hello();
 }
 
+static void model_arrives(struct netsim *s, struct item *it)
+{
+    static const char lacks[] = "it is a difference to a model that this node does not have";
+    struct node *x = &s->nodes[it->to];
+    bool packed = pfl_streq(it->ev.msg->codec, "compressed"), partial = pfl_streq(it->ev.msg->cmd, "partial_model");
+    check(s, !packed || partial, "a compressed %s", it->ev.msg->cmd);
+    x->came_packed += packed;
+    x->came_whole += partial && !packed;
+    if (!packed) {
+        it->ev.payload = decode_payload(s, it->ev.msg);
+    } else if (!s->o.lacks_base[it->to]) {
+        it->ev.payload = unpack(s, it->ev.msg);
+    } else {
+        it->ev.rc = PFL_STATE;
+        it->ev.text = lacks;
+    }
+}
+
 static void arrive(struct netsim *s, struct item *it)
 {
     if (!reachable(s, it->from, it->to)) {
@@ -587,7 +636,7 @@ static void arrive(struct netsim *s, struct item *it)
         return;
     }
     if (it->ev.msg && it->ev.msg->kind == PFL_MSG_WEIGHTS)
-        it->ev.payload = decode_payload(s, it->ev.msg);
+        model_arrives(s, it);
     it->ev.addr = it->addr;
     it->ev.call = it->call;
     it->ev.hello = it->hello ? hello_of(s, it->from, it->to) : NULL;
@@ -901,6 +950,16 @@ void netsim_check_equal(struct netsim *s, unsigned rounds)
             first = p;
         check(s, memcmp(first->model->data, p->model->data, s->layout->bytes) == 0, "node %u has another model than the first", i);
     }
+}
+
+unsigned netsim_came_packed(const struct netsim *s, unsigned i)
+{
+    return s->nodes[i].came_packed;
+}
+
+unsigned netsim_came_whole(const struct netsim *s, unsigned i)
+{
+    return s->nodes[i].came_whole;
 }
 
 unsigned netsim_sent(const struct netsim *s, const char *cmd)

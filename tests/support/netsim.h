@@ -13,14 +13,16 @@ enum { NETSIM_NODES_MAX = 40, NETSIM_ROUNDS_MAX = 64 };
 struct netsim_opts {
     unsigned n;
     uint64_t seed;
-    pfl_ns latency_min, latency_max; /* of one way; default 1 to 20 ms */
-    pfl_ns fit_min, fit_max;         /* default 100 to 900 ms */
-    pfl_ns fit_of[NETSIM_NODES_MAX]; /* of one node; 0: from the range */
-    double drop;                     /* share of calls that fail: half of them unheard, half heard but the answer is lost */
-    bool silent_death;               /* a killed node's peers see time-outs, not resets */
-    bool plain[NETSIM_NODES_MAX];    /* this node and its neighbours know none of our extensions of each other */
-    bool skew_check;                 /* nobody is more than one round ahead of another (not where votes may time out) */
-    struct pfl_node_settings set;    /* zero: defaults */
+    pfl_ns latency_min, latency_max;   /* of one way; default 1 to 20 ms */
+    pfl_ns fit_min, fit_max;           /* default 100 to 900 ms */
+    pfl_ns fit_of[NETSIM_NODES_MAX];   /* of one node; 0: from the range */
+    double drop;                       /* share of calls that fail: half of them unheard, half heard but the answer is lost */
+    bool silent_death;                 /* a killed node's peers see time-outs, not resets */
+    bool plain[NETSIM_NODES_MAX];      /* this node and its neighbours know none of our extensions of each other */
+    bool packed;                       /* contributions go out "compressed" ... */
+    bool lacks_base[NETSIM_NODES_MAX]; /* ... and this node has not what they are a difference to: it cannot undo them */
+    bool skew_check;                   /* nobody is more than one round ahead of another (not where votes may time out) */
+    struct pfl_node_settings set;      /* zero: defaults */
 };
 struct netsim;
 struct netsim *netsim_new(const struct netsim_opts *opts);
@@ -77,6 +79,9 @@ bool netsim_finished(const struct netsim *s, unsigned i);
 void netsim_check_equal(struct netsim *s, unsigned rounds);
 /** How many messages of this command were sent in all (forwarded ones too). */
 unsigned netsim_sent(const struct netsim *s, const char *cmd);
+/** How many contributions came to node i compressed, or whole. */
+unsigned netsim_came_packed(const struct netsim *s, unsigned i);
+unsigned netsim_came_whole(const struct netsim *s, unsigned i);
 /** A payload of the simulated layout, all values v, with its digest. */
 struct pfl_payload *netsim_payload(struct netsim *s, float v);
 void netsim_dump(const struct netsim *s);

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: base tensor learning */
-/* Rounds of an adaptive aggregator, for a test with NumPy: fedopt NAME ETA BETA_1 BETA_2 TAU ROUNDS N D SPLIT <in >out
+/* Rounds of an aggregator that looks at the round's model, for a test with NumPy:
+ * fedopt NAME ETA BETA_1 BETA_2 TAU ROUNDS N D SPLIT <in >out            (scaffold: ETA is its global_lr)
  * Standard input: D float32 (the model, two tensors of SPLIT and D - SPLIT values), then for each round N times an 8-byte count of
- * samples and D float32 that are added to the model as it is then: a contribution. Standard output: for each round the model and
- * its two moments, 3 D float32. An error goes to standard error and ends it with 1. */
+ * samples, D float32 that are added to the model as it is then: a contribution, and what the rule wants beside it (scaffold: D
+ * float32, the change of the variates; fednova: one, the number of steps). Standard output: for each round the model and what the
+ * rule keeps with it: fedadam and the like two moments, 3 D float32 in all; scaffold 2 D; fednova D. An error goes to standard
+ * error and ends it with 1. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +27,14 @@ static struct pfl_layout *layout_of(void *self)
     return self;
 }
 
+static enum pfl_rc steer(void *self, const struct pfl_fit_steer *s, struct pfl_err *err)
+{
+    (void)self;
+    (void)s;
+    (void)err;
+    return PFL_OK;
+}
+
 static enum pfl_rc one_round(const struct pfl_method *m, struct pfl_model **base, size_t n, size_t d, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) struct pfl_contribution *in = pfl_xcalloc(n, sizeof(*in));
@@ -39,6 +50,9 @@ static enum pfl_rc one_round(const struct pfl_method *m, struct pfl_model **base
         float *c = rc == PFL_OK ? (float *)(void *)pfl_model_data_mut(in[k].model) : NULL;
         for (size_t i = 0; c && i < d; i++)
             c[i] = x[i] + add[i];
+        size_t beside = m->contribution->bytes / sizeof(float) - d;
+        if (c && fread(c + d, sizeof(float), beside, stdin) != beside)
+            rc = pfl_err_set(err, PFL_IO, "the input ended early");
     }
     if (rc == PFL_OK)
         rc = pfl_method_aggregate(m, *base, false, in, n, &next, err);
@@ -72,7 +86,7 @@ int main(int argc, char **argv)
         !pfl_parse_i64(argv[8], 1, 1 << 24, &d) || !pfl_parse_i64(argv[9], 0, d, &split))
         return fail("usage: fedopt NAME ETA BETA_1 BETA_2 TAU ROUNDS N D SPLIT");
     struct pfl_aggregator_params params = pfl_aggregator_params_default();
-    params.eta = strtod(argv[2], NULL);
+    *(pfl_streq(argv[1], "scaffold") ? &params.global_lr : &params.eta) = strtod(argv[2], NULL);
     params.beta_1 = strtod(argv[3], NULL);
     params.beta_2 = strtod(argv[4], NULL);
     params.tau = strtod(argv[5], NULL);
@@ -85,7 +99,7 @@ int main(int argc, char **argv)
     PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = NULL;
     if (pfl_layout_new(descs, 2, &layout, &err) != PFL_OK)
         return fail(err.msg);
-    static const struct pfl_learner_ops ops = {.name = "none", .layout = layout_of};
+    static const struct pfl_learner_ops ops = {.name = "none", .layout = layout_of, .steer = steer};
     struct pfl_method m = {0};
     enum pfl_rc rc = pfl_method_init(&m, &aggregator, (struct pfl_learner){.ops = &ops, .self = layout}, &err);
     if (rc == PFL_OK)

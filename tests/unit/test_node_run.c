@@ -66,6 +66,62 @@ static void four_nodes__any_topology__same_model(void **state)
     }
 }
 
+/* ---- compressed contributions ---- */
+
+static struct netsim *packed_network(const char *topology, unsigned lacks)
+{
+    struct netsim_opts o = {.n = 3, .seed = 31, .packed = true};
+    if (lacks < o.n)
+        o.lacks_base[lacks] = true;
+    struct netsim *s = netsim_new(&o);
+    netsim_topology(s, topology);
+    netsim_run_to_membership(s, 20 * PFL_SEC);
+    netsim_learn(s, 0, 3, 1, 3);
+    netsim_run_to_end(s, limit);
+    netsim_check_equal(s, 3);
+    return s;
+}
+
+static void compressed_contributions__everybody_has_the_base__none_goes_whole(void **state)
+{
+    (void)state;
+    struct netsim *s = packed_network("full", NETSIM_NODES_MAX);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(netsim_came_packed(s, i), 6); /* three rounds, two others */
+        assert_int_equal(netsim_came_whole(s, i), 0);
+        assert_int_equal(netsim_count(s, i, PFL_NOTE_REFUSED), 0);
+    }
+    netsim_free(s);
+}
+
+static void compressed_contributions__a_member_lacks_the_base__refuses_and_gets_them_whole(void **state)
+{
+    (void)state;
+    struct netsim *s = packed_network("full", 2);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct pfl_note *refused = netsim_note(s, 2, PFL_NOTE_REFUSED, netsim_addr(s, i));
+        assert_non_null(refused);
+        assert_non_null(strstr(refused->text, "a difference to a model that this node does not have"));
+        assert_int_equal(netsim_came_whole(s, i), 0);
+    }
+    assert_int_equal(netsim_came_whole(s, 2), 6);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(netsim_count(s, i, PFL_NOTE_AGGREGATED), 3);
+        assert_int_equal(netsim_count(s, i, PFL_NOTE_EXCLUDED), 0);
+    }
+    netsim_free(s);
+}
+
+/* Its neighbour passes the third one's on as they came, or several in one, which is whole. */
+static void compressed_contributions__the_end_of_a_line_lacks_the_base__goes_on(void **state)
+{
+    (void)state;
+    struct netsim *s = packed_network("line", 2);
+    assert_non_null(netsim_note(s, 2, PFL_NOTE_REFUSED, netsim_addr(s, 1)));
+    assert_true(netsim_came_whole(s, 2) > 0);
+    netsim_free(s);
+}
+
 static void four_nodes__each_starts__same_model(void **state)
 {
     (void)state;
@@ -197,6 +253,9 @@ int main(void)
         cmocka_unit_test(one_node__alone__trains),
         cmocka_unit_test(four_nodes__any_topology__same_model),
         cmocka_unit_test(four_nodes__each_starts__same_model),
+        cmocka_unit_test(compressed_contributions__everybody_has_the_base__none_goes_whole),
+        cmocka_unit_test(compressed_contributions__a_member_lacks_the_base__refuses_and_gets_them_whole),
+        cmocka_unit_test(compressed_contributions__the_end_of_a_line_lacks_the_base__goes_on),
         cmocka_unit_test(train_set_smaller_than_network__the_others_adopt),
         cmocka_unit_test(hundred_seeds__sizes_and_latencies__same_model),
         cmocka_unit_test(same_seed__same_run),
