@@ -7,8 +7,8 @@
  *   data=FOLDER name=fashion-mnist nodes=100 rounds=20 part=dirichlet|iid|shards share=0.2 (of each part) seed=1
  *   hidden=256,128 optimiser=adam|sgd lr=0.001 momentum=0 batch=32 epochs=1
  *   aggregator=fedavg byzantine=-1 trim=0.2 eta=0.1 tau=1e-9 mu=0.01
- *   attack=none|gaussian|lie bad=0 (how many nodes, the first ones) sigma=10 (gaussian) z=0 (lie; 0: as large as Baruch et al. 2019
- *   find to be safe)
+ *   attack=none|gaussian|lie|lie-flanders bad=0 (how many nodes, the first ones) sigma=10 (gaussian) z=0 (lie; 0: as large as
+ *   Baruch et al. 2019 find to be safe)
  *   steps=topk:0.1,ptq:I8,zstd   compression of each contribution */
 #include <math.h>
 #include <stdio.h>
@@ -187,29 +187,76 @@ static void attack_gaussian(struct world *w, struct pfl_contribution *in, double
     }
 }
 
-/* "A little is enough": all attackers send the honest mean less z standard deviations, value by value; they know what the honest
- * send. */
-static void attack_lie(struct world *w, struct pfl_contribution *in, double z)
+/* Mean and standard deviation of value i over the contributions from `first` on. */
+static void moments(const struct pfl_contribution *in, unsigned first, unsigned n, size_t i, double *mean, double *deviation)
 {
-    unsigned n = w->n, bad = w->n_bad, good = n - bad, supporters = n / 2 + 1 - bad;
-    if (z <= 0.0)
-        z = inverse_normal((double)(good - supporters) / (double)good);
-    struct pfl_model *m = own_copy(&in[0]);
-    float *x = (float *)(void *)pfl_model_data_mut(m);
-    for (size_t i = 0; i < m->layout->bytes / sizeof(float); i++) {
-        double sum = 0.0, squares = 0.0;
-        for (unsigned k = bad; k < n; k++) {
-            double v = (double)((const float *)(const void *)in[k].model->data)[i];
-            sum += v;
-            squares += v * v;
-        }
-        double mean = sum / good, variance = squares / good - mean * mean;
-        x[i] = (float)(mean - z * sqrt(variance > 0.0 ? variance : 0.0));
+    double sum = 0.0, squares = 0.0, count = n - first;
+    for (unsigned k = first; k < n; k++) {
+        double v = (double)((const float *)(const void *)in[k].model->data)[i];
+        sum += v;
+        squares += v * v;
     }
-    for (unsigned k = 1; k < bad; k++) {
+    *mean = sum / count;
+    double variance = squares / count - *mean * *mean;
+    *deviation = sqrt(variance > 0.0 ? variance : 0.0);
+}
+
+/* The share of honest clients that need not be won over: Baruch et al. 2019, Algorithm 3. */
+static double safe_share(const struct world *w)
+{
+    unsigned good = w->n - w->n_bad, supporters = w->n / 2 + 1 - w->n_bad;
+    return (double)(good - supporters) / (double)good;
+}
+
+/* All attackers send the same model. */
+static void send_all(const struct world *w, struct pfl_contribution *in, struct pfl_model *m)
+{
+    for (unsigned k = 0; k < w->n_bad; k++) {
         pfl_model_unref(in[k].model);
         in[k].model = pfl_model_ref(m);
     }
+}
+
+/* "A little is enough": the honest mean less z standard deviations, value by value; the attackers know what the honest send. */
+static void attack_lie(struct world *w, struct pfl_contribution *in, double z)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = pfl_model_copy(in[0].model);
+    PFL_ASSERT(m);
+    float *x = (float *)(void *)pfl_model_data_mut(m);
+    z = z > 0.0 ? z : inverse_normal(safe_share(w));
+    for (size_t i = 0; i < m->layout->bytes / sizeof(float); i++) {
+        double mean, deviation;
+        moments(in, w->n_bad, w->n, i, &mean, &deviation);
+        x[i] = (float)(mean - z * deviation);
+    }
+    send_all(w, in, m);
+}
+
+/* What the code behind FLANDERS' tables calls LIE: the mean of all clients less Phi(share) times the square root of the standard
+ * deviation. Deviations of weights are far below 1, so that it is a far larger step than Baruch et al.'s. */
+static void attack_lie_flanders(struct world *w, struct pfl_contribution *in)
+{
+    PFL_AUTO(pfl_model_freep) struct pfl_model *m = pfl_model_copy(in[0].model);
+    PFL_ASSERT(m);
+    float *x = (float *)(void *)pfl_model_data_mut(m);
+    double z = 0.5 * erfc(-safe_share(w) / sqrt(2.0));
+    for (size_t i = 0; i < m->layout->bytes / sizeof(float); i++) {
+        double mean, deviation;
+        moments(in, 0, w->n, i, &mean, &deviation);
+        x[i] = (float)(mean - z * sqrt(deviation));
+    }
+    send_all(w, in, m);
+}
+
+static void attack(const struct args *a, struct world *w, struct pfl_contribution *in)
+{
+    const char *kind = text(a, "attack", "none");
+    if (pfl_streq(kind, "gaussian"))
+        attack_gaussian(w, in, number(a, "sigma", 10.0));
+    else if (pfl_streq(kind, "lie"))
+        attack_lie(w, in, number(a, "z", 0.0));
+    else if (pfl_streq(kind, "lie-flanders"))
+        attack_lie_flanders(w, in);
 }
 
 /* ---- rounds ---- */
@@ -244,10 +291,8 @@ static enum pfl_rc one_round(const struct args *a, struct world *w, unsigned rou
     enum pfl_rc rc = PFL_OK;
     for (unsigned i = 0; i < w->n && rc == PFL_OK; i++)
         rc = contribute(w, i, (unsigned)number(a, "epochs", 1), (uint64_t)round * 1000 + i, &in[i], &bytes, err);
-    if (rc == PFL_OK && pfl_streq(text(a, "attack", "none"), "gaussian"))
-        attack_gaussian(w, in, number(a, "sigma", 10.0));
-    if (rc == PFL_OK && pfl_streq(text(a, "attack", "none"), "lie"))
-        attack_lie(w, in, number(a, "z", 0.0));
+    if (rc == PFL_OK)
+        attack(a, w, in);
     if (rc == PFL_OK)
         rc = pfl_method_aggregate(&w->methods[0], w->model, false, in, w->n, &next, err);
     if (rc == PFL_OK)
