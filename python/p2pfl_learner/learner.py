@@ -39,6 +39,7 @@ class Config:
     dataset: str = ""
     dataset_path: str = ""
     partition: str = "iid"
+    partition_params: Dict[str, str] = field(default_factory=dict)  # those that the partition has: {"alpha": "0.5", ...}
     part_index: int = 0  # this node's part of the data, of so many
     part_count: int = 1
     part_seed: int = 0
@@ -51,9 +52,12 @@ class Config:
     params: Dict[str, str] = field(default_factory=dict)  # learner.params of the configuration
 
     def part(self, n):
-        """The indices of this node's part of n samples: the same ones that a built-in learner with partition `iid` would have."""
+        """The indices of this node's part of n samples: the same ones that a built-in learner with partition `iid` would have.
+        ValueError for another partition: dividing for it is the learner's own affair."""
         from .parts import iid_part
 
+        if self.partition != "iid":
+            raise ValueError(f"config.part() divides for partition 'iid' alone; this node's is '{self.partition}' with {self.partition_params}")
         return iid_part(n, self.part_index, self.part_count, self.part_seed, self.reduction_factor)
 
 

@@ -55,8 +55,10 @@ class _Service:
     def _describe(self, m):
         if m["version"] != VERSION:
             raise ValueError(f"the node speaks version {m['version']} of the service, this package version {VERSION}")
-        values = {k: v for k, v in m.items() if k not in ("version", "folder", "params")}
-        config = Config(params={p["key"]: p["value"] for p in m["params"]}, **values)
+        values = {k: v for k, v in m.items() if k not in ("version", "folder")}
+        for name in ("params", "partition_params"):
+            values[name] = {p["key"]: p["value"] for p in m[name]}
+        config = Config(**values)
         self._learner, self._folder = self._build(config), m["folder"]
         self._specs = [(k, a.dtype, _travels_as(a), a.shape) for k, a in self._arrays().items()]
         dtypes = {"f": "F32", "i": "I64"}

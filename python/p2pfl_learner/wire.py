@@ -10,6 +10,7 @@ DESCRIBE_REQUEST = {
     1: ("version", "u"), 2: ("node", "s"), 3: ("folder", "s"), 4: ("dataset", "s"), 5: ("dataset_path", "s"), 6: ("partition", "s"),
     7: ("part_index", "u"), 8: ("part_count", "u"), 9: ("part_seed", "u"), 10: ("reduction_factor", "d"), 11: ("seed", "u"),
     12: ("learning_rate", "d"), 13: ("batch_size", "u"), 14: ("threads", "u"), 15: ("hidden_sizes", "us"), 16: ("params", PARAM),
+    17: ("partition_params", PARAM),
 }
 DESCRIPTION = {1: ("name", "s"), 2: ("tensors", TENSOR), 3: ("steerable", "u")}
 PARAMETERS = {1: ("file", "s"), 2: ("bytes", "u")}

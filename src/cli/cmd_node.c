@@ -181,15 +181,25 @@ static void print_wait(const json_t *s, json_int_t round)
     printf("round %lld, %s: waiting for %s%s\n", (long long)round, text_of(s, "stage"), text_of(s, "waiting_for"), until);
 }
 
+static void print_learning(const json_t *s, json_int_t round)
+{
+    const json_t *fit = json_object_get(s, "fit_progress");
+    if (!json_is_true(json_object_get(s, "learning"))) {
+        printf("not learning; %lld rounds done\n", (long long)json_integer_value(json_object_get(s, "rounds_done")));
+        return;
+    }
+    printf("learning: round %lld of %lld, %s", (long long)round, (long long)json_integer_value(json_object_get(s, "rounds")),
+           text_of(s, "stage"));
+    if (json_is_real(fit))
+        printf(", its training %.0f %% done", 100.0 * json_real_value(fit));
+    putchar('\n');
+}
+
 static void print_status(json_t *s)
 {
     json_int_t round = json_integer_value(json_object_get(s, "round"));
     printf("%s at %s (%s)\n", text_of(s, "name"), text_of(s, "address"), text_of(s, "tls"));
-    if (json_is_true(json_object_get(s, "learning")))
-        printf("learning: round %lld of %lld, %s\n", (long long)round, (long long)json_integer_value(json_object_get(s, "rounds")),
-               text_of(s, "stage"));
-    else
-        printf("not learning; %lld rounds done\n", (long long)json_integer_value(json_object_get(s, "rounds_done")));
+    print_learning(s, round);
     print_wait(s, round);
     print_durability(json_object_get(s, "durability"));
     print_certificate(json_object_get(s, "certificate"));

@@ -2,6 +2,7 @@
 /* Parameters of partitions and aggregators, the same in experiments and in node files. A key that the strategy at hand does not
  * know is an error: whoever writes alpha for an IID partition believes something that is not so. */
 #include <inttypes.h>
+#include <string.h>
 
 #include "config/settings.h"
 
@@ -134,6 +135,24 @@ static void flow_end(const struct flow *f)
 {
     if (f->open)
         pfl_buf_append_str(f->out, "}\n");
+}
+
+void pfl_learner_config_partition_list(const struct pfl_learner_config *l, struct pfl_strs *to)
+{
+    const struct pfl_partition_config *p = &l->partition_params;
+    PFL_AUTO(pfl_freep) char *alpha = pfl_xasprintf("alpha=%.17g", p->alpha);
+    PFL_AUTO(pfl_freep) char *min = pfl_xasprintf("min_partition_size=%" PRIu64, p->min_size);
+    PFL_AUTO(pfl_freep) char *balance = pfl_xasprintf("self_balancing=%s", p->self_balancing ? "true" : "false");
+    PFL_AUTO(pfl_freep) char *shards = pfl_xasprintf("shards_per_node=%u", p->shards_per_part);
+    PFL_AUTO(pfl_freep) char *share = pfl_xasprintf("main_share=%.17g", p->main_share);
+    PFL_AUTO(pfl_freep) char *classes = pfl_xasprintf("main_classes=%u", p->main_classes);
+    const char *const all[] = {alpha, min, balance, shards, share, classes};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(all); i++) {
+        PFL_AUTO(pfl_freep) char *key = pfl_xstrdup(all[i]);
+        *strchr(key, '=') = '\0';
+        if (has_key(partition_keys, PFL_ARRAY_LEN(partition_keys), l->partition, key))
+            pfl_strs_add(to, all[i]);
+    }
 }
 
 void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out)

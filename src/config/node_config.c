@@ -78,6 +78,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
                                        "hidden_sizes",
                                        "learning_rate",
                                        "model_seed",
+                                       "warm_start",
                                        "batch_size",
                                        "aggregator",
                                        "dummy_values",
@@ -114,6 +115,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(check_name(doc, m, "partition", l->partition, pfl_partition_names, PFL_ARRAY_LEN(pfl_partition_names), err));
     TRY(pfl_yaml_str(doc, m, "model", &l->model, err));
     TRY(check_name(doc, m, "model", l->model, pfl_model_names, PFL_ARRAY_LEN(pfl_model_names), err));
+    TRY(pfl_yaml_str(doc, m, "warm_start", &l->warm_start, err));
     TRY(pfl_yaml_str(doc, m, "aggregator", &l->aggregator, err));
     TRY(check_name(doc, m, "aggregator", l->aggregator, pfl_aggregator_names, PFL_ARRAY_LEN(pfl_aggregator_names), err));
     struct pfl_yaml *partition = NULL, *aggregator = NULL;
@@ -157,7 +159,7 @@ static void resolve_all(const char *dir, struct pfl_node_config *c)
     char **paths[] = {&s->ca_crt,     &s->server_crt,           &s->server_key,
                       &s->client_crt, &s->client_key,           &s->passphrase_file,
                       &s->pin_file,   &c->learner.dataset_path, &c->learner.data.test_path,
-                      &c->state_dir};
+                      &c->state_dir,  &c->learner.warm_start};
     for (size_t i = 0; i < PFL_ARRAY_LEN(paths); i++)
         resolve(dir, paths[i]);
     resolve(dir, &c->settings.crl.file);
@@ -474,6 +476,7 @@ static void put_learner(struct pfl_buf *b, const struct pfl_learner_config *l)
     pfl_learner_config_write_model(l, "  ", b);
     if (l->has_model_seed)
         pfl_buf_printf(b, "  model_seed: %" PRIu64 "\n", l->model_seed);
+    put_str(b, "  ", "warm_start", l->warm_start);
     if (l->batch_size)
         pfl_buf_printf(b, "  batch_size: %u\n", l->batch_size);
     put_str(b, "  ", "aggregator", l->aggregator);

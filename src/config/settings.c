@@ -276,6 +276,7 @@ void pfl_learner_config_deinit(struct pfl_learner_config *l)
     free(l->model);
     free(l->activation);
     free(l->optimizer);
+    free(l->warm_start);
     free(l->aggregator);
     pfl_remote_config_deinit(&l->remote);
     *l = (struct pfl_learner_config){0};

@@ -168,6 +168,7 @@ struct pfl_learner_config {
     double momentum, weight_decay; /* momentum: sgd's; 0 */
     bool has_model_seed;
     uint64_t model_seed;
+    char *warm_start; /* a safetensors file with the initial parameters; owned or NULL: random ones */
     unsigned batch_size;
     char *aggregator; /* "fedavg" */
     struct pfl_aggregator_config aggregator_params;
@@ -189,6 +190,8 @@ enum pfl_rc pfl_learner_config_read_aggregator(const struct pfl_yaml_doc *doc, s
 enum pfl_rc pfl_learner_config_read_compression(const struct pfl_yaml_doc *doc, struct pfl_yaml *map, struct pfl_learner_config *l,
                                                 struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_learner_config_write_compression(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
+/** Adds the parameters that l->partition has, defaults too, as "alpha=0.5". */
+void pfl_learner_config_partition_list(const struct pfl_learner_config *l, struct pfl_strs *to);
 /** Appends what the two read to YAML, as flow maps under `indent`. */
 void pfl_learner_config_write_params(const struct pfl_learner_config *l, const char *indent, struct pfl_buf *out);
 /** The names of all models, partitions and aggregators, for messages. */

@@ -251,7 +251,7 @@ enum pfl_rc pfl_method_fit(struct pfl_method *m, struct pfl_model *base, unsigne
     if (rc == PFL_OK)
         rc = steer(m, base, &c, err);
     if (rc == PFL_OK)
-        rc = l->ops->fit(l->self, start, epochs, seed, NULL, NULL, &trained, ret_fit, err);
+        rc = l->ops->fit(l->self, start, epochs, seed, m->progress, m->progress_user, &trained, ret_fit, err);
     if (rc == PFL_OK)
         rc = pfl_method_fit_layout(trained, m->contribution, &out, err);
     if (rc == PFL_OK && a->variates)

@@ -19,6 +19,8 @@ struct pfl_method {
     struct pfl_learner learner;                       /* borrowed */
     struct pfl_layout *params, *contribution, *model; /* references */
     struct pfl_model *variate;                        /* owned: this node's c_i of SCAFFOLD, of params' layout; NULL: zero */
+    void (*progress)(void *user, double done);        /* of fits, from the thread that fits; NULL: nobody asks */
+    void *progress_user;
 };
 /** INVALID where a name of a tensor leaves no room, or the layout has too many; UNSUPPORTED where the aggregator asks something of
  * the learner that it cannot do. */

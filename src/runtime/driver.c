@@ -407,6 +407,19 @@ static void free_now(struct pfl_driver *d)
     pfl_blocks_trim();
 }
 
+static enum pfl_rc open_method(struct pfl_driver *d, const struct pfl_driver_opts *opts, struct pfl_err *err)
+{
+    d->method.progress = pfl_job_fit_progress;
+    d->method.progress_user = d;
+    if (d->interop && d->method.contribution->n > d->method.params->n)
+        return pfl_err_set(err, PFL_UNSUPPORTED,
+                           "settings.general.interop: aggregator '%s' needs more of each contribution than P2PFL's own nodes send; "
+                           "another aggregator, or 'interop: off'",
+                           opts->settings.aggregator->name);
+    enum pfl_rc rc = pfl_p2pfl_options_check(&d->pickle, d->method.params, err);
+    return rc == PFL_OK ? rc : pfl_err_wrap(err, "settings.general.interop_compression");
+}
+
 enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver **ret, struct pfl_err *err)
 {
     struct pfl_driver *d = pfl_xcalloc(1, sizeof(*d));
@@ -431,8 +444,8 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
 
     PFL_AUTO(pfl_durable_freep) struct pfl_durable *kept = NULL;
     enum pfl_rc rc = pfl_method_init(&d->method, opts->settings.aggregator, d->learner, err);
-    if (rc == PFL_OK && (rc = pfl_p2pfl_options_check(&d->pickle, d->method.params, err)) != PFL_OK)
-        (void)pfl_err_wrap(err, "settings.general.interop_compression");
+    if (rc == PFL_OK)
+        rc = open_method(d, opts, err);
     if (rc == PFL_OK)
         rc = open_state(d, err);
     if (rc == PFL_OK)

@@ -3,6 +3,8 @@
 #ifndef PFL_RUNTIME_DRIVER_IMPL_H
 #define PFL_RUNTIME_DRIVER_IMPL_H
 
+#include <stdatomic.h>
+
 #include "learning/method.h"
 #include "pki/policy.h"
 #include "runtime/driver.h"
@@ -93,6 +95,7 @@ struct pfl_driver {
 
     struct pfl_job *learner_queue; /* jobs for the learner, one at a time, in order */
     bool learner_busy;
+    atomic_uint fit_progress; /* 0: no fit is under way; else 1 and the percent that are done */
     unsigned jobs_running;
     struct pfl_pickling *picklings; /* of models for P2PFL's own nodes */
     uint64_t cancel_before;         /* learner jobs with a lower sequence number are answered CANCELED */
@@ -134,6 +137,7 @@ void pfl_inbound_reply(struct pfl_driver *d, struct pfl_pending *p, const struct
 /* jobs.c */
 void pfl_job_init_model(struct pfl_driver *d);
 void pfl_job_learner(struct pfl_driver *d, const struct pfl_action *a); /* FIT, EVALUATE */
+void pfl_job_fit_progress(void *driver, double done);                   /* of its method's fits, from a worker */
 void pfl_job_aggregate(struct pfl_driver *d, const struct pfl_action *a);
 void pfl_job_cancel(struct pfl_driver *d);
 /** Decodes a weights message on a worker and posts it as PFL_EV_MESSAGE. */

@@ -234,6 +234,13 @@ static enum pfl_rc run_save(struct pfl_job *j)
     return pfl_fs_write_atomic_parts(path, parts, PFL_ARRAY_LEN(parts), 0600, &j->err);
 }
 
+void pfl_job_fit_progress(void *driver, double done)
+{
+    struct pfl_driver *d = driver;
+    double percent = done >= 1.0 ? 100.0 : done >= 0.0 ? 100.0 * done : 0.0; /* NaN: 0 */
+    atomic_store(&d->fit_progress, 1 + (unsigned)percent);
+}
+
 static void on_work(uv_work_t *w)
 {
     struct pfl_job *j = w->data;
@@ -243,7 +250,9 @@ static void on_work(uv_work_t *w)
         j->rc = run_init(j);
         break;
     case JOB_FIT:
+        atomic_store(&j->d->fit_progress, 1);
         j->rc = run_fit(j);
+        atomic_store(&j->d->fit_progress, 0);
         break;
     case JOB_EVALUATE:
         j->rc = pfl_method_evaluate(&j->d->method, j->in->model, &j->metrics, &j->err);

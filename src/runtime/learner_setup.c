@@ -15,6 +15,7 @@
 #include "learning/partition.h"
 #include "learning/table.h"
 #include "learning/trainer.h"
+#include "learning/warm_start.h"
 #include "runtime/remote_learner.h"
 
 void pfl_data_cache_deinit(struct pfl_data_cache *c)
@@ -186,6 +187,16 @@ static enum pfl_rc net_of(const struct pfl_learner_config *c, struct pfl_trainer
     return PFL_OK;
 }
 
+static size_t split_params(const struct pfl_strs *from, struct pfl_learner_param *to)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        const char *key = from->items[i], *value = strchr(key, '=');
+        (void)snprintf(to[i].key, sizeof(to[i].key), "%.*s", (int)(value - key), key);
+        (void)snprintf(to[i].value, sizeof(to[i].value), "%s", value + 1);
+    }
+    return from->n;
+}
+
 /* What the configuration says, for a learner in another process. */
 static enum pfl_rc describe(const struct pfl_learner_config *c, const struct pfl_settings *s, const char *node_name,
                             struct pfl_learner_describe *ret, struct pfl_err *err)
@@ -206,7 +217,6 @@ static enum pfl_rc describe(const struct pfl_learner_config *c, const struct pfl
         .batch_size = c->batch_size ? c->batch_size : s->batch_size,
         .threads = s->threads,
         .n_hidden = c->n_hidden,
-        .n_params = c->remote.params.n,
     };
     (void)snprintf(ret->node, sizeof(ret->node), "%s", node_name);
     (void)snprintf(ret->dataset, sizeof(ret->dataset), "%s", c->dataset);
@@ -214,11 +224,11 @@ static enum pfl_rc describe(const struct pfl_learner_config *c, const struct pfl
     (void)snprintf(ret->partition, sizeof(ret->partition), "%s", c->partition);
     for (size_t i = 0; i < c->n_hidden; i++)
         ret->hidden[i] = c->hidden[i];
-    for (size_t i = 0; i < c->remote.params.n; i++) {
-        const char *key = c->remote.params.items[i], *value = strchr(key, '=');
-        (void)snprintf(ret->params[i].key, sizeof(ret->params[i].key), "%.*s", (int)(value - key), key);
-        (void)snprintf(ret->params[i].value, sizeof(ret->params[i].value), "%s", value + 1);
-    }
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs partition = {0};
+    pfl_learner_config_partition_list(c, &partition);
+    PFL_ASSERT(partition.n <= PFL_LEARNER_PARTITION_PARAMS_MAX);
+    ret->n_partition_params = split_params(&partition, ret->partition_params);
+    ret->n_params = split_params(&c->remote.params, ret->params);
     return PFL_OK;
 }
 
@@ -274,9 +284,15 @@ static bool is_hostile(const struct pfl_learner_config *c)
 enum pfl_rc pfl_learner_setup_in(struct pfl_data_cache *cache, const struct pfl_learner_config *c, const struct pfl_settings *s,
                                  const char *node_name, struct pfl_learner *ret, struct pfl_err *err)
 {
-    enum pfl_rc rc = setup(cache, c, s, node_name, ret, err);
-    if (rc != PFL_OK || !is_hostile(c))
+    struct pfl_learner l;
+    enum pfl_rc rc = setup(cache, c, s, node_name, &l, err);
+    if (rc == PFL_OK && c->warm_start && (rc = pfl_warm_start_wrap(&l, c->warm_start, err)) != PFL_OK)
+        l.ops->free(l.self);
+    if (rc != PFL_OK)
         return rc;
+    *ret = l;
+    if (!is_hostile(c))
+        return PFL_OK;
     pfl_warn("%s: attack: this node gives away something else than what it trained (%s, %g)", node_name, c->attack.kind,
              c->attack.sigma);
     pfl_attacker_wrap(ret, pfl_streq(c->attack.kind, "gaussian") ? PFL_ATTACK_GAUSSIAN : PFL_ATTACK_SIGN_FLIP, c->attack.sigma);

@@ -172,6 +172,8 @@ json_t *pfl_driver_status(struct pfl_driver *d)
     json_object_set_new(o, "waiting_for", text_json(s.waiting_for));
     if (s.waiting_for && s.waiting_until != PFL_NEVER)
         json_object_set_new(o, "waiting_until_s", json_real((double)(s.waiting_until - now) / 1e9));
+    unsigned fit = atomic_load(&d->fit_progress);
+    json_object_set_new(o, "fit_progress", fit ? json_real((fit - 1) / 100.0) : json_null());
     json_object_set_new(o, "train_set", list_json(&s.train_set));
     json_t *peers = json_array();
     for (size_t i = 0; i < s.n_peers; i++)

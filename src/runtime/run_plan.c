@@ -164,8 +164,11 @@ static enum pfl_rc resolve_command(struct pfl_plan *p, struct pfl_err *err)
 
 static enum pfl_rc resolve_data(struct pfl_plan *p, struct pfl_err *err)
 {
-    enum pfl_rc rc = resolve_path(p, "experiment.dataset.path", &p->cfg.learner.dataset_path, err);
-    return rc == PFL_OK ? resolve_path(p, "experiment.dataset.test_path", &p->cfg.learner.data.test_path, err) : rc;
+    struct pfl_learner_config *l = &p->cfg.learner;
+    enum pfl_rc rc = resolve_path(p, "experiment.dataset.path", &l->dataset_path, err);
+    if (rc == PFL_OK)
+        rc = resolve_path(p, "experiment.dataset.test_path", &l->data.test_path, err);
+    return rc == PFL_OK ? resolve_path(p, "experiment.model.warm_start", &l->warm_start, err) : rc;
 }
 
 /* ---- the folder ---- */
@@ -274,6 +277,7 @@ static void impostor_learner(struct pfl_learner_config *l)
     l->dataset_path = NULL;
     l->data = (struct pfl_data_config){.test_share = 0.2};
     l->model = dummy;
+    l->warm_start = NULL;
     l->dummy_values = 1000;
     l->part_index = 0;
     l->part_count = 1;

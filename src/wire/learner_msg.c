@@ -40,10 +40,29 @@ static enum pfl_rc decode(struct pfl_bytes in, const pb_msgdesc_t *fields, void 
 
 /* ---- DescribeRequest ---- */
 
+static void put_params(const struct pfl_learner_param *from, size_t n, p2pfl_learner_v1_Param *to, pb_size_t *ret_n)
+{
+    for (size_t i = 0; i < n; i++) {
+        COPY_TEXT(to[i].key, from[i].key);
+        COPY_TEXT(to[i].value, from[i].value);
+    }
+    *ret_n = (pb_size_t)n;
+}
+
+static size_t take_params(const p2pfl_learner_v1_Param *from, size_t n, struct pfl_learner_param *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        COPY_TEXT(to[i].key, from[i].key);
+        COPY_TEXT(to[i].value, from[i].value);
+    }
+    return n;
+}
+
 enum pfl_rc pfl_learner_describe_encode(const struct pfl_learner_describe *m, struct pfl_buf *out, struct pfl_err *err)
 {
     PFL_AUTO(pfl_freep) pb_describe *pb = pfl_xcalloc(1, sizeof(*pb));
-    PFL_ASSERT(m->n_hidden <= PFL_LEARNER_HIDDEN_MAX && m->n_params <= PFL_LEARNER_PARAMS_MAX);
+    PFL_ASSERT(m->n_hidden <= PFL_LEARNER_HIDDEN_MAX && m->n_params <= PFL_LEARNER_PARAMS_MAX &&
+               m->n_partition_params <= PFL_LEARNER_PARTITION_PARAMS_MAX);
     pb->version = m->version;
     COPY_TEXT(pb->node, m->node);
     COPY_TEXT(pb->folder, m->folder);
@@ -60,11 +79,8 @@ enum pfl_rc pfl_learner_describe_encode(const struct pfl_learner_describe *m, st
     pb->threads = m->threads;
     memcpy(pb->hidden_sizes, m->hidden, sizeof(m->hidden));
     pb->hidden_sizes_count = (pb_size_t)m->n_hidden;
-    for (size_t i = 0; i < m->n_params; i++) {
-        COPY_TEXT(pb->params[i].key, m->params[i].key);
-        COPY_TEXT(pb->params[i].value, m->params[i].value);
-    }
-    pb->params_count = (pb_size_t)m->n_params;
+    put_params(m->params, m->n_params, pb->params, &pb->params_count);
+    put_params(m->partition_params, m->n_partition_params, pb->partition_params, &pb->partition_params_count);
     return pfl_pb_encode(out, p2pfl_learner_v1_DescribeRequest_fields, pb, "the learner's configuration", err);
 }
 
@@ -91,11 +107,8 @@ enum pfl_rc pfl_learner_describe_decode(struct pfl_bytes in, struct pfl_learner_
     ret->threads = pb->threads;
     memcpy(ret->hidden, pb->hidden_sizes, sizeof(ret->hidden));
     ret->n_hidden = pb->hidden_sizes_count;
-    for (size_t i = 0; i < pb->params_count; i++) {
-        COPY_TEXT(ret->params[i].key, pb->params[i].key);
-        COPY_TEXT(ret->params[i].value, pb->params[i].value);
-    }
-    ret->n_params = pb->params_count;
+    ret->n_params = take_params(pb->params, pb->params_count, ret->params);
+    ret->n_partition_params = take_params(pb->partition_params, pb->partition_params_count, ret->partition_params);
     return PFL_OK;
 }
 

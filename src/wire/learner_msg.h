@@ -18,6 +18,7 @@ enum {
     PFL_LEARNER_FILE_MAX = 64,
     PFL_LEARNER_HIDDEN_MAX = 16,
     PFL_LEARNER_PARAMS_MAX = 32,
+    PFL_LEARNER_PARTITION_PARAMS_MAX = 8,
     PFL_LEARNER_KEY_MAX = 64,
     PFL_LEARNER_VALUE_MAX = 512,
     PFL_LEARNER_MESSAGE_MAX = 1 << 20, /* a description of 4096 tensors is below 900 KB */
@@ -38,6 +39,8 @@ struct pfl_learner_describe {
     size_t n_hidden;
     struct pfl_learner_param params[PFL_LEARNER_PARAMS_MAX];
     size_t n_params;
+    struct pfl_learner_param partition_params[PFL_LEARNER_PARTITION_PARAMS_MAX];
+    size_t n_partition_params;
 };
 struct pfl_learner_description {
     char name[PFL_LEARNER_NAME_MAX]; /* for logs */

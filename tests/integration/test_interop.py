@@ -240,6 +240,24 @@ class Networks(NetworkTest):
         self.all_of([Ours, Python, Python, Ours], ("line",), trainset=2)
 
 
+class Refused(InteropTest):
+    def test_what_contributions_of_theirs_do_not_carry(self):
+        for rule in ("scaffold", "fednova"):
+            folder = Path(tempfile.mkdtemp(dir=self.dir))
+            text = (node_kit.NODE.format(name="node1", address="127.0.0.1:0", grpc_timeout=10, period=0.5, timeout=3, values=100, delay=0)
+                    .replace("use_ssl: true", "use_ssl: false").replace("  general:\n", "  general:\n    interop: p2pfl\n"))
+            (folder / "node.yaml").write_text(text[:text.index("learner:")] + f"""\
+learner:
+  dataset: fashion-mnist
+  reduction_factor: 0.01
+  optimizer: sgd
+  aggregator: {rule}
+""")
+            done = node_kit.run("node", "start", "-c", folder / "node.yaml")
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn(f"settings.general.interop: aggregator '{rule}' needs more of each contribution than P2PFL's own nodes send", done.stderr)
+
+
 class Habits(NetworkTest):
     """What else can happen between us and a Python node."""
 

@@ -102,6 +102,17 @@ class OneNode(NodeTest):
         self.marker = str(self.dir / "learner-program")
         os.symlink(PEER, self.marker)
 
+    def test_status_says_how_far_a_fit_is(self):
+        node = self.node("  dataset: fashion-mnist\n  reduction_factor: 0.02\n  hidden_sizes: [16]\n  batch_size: 32\n")
+        self.assertIsNone(node.status()["fit_progress"])
+        node.do("learn", "--rounds", "1", "--epochs", "10000")  # some minutes
+        first = wait_until("one percent", lambda: node.status()["fit_progress"], 120)
+        self.assertRegex(node.do("status"), r"learning: round 0 of 1, training, its training [1-9]\d* % done\n")
+        wait_until("more", lambda: node.status()["fit_progress"] > first, 120)
+        node.do("stop")
+        wait_until("it has stopped", lambda: node.status()["fit_progress"] is None)
+        self.end()
+
     def test_the_learner_ends_with_its_node(self):
         node = self.node(f"  command: ['{self.marker}']\n")
         folder = self.folder_of(node)

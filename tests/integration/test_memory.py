@@ -8,9 +8,13 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import node_kit  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = os.environ.get("P2PFL_BIN") or str(ROOT / "build" / "dev" / "p2pfl")
@@ -54,6 +58,11 @@ def cifar(folder, n):
     for name in ("data_batch_1", "data_batch_2", "test_batch"):
         records = b"".join(bytes([i % 10]) + bytes([25 * (i % 10)]) * 1024 + rng.randbytes(2048) for i in range(n))
         (folder / f"{name}.bin").write_bytes(records)
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Memory(unittest.TestCase):
@@ -121,6 +130,36 @@ class Memory(unittest.TestCase):
         (self.dir / "cifar" / "data_batch_2.bin").write_bytes(b"\x01" * 5000)
         done = self.run_it(CONFIGS / "p2pfl_cifar10.yaml", "--data", self.dir / "cifar", code=1)
         self.assertIn("a whole number of records of 3073 bytes", done.stderr)
+
+    def test_a_warm_start_goes_on_where_the_file_ends(self):
+        mnist(self.dir / "mnist", 800, 100)
+        small = SMALL.format(rounds=2, seed=1, model="mlp")
+        first = json.loads(self.run_it(self.file(small), "--data", self.dir / "mnist").stdout)
+        (self.out / "model.safetensors").rename(self.dir / "start.safetensors")
+        warm = small.replace("model: {", "model: {warm_start: start.safetensors, ")
+        untrained = json.loads(self.run_it(self.file(warm.replace("epochs: 1", "epochs: 0")), "--data", self.dir / "mnist").stdout)
+        self.assertEqual({n["model_sha256"] for n in untrained["nodes"]}, {n["model_sha256"] for n in first["nodes"]})
+        other = self.run_it(self.file(warm.replace("params: {", "params: {hidden_sizes: [20], ")), "--data", self.dir / "mnist", code=1)
+        self.assertRegex(other.stderr, r"warm_start: .*start.safetensors: .*6 tensors, 4 are expected")
+        missing = self.run_it(self.file(warm.replace("start.safe", "stop.safe")), "--data", self.dir / "mnist", code=1)
+        self.assertIn("experiment.model.warm_start: stop.safetensors", missing.stderr)
+
+    def test_an_interrupt_ends_the_fit_that_is_under_way(self):
+        mnist(self.dir / "mnist", 4000, 100)
+        out = self.dir / "out"
+        text = SMALL.format(rounds=1, seed=1, model="mlp").replace("epochs: 1", "epochs: 10000")  # some hours
+        p = subprocess.Popen([BIN, "run", str(self.file(text)), "--data", str(self.dir / "mnist"), "--out", str(out)], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.addCleanup(p.stdout.close)
+        node_kit.wait_until("training", lambda: cpu_seconds(p.pid) > 3, 120)
+        p.send_signal(signal.SIGINT)
+        said = p.stdout.read()
+        self.assertEqual(p.wait(60), 130, said)
+        done = json.loads((out / "summary.json").read_text())
+        self.assertTrue(done["interrupted"])
+        self.assertGreater(done["learning_s"], 0)
+        self.assertNotIn("learning 0.0 s", said)
+        self.assertNotIn("warning", said)
 
     def test_interrupted_it_leaves_a_report(self):
         mnist(self.dir / "mnist", 4000, 100)

@@ -100,6 +100,19 @@ class Federations(unittest.TestCase):
         for e in ended:
             self.assertGreater(e["accuracy"], 0.97)
 
+    def test_the_partition_s_parameters_are_told(self):
+        program = NUMPY.replace("def build(config):\n", """def build(config):
+    print(config.partition, sorted(config.partition_params.items()))
+    try:
+        config.part(100)
+    except ValueError as e:
+        print(e)
+""")
+        self.learn(program, nodes=2, rounds=1, more=", partitioning: {strategy: dirichlet, params: {alpha: 0.25}}")
+        for log in self.logs.values():
+            self.assertIn("dirichlet [('alpha', '0.25'), ('min_partition_size', '10'), ('self_balancing', 'false')]", log)
+            self.assertIn("config.part() divides for partition 'iid' alone; this node's is 'dirichlet'", log)
+
     def test_an_exception_in_fit__is_told_and_the_others_go_on(self):
         self.learn(NUMPY, rounds=2, fail="node-2")
         self.assertIn("failed in Fit: INTERNAL: RuntimeError: the data of node-2 are gone", self.logs["node-2"])
@@ -165,7 +178,8 @@ class Messages(unittest.TestCase):
         ("DescribeRequest", wire.DESCRIBE_REQUEST, {
             "version": 1, "node": "n", "folder": "/f", "dataset": "d", "dataset_path": "", "partition": "iid", "part_index": 1,
             "part_count": 4, "part_seed": 2**64 - 1, "reduction_factor": 0.5, "seed": 666, "learning_rate": 1e-3, "batch_size": 128,
-            "threads": 1, "hidden_sizes": [256, 128], "params": [{"key": "a", "value": "b"}, {"key": "c", "value": ""}]}),
+            "threads": 1, "hidden_sizes": [256, 128], "params": [{"key": "a", "value": "b"}, {"key": "c", "value": ""}],
+            "partition_params": [{"key": "alpha", "value": "0.5"}]}),
     ]
 
     def theirs(self, name, message):

@@ -177,6 +177,47 @@ static void test_experiment_load__cifar10_of_p2pfl__with_a_smaller_network_and_a
 
 /* ---- taken ---- */
 
+static struct pfl_experiment_config parsed(const char *text)
+{
+    struct pfl_experiment_config c;
+    struct pfl_err err = {0};
+    if (pfl_experiment_parse("e.yaml", text, strlen(text), &c, &err) != PFL_OK)
+        fail_msg("%s", err.msg);
+    return c;
+}
+
+static void test_experiment_parse__transforms__what_they_do_or_a_note(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *package, *more, *note;
+        unsigned n_mean;
+    } rows[] = {
+        {"p2pfl.examples.cifar10.transforms", "", "experiment.dataset.transforms: images are normalised with the mean", 3},
+        {"p2pfl.examples.cifar10.transforms", ", normalise: standard", "experiment.dataset.transforms has no effect: it names", 0},
+        {"p2pfl.examples.mnist.transforms", "", "experiment.dataset.transforms has no effect: images are scaled", 0},
+        {"my.own", "", "experiment.dataset.transforms has no effect: it names a function in Python", 0},
+    };
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        PFL_AUTO(pfl_freep)
+        char *text = pfl_xasprintf(EXP "  dataset: {name: cifar10, transforms: {package: %s, function: f}%s}\n", rows[i].package,
+                                   rows[i].more);
+        PFL_AUTO(pfl_experiment_deinit) struct pfl_experiment_config c = parsed(text);
+        assert_int_equal(c.settings.notes.n, 1);
+        assert_true(pfl_str_has_prefix(c.settings.notes.items[0], rows[i].note));
+        assert_int_equal(c.learner.data.n_mean, rows[i].n_mean);
+        assert_int_equal(c.learner.data.n_deviation, rows[i].n_mean);
+    }
+}
+
+static void test_experiment_parse__warm_start__taken(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_experiment_deinit)
+    struct pfl_experiment_config c = parsed(EXP "  model: {package: mlp, warm_start: a.safetensors}\n");
+    assert_string_equal(c.learner.warm_start, "a.safetensors");
+}
+
 static void test_experiment_load__mnist_of_p2pfl__unchanged(void **state)
 {
     (void)state;
@@ -475,6 +516,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_experiment__compression__in_order),
         cmocka_unit_test(test_experiment_parse__refused_with_file_line_and_key),
+        cmocka_unit_test(test_experiment_parse__transforms__what_they_do_or_a_note),
+        cmocka_unit_test(test_experiment_parse__warm_start__taken),
         cmocka_unit_test(test_experiment_load__cifar10_of_p2pfl__with_a_smaller_network_and_a_note),
         cmocka_unit_test(test_experiment_load__mnist_of_p2pfl__unchanged),
         cmocka_unit_test(test_experiment_load__polling_periods__each_one_noted),

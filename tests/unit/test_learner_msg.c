@@ -35,7 +35,9 @@ static void test_describe__all_fields__come_back(void **state)
                                         .hidden = {256, 128},
                                         .n_hidden = 2,
                                         .params = {{"a", "1"}, {"b", ""}},
-                                        .n_params = 2};
+                                        .n_params = 2,
+                                        .partition_params = {{"alpha", "0.5"}},
+                                        .n_partition_params = 1};
     assert_int_equal(pfl_learner_describe_encode(in, &b, NULL), PFL_OK);
     assert_int_equal(pfl_learner_describe_decode(pfl_buf_view(&b), out, NULL), PFL_OK);
     assert_memory_equal(in, out, sizeof(*in));

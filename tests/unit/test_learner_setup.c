@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* link: base tensor learning config runtime */
+/* link: base tensor wire learning config runtime */
 /* A node's learner from its configuration, on small data of its own. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include "base/fs.h"
 #include "learning/dummy.h"
 #include "runtime/learner_setup.h"
+#include "wire/payload.h"
 
 enum { N = 50, SIDE = 28 };
 
@@ -177,6 +178,92 @@ static void test_setup__dummy_by_model_or_data__needs_no_files(void **state)
     }
 }
 
+/* ---- warm start ---- */
+
+static void write_model(const char *path, struct pfl_model *m)
+{
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = NULL;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
+    assert_int_equal(pfl_payload_new(m, &p, NULL), PFL_OK);
+    pfl_buf_append(&b, p->head.data, p->head.len);
+    pfl_buf_append(&b, m->data, m->layout->bytes);
+    assert_int_equal(pfl_fs_write_atomic(path, pfl_buf_view(&b), 0600, NULL), PFL_OK);
+}
+
+/* The same tensors, the last one first in the file. */
+static void write_reversed(const char *path, const struct pfl_model *m)
+{
+    struct pfl_tensor_desc descs[16] = {0};
+    PFL_AUTO(pfl_layout_freep) struct pfl_layout *layout = NULL;
+    PFL_AUTO(pfl_model_freep) struct pfl_model *back = NULL;
+    size_t n = m->layout->n;
+    for (size_t i = 0; i < n; i++)
+        descs[i] = m->layout->tensors[n - 1 - i];
+    assert_int_equal(pfl_layout_new(descs, n, &layout, NULL), PFL_OK);
+    assert_int_equal(pfl_model_new(layout, &back, NULL), PFL_OK);
+    for (size_t i = 0; i < n; i++)
+        memcpy(pfl_model_data_mut(back) + layout->tensors[i].offset, m->data + descs[i].offset, descs[i].bytes);
+    write_model(path, back);
+}
+
+static struct pfl_model *initial(const struct env *e)
+{
+    struct pfl_learner l;
+    struct pfl_err err = {0};
+    struct pfl_model *m = NULL;
+    if (pfl_learner_setup(&e->c, &e->s, "a", &l, &err) != PFL_OK)
+        fail_msg("%s", err.msg);
+    assert_string_equal(l.ops->name, "trainer");
+    assert_non_null(l.ops->steer);
+    assert_int_equal(l.ops->init(l.self, &m, NULL), PFL_OK);
+    l.ops->free(l.self);
+    return m;
+}
+
+static void test_setup__warm_start__the_file_is_the_initial_model(void **state)
+{
+    struct env *e = *state;
+    struct pfl_fit_result r;
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(e->dir, "start.safetensors");
+    PFL_AUTO(pfl_model_freep) struct pfl_model *trained = fitted(e, &r);
+    write_model(path, trained);
+    e->c.warm_start = pfl_xstrdup(path);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *start = initial(e);
+    assert_true(same(start, trained));
+    pfl_model_unref(fitted(e, &r)); /* and it trains on */
+    write_reversed(path, trained);
+    PFL_AUTO(pfl_model_freep) struct pfl_model *reversed = initial(e);
+    assert_true(same(reversed, trained));
+    unlink(path);
+}
+
+static void test_setup__warm_start_of_another_model__refused(void **state)
+{
+    struct env *e = *state;
+    struct pfl_fit_result r;
+    PFL_AUTO(pfl_freep) char *path = pfl_fs_join(e->dir, "start.safetensors");
+    PFL_AUTO(pfl_model_freep) struct pfl_model *trained = fitted(e, &r);
+    e->c.warm_start = pfl_xstrdup(path);
+    expect_refused(e, PFL_NOT_FOUND, "start.safetensors");
+    write_model(path, trained);
+    e->c.hidden[0] = 255;
+    expect_refused(e, PFL_MALFORMED, "start.safetensors: tensor 'layers.0.weight': F32 (256, 784), F32 (255, 784) is expected");
+    e->c.hidden[0] = 256;
+    e->c.n_hidden = 1;
+    expect_refused(e, PFL_MALFORMED, "6 tensors, 4 are expected");
+    e->c.n_hidden = 2;
+    set(&e->c.model, "lenet5");
+    expect_refused(e, PFL_MALFORMED, "warm_start: ");
+    set(&e->c.model, "mlp");
+    PFL_AUTO(pfl_model_freep) struct pfl_model *nan = pfl_model_copy(trained);
+    memset(pfl_model_data_mut(nan), 0xff, 4);
+    write_model(path, nan);
+    expect_refused(e, PFL_MALFORMED, "tensor 'layers.0.weight'");
+    assert_int_equal(pfl_fs_write_atomic(path, pfl_bytes_of("{}", 2), 0600, NULL), PFL_OK);
+    expect_refused(e, PFL_MALFORMED, "start.safetensors: safetensors: 2 bytes are too few");
+    unlink(path);
+}
+
 #define WITH_ENV(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -187,6 +274,8 @@ int main(void)
         WITH_ENV(test_setup__mlp__trains_on_its_part),
         WITH_ENV(test_setup__seeds__of_model_and_partition_before_the_run_s),
         WITH_ENV(test_setup__dummy_by_model_or_data__needs_no_files),
+        WITH_ENV(test_setup__warm_start__the_file_is_the_initial_model),
+        WITH_ENV(test_setup__warm_start_of_another_model__refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
