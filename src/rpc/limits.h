@@ -56,8 +56,9 @@ enum {
 
     PFL_RPC_CONNECTIONS_MAX = 1024,
     PFL_RPC_CONNECTIONS_PER_IP_MAX = 256, /* many nodes share a machine in experiments */
-    /* TLS handshakes under way: each costs a signature and holds about 100 KiB. */
-    PFL_RPC_HANDSHAKES_MAX = 256,
+    /* TLS handshakes under way: each costs a signature and holds about 100 KiB. Twice what one address may have, so that nobody
+       keeps all others out with one. */
+    PFL_RPC_HANDSHAKES_MAX = 512,
     PFL_RPC_BACKLOG = 511,
 
     /* Bytes in the kernel that are not sent yet: whatever is small and new waits behind at most these and one frame. */

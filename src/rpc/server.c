@@ -121,6 +121,8 @@ static unsigned count_of_ip(const struct pfl_rpc_server *s, const char *ip)
     return n;
 }
 
+_Static_assert(PFL_RPC_HANDSHAKES_MAX >= 2 * PFL_RPC_CONNECTIONS_PER_IP_MAX, "one address could keep all others out");
+
 /* NULL: welcome. */
 static const char *over_limit(const struct pfl_rpc_server *s, const char *ip)
 {

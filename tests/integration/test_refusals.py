@@ -361,6 +361,30 @@ class Renegotiation(unittest.TestCase):
             return said + client.communicate(timeout=60)[0]
 
 
+class HalfOpen(unittest.TestCase):
+    def test_one_address_takes_what_it_may__another_is_served(self):
+        folder = FED.identity("besieged")  # a node of its own: so many refusals are told by their number
+        node_file(folder)
+        node, held = Node(folder), []
+        self.addCleanup(node.kill)
+        try:
+            for _ in range(300):  # more than one address may have, and more than would fit were they all handshakes that others wait for
+                held.append(socket.create_connection(host_port(node.address), 20))
+            wait_until("the last ones are refused", lambda: len(node.events("refused")) >= 40)
+            for e in node.events("refused"):
+                self.assertEqual(e["reason"], "too many connections from this address")
+            with socket.create_connection(host_port(node.address), 20, source_address=("127.0.0.2", 0)) as raw:
+                raw.settimeout(20)
+                with tls(False, FED.stranger).wrap_socket(raw, server_hostname="127.0.0.1") as s:
+                    s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+                    self.assertEqual(s.recv(9)[3], 4)  # its SETTINGS
+        finally:
+            for s in held:
+                s.close()
+        wait_until("they are forgotten", lambda: call(node.address, FED.stranger, "/grpc.health.v1.Health/Check", b"")[0] == grpc.StatusCode.OK)
+        self.assertEqual(node.stop(), 0, node.log()[-4000:])
+
+
 class FalseClaims(Live):
     """Good certificates, claims that they do not carry."""
 
