@@ -167,7 +167,7 @@ static void print_certificate(const json_t *c)
         printf("certificate files were changed and are NOT used: %s\n", text_of(c, "files_refused"));
 }
 
-/* "round 3, training: waiting for node 10.0.0.7:6666 (fit, last sign of life 1.2 s ago) until 14:03:20" */
+/* "round 3, training: waiting for berlin at 10.0.0.7:6666 (fit, last sign of life 1.2 s ago) until 14:03:20" */
 static void print_wait(const json_t *s, json_int_t round)
 {
     const json_t *until_s = json_object_get(s, "waiting_until_s");

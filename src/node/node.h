@@ -223,7 +223,8 @@ struct pfl_snapshot {
     char *experiment; /* owned or NULL */
     int32_t round;    /* current; -1 when idle */
     unsigned rounds, rounds_done;
-    char *waiting_for;    /* owned or NULL: "node 127.0.0.1:6667 (fit, last sign of life 1.2 s ago)" */
+    char *waiting_for;    /* owned or NULL: "node 127.0.0.1:6667 (fit, last sign of life 1.2 s ago)", or with names: "berlin at
+                             127.0.0.1:6667 (...)" */
     pfl_ns waiting_until; /* monotonic; PFL_NEVER */
     struct pfl_strs train_set;
     struct pfl_peer_view *peers; /* owned */
@@ -234,7 +235,10 @@ struct pfl_snapshot {
     uint64_t refused;               /* messages and links that the core refused */
 };
 void pfl_node_snapshot(const struct pfl_node *n, struct pfl_snapshot *ret); /* as of the last step */
-void pfl_node_snapshot_at(const struct pfl_node *n, pfl_ns now, struct pfl_snapshot *ret);
+/** name_of: what the node at this address is called, borrowed for the call; NULL where that is not known, or for no names at all.
+ */
+void pfl_node_snapshot_at(const struct pfl_node *n, pfl_ns now, const char *(*name_of)(void *user, const char *addr), void *user,
+                          struct pfl_snapshot *ret);
 void pfl_snapshot_deinit(struct pfl_snapshot *s);
 /** The model that the node has now; borrowed until the next step. NULL before the first. */
 struct pfl_payload *pfl_node_model(const struct pfl_node *n);

@@ -134,14 +134,20 @@ void pfl_driver_note_link(struct pfl_driver *d, struct pfl_link *l)
 
 static json_t *peer_json(struct pfl_driver *d, const struct pfl_peer_view *p, pfl_ns now)
 {
-    const struct pfl_link *l = pfl_link_find(d, p->addr);
+    const struct pfl_identity *holder = pfl_origins_holder(d, p->addr);
     json_t *o =
         json_pack("{s:s, s:b, s:f}", "address", p->addr, "direct", p->direct, "last_heard_s", (double)(now - p->last_heard) / 1e9);
     if (d->interop)
         json_object_set_new(o, "kind", json_string(p->ours ? "p2pfl-c" : p->plain ? "p2pfl-python" : "not known yet"));
-    if (l && l->bound)
-        json_object_set_new(o, "identity", json_string(pfl_q(pfl_identity_text(l->bound))));
+    if (holder)
+        json_object_set_new(o, "identity", json_string(pfl_q(pfl_identity_text(holder))));
     return o;
+}
+
+static const char *name_of(void *user, const char *addr)
+{
+    const struct pfl_identity *holder = pfl_origins_holder(user, addr);
+    return holder ? holder->name : NULL;
 }
 
 static json_int_t resident_kb(void)
@@ -163,7 +169,7 @@ json_t *pfl_driver_status(struct pfl_driver *d)
 {
     struct pfl_snapshot s = {0};
     pfl_ns now = pfl_clock_mono();
-    pfl_node_snapshot_at(d->node, now, &s);
+    pfl_node_snapshot_at(d->node, now, name_of, d, &s);
     json_t *o =
         json_pack("{s:b, s:s, s:s, s:s, s:b, s:i, s:i, s:i}", "ok", 1, "name", d->name, "address", d->address, "stage", s.stage,
                   "learning", s.learning, "round", (int)s.round, "rounds", (int)s.rounds, "rounds_done", (int)s.rounds_done);

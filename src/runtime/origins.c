@@ -229,6 +229,16 @@ void pfl_origins_met(struct pfl_origins *o, const char *addr, struct pfl_identit
     hold_address(o, addr, id, true);
 }
 
+const struct pfl_identity *pfl_origins_holder(const struct pfl_driver *d, const char *addr)
+{
+    const struct pfl_link *l = pfl_link_find(d, addr);
+    bool there = false;
+    if (l && l->bound)
+        return l->bound;
+    size_t i = d->origins ? address_at(d->origins, addr, &there) : 0;
+    return there && !d->origins->addresses[i].lost ? d->origins->addresses[i].id : NULL;
+}
+
 void pfl_origins_lost(struct pfl_origins *o, const char *addr)
 {
     bool there;

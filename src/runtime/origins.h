@@ -38,6 +38,8 @@ void pfl_origins_forget(struct pfl_origins *o, const char *addr);
 
 /** A dial met this identity at this address. */
 void pfl_origins_met(struct pfl_origins *o, const char *addr, struct pfl_identity *id);
+/** Who holds this address: whom a dial met there, or whose signed messages come from there. Borrowed; NULL: nobody is known. */
+const struct pfl_identity *pfl_origins_holder(const struct pfl_driver *d, const char *addr);
 /** The node at this address is lost. */
 void pfl_origins_lost(struct pfl_origins *o, const char *addr);
 /** Adds what was signed and verified to a status. */

@@ -148,7 +148,7 @@ static void check_action(struct run *r, struct pfl_action *a)
 static void check_state(struct run *r)
 {
     struct pfl_snapshot s;
-    pfl_node_snapshot_at(r->node, r->now, &s);
+    pfl_node_snapshot_at(r->node, r->now, NULL, NULL, &s);
     PFL_ASSERT(s.learning == r->learning);
     PFL_ASSERT(!s.learning || s.waiting_for); /* what it waits for is said */
     pfl_snapshot_deinit(&s);

@@ -243,6 +243,12 @@ static void a_late_ballot__changes_the_train_set_while_nobody_ended_the_round(vo
     }
 }
 
+static const char *name_of(void *user, const char *addr)
+{
+    (void)user;
+    return strcmp(addr, peer_b) == 0 ? "berlin" : NULL;
+}
+
 static void who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again(void **state)
 {
     (void)state;
@@ -270,6 +276,10 @@ static void who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again(voi
     pfl_node_snapshot(netsim_node(s, 0), &snap);
     assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666 (its result, last sign of life 0.5 s ago), "
                                           "10.0.0.9:6666 (its result, last sign of life 0.5 s ago)");
+    pfl_snapshot_deinit(&snap);
+    pfl_node_snapshot_at(netsim_node(s, 0), netsim_now(s), name_of, NULL, &snap);
+    assert_string_equal(snap.waiting_for, "node 10.0.0.8:6666 (its result, last sign of life 0.5 s ago), "
+                                          "berlin at 10.0.0.9:6666 (its result, last sign of life 0.5 s ago)");
     pfl_snapshot_deinit(&snap);
     netsim_free(s);
 }

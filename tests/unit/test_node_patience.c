@@ -44,7 +44,7 @@ static void a_slow_learner__is_waited_for_while_it_trains(void **state)
     pfl_ns begin = netsim_now(s);
     netsim_run(s, begin + 100 * PFL_SEC);
     struct pfl_snapshot snap;
-    pfl_node_snapshot_at(netsim_node(s, 0), netsim_now(s), &snap);
+    pfl_node_snapshot_at(netsim_node(s, 0), netsim_now(s), NULL, NULL, &snap);
     assert_true(strstr(snap.waiting_for, "node 10.0.0.3:6666 (fit, last sign of life "));
     assert_true(snap.waiting_until > netsim_now(s) && snap.waiting_until < netsim_now(s) + 21 * PFL_SEC);
     pfl_snapshot_deinit(&snap);
