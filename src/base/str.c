@@ -142,8 +142,21 @@ bool pfl_str_has_prefix(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+/* One block becomes a list whose strings can come and go. */
+static void thaw(struct pfl_strs *l)
+{
+    if (l->cap > 0 || l->n == 0)
+        return;
+    char **items = pfl_xcalloc(l->n, sizeof(*items));
+    for (size_t i = 0; i < l->n; i++)
+        items[i] = pfl_xstrdup(l->items[i]);
+    free(l->items);
+    *l = (struct pfl_strs){.items = items, .n = l->n, .cap = l->n};
+}
+
 void pfl_strs_addn(struct pfl_strs *l, const char *s, size_t len)
 {
+    thaw(l);
     if (l->n == l->cap) {
         l->cap = l->cap ? 2 * l->cap : 4;
         l->items = pfl_xrealloc(l->items, l->cap * sizeof(*l->items));
@@ -175,6 +188,7 @@ bool pfl_strs_add_once(struct pfl_strs *l, const char *s)
 
 bool pfl_strs_remove(struct pfl_strs *l, const char *s)
 {
+    thaw(l);
     for (size_t i = 0; i < l->n; i++) {
         if (strcmp(l->items[i], s) != 0)
             continue;
@@ -199,7 +213,7 @@ void pfl_strs_sort(struct pfl_strs *l)
 
 void pfl_strs_deinit(struct pfl_strs *l)
 {
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; l->cap > 0 && i < l->n; i++)
         free(l->items[i]);
     free(l->items);
     *l = (struct pfl_strs){0};
@@ -207,9 +221,31 @@ void pfl_strs_deinit(struct pfl_strs *l)
 
 void pfl_strs_copy(struct pfl_strs *dst, const struct pfl_strs *src)
 {
+    size_t bytes = 0;
     pfl_strs_deinit(dst);
+    if (src->n == 0)
+        return;
     for (size_t i = 0; i < src->n; i++)
-        pfl_strs_add(dst, src->items[i]);
+        bytes += strlen(src->items[i]) + 1;
+    dst->items = pfl_xmalloc(src->n * sizeof(*dst->items) + bytes);
+    char *at = (char *)(dst->items + src->n);
+    for (size_t i = 0; i < src->n; i++) {
+        size_t len = strlen(src->items[i]) + 1;
+        memcpy(at, src->items[i], len);
+        dst->items[i] = at;
+        at += len;
+    }
+    dst->n = src->n;
+}
+
+void pfl_strs_seal(struct pfl_strs *l)
+{
+    struct pfl_strs copy = {0};
+    if (l->cap == 0)
+        return;
+    pfl_strs_copy(&copy, l);
+    pfl_strs_deinit(l);
+    *l = copy;
 }
 
 void pfl_strs_split(struct pfl_strs *l, const char *s, char sep)
@@ -228,6 +264,35 @@ void pfl_strs_split(struct pfl_strs *l, const char *s, char sep)
         if (!end)
             return;
         s = end + 1;
+    }
+}
+
+struct pfl_packed *pfl_strs_pack(const struct pfl_strs *l)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < l->n; i++)
+        bytes += strlen(l->items[i]) + 1;
+    if (l->n == 0)
+        return NULL;
+    struct pfl_packed *p = pfl_xmalloc(sizeof(*p) + bytes);
+    p->n = (uint32_t)l->n;
+    size_t at = 0;
+    for (size_t i = 0; i < l->n; i++) {
+        size_t len = strlen(l->items[i]) + 1;
+        memcpy(p->text + at, l->items[i], len);
+        at += len;
+    }
+    return p;
+}
+
+void pfl_strs_unpack(const struct pfl_packed *packed, struct pfl_strs *ret)
+{
+    pfl_strs_deinit(ret);
+    const char *at = packed ? packed->text : NULL;
+    for (uint32_t i = 0; packed && i < packed->n; i++) {
+        size_t len = strlen(at);
+        pfl_strs_addn(ret, at, len);
+        at += len + 1;
     }
 }
 

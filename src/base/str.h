@@ -27,10 +27,11 @@ bool pfl_streq(const char *a, const char *b); /* NULL equals NULL only */
 bool pfl_str_has_prefix(const char *s, const char *prefix);
 bool pfl_utf8_valid(const void *text, size_t len);
 
-/** A list of owned strings, in the order of insertion. Zero-initialised. */
+/** A list of owned strings, in the order of insertion. Zero-initialised. A copy is one block, items and texts; it can be changed
+ * like any other, and is then no block any more. */
 struct pfl_strs {
-    char **items; /* owned, each owned */
-    size_t n, cap;
+    char **items;  /* owned, each owned */
+    size_t n, cap; /* cap 0: one block */
 };
 void pfl_strs_add(struct pfl_strs *l, const char *s);              /* copied */
 void pfl_strs_addn(struct pfl_strs *l, const char *s, size_t len); /* copied */
@@ -39,10 +40,19 @@ bool pfl_strs_add_once(struct pfl_strs *l, const char *s); /* false where it was
 bool pfl_strs_remove(struct pfl_strs *l, const char *s);
 void pfl_strs_sort(struct pfl_strs *l);                               /* bytewise */
 void pfl_strs_copy(struct pfl_strs *dst, const struct pfl_strs *src); /* dst is deinited first */
+void pfl_strs_seal(struct pfl_strs *l);                               /* makes it one block: for what is kept and not changed */
 void pfl_strs_deinit(struct pfl_strs *l);                             /* for PFL_AUTO too */
 /** Splits at sep, drops blanks around items; empty items are kept as "". */
 void pfl_strs_split(struct pfl_strs *l, const char *s, char sep);
 char *pfl_strs_join(const struct pfl_strs *l, const char *sep); /* owned by the caller */
+
+/** A list that is kept and not worked on: all of it in one block. NULL: an empty one. */
+struct pfl_packed {
+    uint32_t n;
+    char text[]; /* each ends with its zero */
+};
+struct pfl_packed *pfl_strs_pack(const struct pfl_strs *l);                  /* owned by the caller, free() */
+void pfl_strs_unpack(const struct pfl_packed *packed, struct pfl_strs *ret); /* ret is deinited first */
 
 /** Edit distance based suggestion for an unknown name: the nearest of names (n of them) within distance 3, else NULL. */
 const char *pfl_nearest(const char *name, const char *const *names, size_t n);

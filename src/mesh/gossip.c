@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { SEEN_FIRST = 256, OUTBOX_KEPT = 64 };
+
 /* ---- seen ---- */
 
 static size_t slot_of(const struct pfl_seen *s, int64_t hash)
@@ -19,14 +21,27 @@ static size_t slot_of(const struct pfl_seen *s, int64_t hash)
     return (size_t)x & (s->n_slots - 1);
 }
 
+static size_t find_slot(const struct pfl_seen *s, int64_t hash);
+
+/* Up to max the ring has not turned: what is in it stays where it is. */
+static void resize(struct pfl_seen *s, size_t cap)
+{
+    s->cap = cap;
+    s->ring = pfl_xrealloc(s->ring, cap * sizeof(*s->ring));
+    s->n_slots = s->n_slots ? s->n_slots : 2;
+    while (s->n_slots < 2 * cap)
+        s->n_slots *= 2;
+    free(s->slots);
+    s->slots = pfl_xcalloc(s->n_slots, sizeof(*s->slots));
+    for (size_t i = 0; i < s->n; i++)
+        s->slots[find_slot(s, s->ring[i])] = (uint32_t)(i + 1);
+}
+
 void pfl_seen_init(struct pfl_seen *s, size_t max, uint64_t salt)
 {
     PFL_ASSERT(max > 0 && max < UINT32_MAX / 4);
-    *s = (struct pfl_seen){.max = max, .n_slots = 2, .salt = salt};
-    while (s->n_slots < 2 * max)
-        s->n_slots *= 2;
-    s->ring = pfl_xcalloc(max, sizeof(*s->ring));
-    s->slots = pfl_xcalloc(s->n_slots, sizeof(*s->slots));
+    *s = (struct pfl_seen){.max = max, .salt = salt};
+    resize(s, max < SEEN_FIRST ? max : SEEN_FIRST);
 }
 
 void pfl_seen_deinit(struct pfl_seen *s)
@@ -67,6 +82,10 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
 {
     if (pfl_seen_has(s, hash))
         return false;
+    if (s->n == s->cap && s->cap < s->max) {
+        resize(s, s->cap < s->max / 2 ? 2 * s->cap : s->max);
+        s->next = s->n;
+    }
     if (s->n == s->max)
         remove_slot(s, find_slot(s, s->ring[s->next]));
     else
@@ -74,7 +93,7 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
     size_t slot = find_slot(s, hash);
     s->ring[s->next] = hash;
     s->slots[slot] = (uint32_t)(s->next + 1);
-    s->next = (s->next + 1) % s->max;
+    s->next = (s->next + 1) % s->cap;
     return true;
 }
 
@@ -83,10 +102,13 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
 static void outbox_remove(struct pfl_outbox *o, size_t i)
 {
     o->n_waiting -= o->items[i].id == 0;
-    free(o->items[i].to);
     pfl_scatter_unref(o->items[i].body);
     memmove(&o->items[i], &o->items[i + 1], (o->n - i - 1) * sizeof(*o->items));
-    o->n--;
+    if (--o->n > 0 || o->cap <= OUTBOX_KEPT)
+        return;
+    free(o->items); /* after a flood */
+    o->items = NULL;
+    o->cap = 0;
 }
 
 void pfl_outbox_deinit(struct pfl_outbox *o)
@@ -115,22 +137,19 @@ void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *bo
         o->cap = o->cap ? 2 * o->cap : 16;
         o->items = pfl_xrealloc(o->items, o->cap * sizeof(*o->items));
     }
-    o->items[o->n++] = (struct pfl_parcel){.id = id,
-                                           .to = pfl_xstrdup(to),
-                                           .body = pfl_scatter_ref(body),
-                                           .attempts = id ? 1 : 0,
-                                           .due = due,
-                                           .expendable = expendable};
+    o->items[o->n++] = (struct pfl_parcel){
+        .id = id, .to = to, .body = pfl_scatter_ref(body), .attempts = id ? 1 : 0, .due = due, .expendable = expendable};
     o->n_waiting += id == 0;
 }
 
-bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts)
+bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, const char **ret_to,
+                     unsigned *ret_attempts)
 {
     for (size_t i = 0; i < o->n; i++) {
         struct pfl_parcel *p = &o->items[i];
         if (p->id != id)
             continue;
-        *ret_to = pfl_xstrdup(p->to);
+        *ret_to = p->to;
         *ret_attempts = p->attempts;
         if (delivered || p->expendable || p->attempts >= PFL_OUTBOX_ATTEMPTS_MAX) {
             o->dropped += delivered || p->expendable ? 0 : 1;
@@ -155,27 +174,76 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to)
 
 /* ---- history ---- */
 
+static void past_deinit(struct pfl_past *p)
+{
+    pfl_scatter_unref(p->body);
+    free(p->data);
+    *p = (struct pfl_past){0};
+}
+
+static size_t index_of(const struct pfl_history *h, size_t i)
+{
+    return (h->next + h->cap - h->n + i) % h->cap;
+}
+
+static void grow(struct pfl_history *h)
+{
+    size_t cap = h->cap ? 2 * h->cap : 32;
+    cap = cap < PFL_HISTORY_MAX ? cap : PFL_HISTORY_MAX;
+    struct pfl_past *items = pfl_xcalloc(cap, sizeof(*items));
+    for (size_t i = 0; i < h->n; i++)
+        items[i] = h->items[index_of(h, i)];
+    free(h->items);
+    *h = (struct pfl_history){.items = items, .n = h->n, .next = h->n % cap, .cap = cap};
+}
+
+static void put(struct pfl_past *p, struct pfl_scatter *body)
+{
+    if (body->to_sign) {
+        p->body = pfl_scatter_ref(body);
+        return;
+    }
+    p->data = pfl_xmalloc(body->total ? body->total : 1);
+    for (size_t i = 0; i < body->n; i++) {
+        memcpy(p->data + p->len, body->parts[i].data, body->parts[i].len);
+        p->len += body->parts[i].len;
+    }
+}
+
 void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now)
 {
+    if (h->n == h->cap && h->cap < PFL_HISTORY_MAX)
+        grow(h);
     struct pfl_past *p = &h->items[h->next];
-    pfl_scatter_unref(p->body);
-    *p = (struct pfl_past){.body = pfl_scatter_ref(body), .at = now};
-    h->next = (h->next + 1) % PFL_HISTORY_MAX;
-    h->n += h->n < PFL_HISTORY_MAX;
+    past_deinit(p);
+    put(p, body);
+    p->at = now;
+    h->next = (h->next + 1) % h->cap;
+    h->n += h->n < h->cap;
+}
+
+void pfl_history_expire(struct pfl_history *h, pfl_ns before)
+{
+    while (h->n > 0 && h->items[index_of(h, 0)].at < before) {
+        past_deinit(&h->items[index_of(h, 0)]);
+        h->n--;
+    }
 }
 
 const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i)
 {
-    if (i >= h->n)
-        return NULL;
-    return &h->items[(h->next + PFL_HISTORY_MAX - h->n + i) % PFL_HISTORY_MAX];
+    return i < h->n ? &h->items[index_of(h, i)] : NULL;
+}
+
+struct pfl_scatter *pfl_past_body(const struct pfl_past *p)
+{
+    return p->body ? pfl_scatter_ref(p->body) : pfl_scatter_of(p->data, p->len);
 }
 
 void pfl_history_clear(struct pfl_history *h)
 {
-    for (size_t i = 0; i < PFL_HISTORY_MAX; i++) {
-        pfl_scatter_unref(h->items[i].body);
-        h->items[i] = (struct pfl_past){0};
-    }
-    h->n = h->next = 0;
+    for (size_t i = 0; i < h->n; i++)
+        past_deinit(&h->items[index_of(h, i)]);
+    free(h->items);
+    *h = (struct pfl_history){0};
 }

@@ -9,11 +9,12 @@
 #include "mesh/limits.h"
 #include "wire/msg.h"
 
-/** The hashes seen last: a ring for their age, an open-addressed set for the question. Fixed memory. */
+/** The hashes seen last: a ring for their age, an open-addressed set for the question. Memory grows with what there is, up to max.
+ */
 struct pfl_seen {
-    int64_t *ring;   /* owned, max */
+    int64_t *ring;   /* owned, cap */
     uint32_t *slots; /* owned, n_slots: index in ring + 1, 0 free */
-    size_t max, n, next, n_slots;
+    size_t max, cap, n, next, n_slots;
     uint64_t salt; /* a peer chooses hashes; without the salt it could choose them to collide */
 };
 void pfl_seen_init(struct pfl_seen *s, size_t max, uint64_t salt); /* max > 0 */
@@ -25,7 +26,7 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash);
 /** A message on its way to one neighbour, or waiting to be sent to it again. */
 struct pfl_parcel {
     uint64_t id;              /* of the SEND; 0: waiting */
-    char *to;                 /* owned */
+    const char *to;           /* borrowed until it is forgotten */
     struct pfl_scatter *body; /* a reference */
     unsigned attempts;
     pfl_ns due;      /* waiting: not before */
@@ -45,11 +46,12 @@ static inline void pfl_parcel_send(struct pfl_outbox *o, struct pfl_parcel *p, u
     p->attempts++;
     p->id = id;
 }
-/** Takes a reference to body. id 0: waits until due. */
+/** Takes a reference to body; borrows `to` until pfl_outbox_forget of the same. id 0: waits until due. */
 void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *body, uint64_t id, pfl_ns due, bool expendable);
 /** The SEND ended. Delivered (or expendable, or tried too often): forgotten; else it waits until retry_at.
- *  False where the id is none of ours. *ret_to: to whom, owned by the caller. *ret_attempts: how often it was tried. */
-bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, char **ret_to, unsigned *ret_attempts);
+ *  False where the id is none of ours. *ret_to: to whom, borrowed as before. *ret_attempts: how often it was tried. */
+bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, const char **ret_to,
+                     unsigned *ret_attempts);
 /** Forgets all that is for this address. */
 void pfl_outbox_forget(struct pfl_outbox *o, const char *to);
 
@@ -57,14 +59,20 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to);
  *  torn apart learn what they missed. Whoever has it already drops it by its hash. */
 struct pfl_history {
     struct pfl_past {
-        struct pfl_scatter *body; /* a reference */
+        struct pfl_scatter *body; /* a reference: one that waits for its signature; else NULL */
+        uint8_t *data;            /* owned: the others as bytes, which take a third of a scatter list's memory */
+        size_t len;
         pfl_ns at;
-    } items[PFL_HISTORY_MAX];
-    size_t n, next;
+    } * items; /* owned: a ring of cap, PFL_HISTORY_MAX at most */
+    size_t n, next, cap;
 };
 void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now);
+/** Lets go of what was flooded before that time. */
+void pfl_history_expire(struct pfl_history *h, pfl_ns before);
 /** The i-th, oldest first, or NULL where there are not as many. */
 const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i);
+/** What was flooded; a new reference. */
+struct pfl_scatter *pfl_past_body(const struct pfl_past *p);
 void pfl_history_clear(struct pfl_history *h);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A sorted array of pointers: lookups are binary searches, iteration is in address order, and a peer does not move while
- * callers hold it. Invariant: addresses are unique and ascending bytewise. */
+ * callers hold it. Invariant: addresses are unique and ascending bytewise, and `linked` has exactly those whose link is not NONE.
+ */
 #include "mesh/neighbours.h"
 
 #include <stdlib.h>
@@ -11,7 +12,7 @@ static const pfl_ns backoff_last = 5 * PFL_SEC;
 
 static void peer_free(struct pfl_peer *p)
 {
-    free(p->addr);
+    free(p->calls);
     free(p->initialized_for);
     free(p);
 }
@@ -21,22 +22,28 @@ void pfl_neighbours_deinit(struct pfl_neighbours *t)
     for (size_t i = 0; i < t->n; i++)
         peer_free(t->items[i]);
     free(t->items);
+    free(t->linked);
     *t = (struct pfl_neighbours){0};
 }
 
-/* Index of the first peer whose address is not below addr. */
-static size_t lower_bound(const struct pfl_neighbours *t, const char *addr)
+/* Index of the first of n peers whose address is not below addr. */
+static size_t lower_bound_in(struct pfl_peer *const *items, size_t n, const char *addr)
 {
     size_t lo = 0;
-    size_t hi = t->n;
+    size_t hi = n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(t->items[mid]->addr, addr) < 0)
+        if (strcmp(items[mid]->addr, addr) < 0)
             lo = mid + 1;
         else
             hi = mid;
     }
     return lo;
+}
+
+static size_t lower_bound(const struct pfl_neighbours *t, const char *addr)
+{
+    return lower_bound_in(t->items, t->n, addr);
 }
 
 struct pfl_peer *pfl_neighbours_find(const struct pfl_neighbours *t, const char *addr)
@@ -55,8 +62,9 @@ struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr)
         t->items = pfl_xrealloc(t->items, t->cap * sizeof(struct pfl_peer *));
     }
     memmove(&t->items[i + 1], &t->items[i], (t->n - i) * sizeof(struct pfl_peer *));
-    t->items[i] = pfl_xcalloc(1, sizeof(*t->items[i]));
-    t->items[i]->addr = pfl_xstrdup(addr);
+    size_t len = strlen(addr) + 1;
+    t->items[i] = pfl_xcalloc(1, sizeof(*t->items[i]) + len);
+    memcpy(t->items[i]->addr, addr, len);
     t->items[i]->fits = -1;
     t->n++;
     return t->items[i];
@@ -66,6 +74,7 @@ void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p)
 {
     size_t i = lower_bound(t, p->addr);
     PFL_ASSERT(i < t->n && t->items[i] == p);
+    pfl_neighbours_link(t, p, PFL_LINK_NONE);
     memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(struct pfl_peer *));
     t->n--;
     for (i = 0; i < t->n; i++) {
@@ -75,12 +84,26 @@ void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p)
     peer_free(p);
 }
 
-size_t pfl_neighbours_direct(const struct pfl_neighbours *t)
+void pfl_neighbours_link(struct pfl_neighbours *t, struct pfl_peer *p, enum pfl_link_state link)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < t->n; i++)
-        n += t->items[i]->link != PFL_LINK_NONE;
-    return n;
+    bool was = p->link != PFL_LINK_NONE;
+    bool is = link != PFL_LINK_NONE;
+    p->link = link;
+    if (was == is)
+        return;
+    size_t i = lower_bound_in(t->linked, t->n_linked, p->addr);
+    if (was) {
+        memmove(&t->linked[i], &t->linked[i + 1], (t->n_linked - i - 1) * sizeof(struct pfl_peer *));
+        t->n_linked--;
+        return;
+    }
+    if (t->n_linked == t->cap_linked) {
+        t->cap_linked = t->cap_linked ? 2 * t->cap_linked : 8;
+        t->linked = pfl_xrealloc(t->linked, t->cap_linked * sizeof(struct pfl_peer *));
+    }
+    memmove(&t->linked[i + 1], &t->linked[i], (t->n_linked - i) * sizeof(struct pfl_peer *));
+    t->linked[i] = p;
+    t->n_linked++;
 }
 
 bool pfl_neighbours_alive(const struct pfl_neighbours *t, const char *addr)
@@ -93,6 +116,8 @@ bool pfl_peer_wait(struct pfl_peer *p, uint64_t call, bool handshake)
 {
     if (p->n_calls == PFL_PEER_CALLS_MAX)
         return false;
+    if (!p->calls)
+        p->calls = pfl_xcalloc(PFL_PEER_CALLS_MAX, sizeof(*p->calls));
     p->calls[p->n_calls++] = (struct pfl_peer_call){.call = call, .handshake = handshake};
     return true;
 }

@@ -22,18 +22,17 @@ struct pfl_peer_call {
 };
 
 struct pfl_peer {
-    char *addr; /* owned */
-    enum pfl_link_state link;
-    bool alive;    /* counts as a node of the network: linked or heard of, not evicted */
-    bool ours;     /* sent a Hello: speaks what our nodes add */
-    bool states;   /* its Hello says that it answers `state` */
-    bool signs;    /* a message of its was signed: nothing that is not counts in its name */
-    bool unpacks;  /* its Hello says that it takes compressed contributions */
-    bool plain;    /* shook hands or answered without one: P2PFL's own node */
-    bool beats;    /* its Hello says that it takes digests of beats; the others get each beat by itself */
-    bool opening;  /* an OPEN is under way */
-    bool asked;    /* that OPEN asks for the link by a handshake of ours */
-    bool accepted; /* its own handshake was granted while ours was under way */
+    enum pfl_link_state link; /* set by pfl_neighbours_link */
+    bool alive;               /* counts as a node of the network: linked or heard of, not evicted */
+    bool ours;                /* sent a Hello: speaks what our nodes add */
+    bool states;              /* its Hello says that it answers `state` */
+    bool signs;               /* a message of its was signed: nothing that is not counts in its name */
+    bool unpacks;             /* its Hello says that it takes compressed contributions */
+    bool plain;               /* shook hands or answered without one: P2PFL's own node */
+    bool beats;               /* its Hello says that it takes digests of beats; the others get each beat by itself */
+    bool opening;             /* an OPEN is under way */
+    bool asked;               /* that OPEN asks for the link by a handshake of ours */
+    bool accepted;            /* its own handshake was granted while ours was under way */
     pfl_ns last_heard, alive_since;
     pfl_ns last_direct;       /* a call or an answer of its own, not by way of others */
     pfl_ns last_beat;         /* which comes by way of others; a call of its own does not show that gossip reaches us */
@@ -53,7 +52,7 @@ struct pfl_peer {
     bool curious;                /* a neighbour that is to be asked for its state */
     bool joins;                  /* it asked for ours and is behind: it is given models */
     bool anew;                   /* it shook hands while there was a link: it lost its side */
-    struct pfl_peer_call calls[PFL_PEER_CALLS_MAX];
+    struct pfl_peer_call *calls; /* owned, PFL_PEER_CALLS_MAX; NULL: nobody ever waited */
     size_t n_calls;
     /* What the experiment knows of it; reset when one starts. */
     bool takes_part;       /* was there at the start, or showed since that it learns too */
@@ -61,11 +60,15 @@ struct pfl_peer {
     char *initialized_for; /* owned: of the experiment that it signed for; NULL: it did not sign */
     int32_t from;          /* the round from which on it takes part */
     bool lapsed;           /* let a vote time out; not waited for until it votes again */
+    char addr[];
 };
 
 struct pfl_neighbours {
     struct pfl_peer **items; /* owned, each owned; sorted by addr; a peer stays where it is until it is removed */
     size_t n, cap;
+    struct pfl_peer **linked; /* owned: those of them with a link, in whatever state but NONE, in the same order: with a thousand
+                                 known nodes, who looks at each of them at each message does nothing else */
+    size_t n_linked, cap_linked;
 };
 void pfl_neighbours_deinit(struct pfl_neighbours *t);
 /** NULL where there is none. */
@@ -73,8 +76,8 @@ struct pfl_peer *pfl_neighbours_find(const struct pfl_neighbours *t, const char 
 /** The one that is there, or a new one with all fields zero. */
 struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr);
 void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p); /* frees p */
-/** With a link, in whatever state but NONE. */
-size_t pfl_neighbours_direct(const struct pfl_neighbours *t);
+/** Its link is in that state from now on; keeps `linked`. */
+void pfl_neighbours_link(struct pfl_neighbours *t, struct pfl_peer *p, enum pfl_link_state link);
 bool pfl_neighbours_alive(const struct pfl_neighbours *t, const char *addr);
 /** False where PFL_PEER_CALLS_MAX wait already. */
 bool pfl_peer_wait(struct pfl_peer *p, uint64_t call, bool handshake);

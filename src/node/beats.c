@@ -232,13 +232,14 @@ static void beat_to(struct pfl_node *n, struct pfl_peer *to)
 void pfl_core_beat(struct pfl_node *n)
 {
     expire_graves(n);
+    pfl_history_expire(&n->history, n->now - 2 * n->set.heartbeat_timeout); /* nobody is given older things, see flood.c */
     if (n->count == 0) /* beyond what it counted before it was started anew, unless the clock was set back: see overtake() */
         n->count = (uint64_t)(n->wall / PFL_SEC) + pfl_rng_below(&n->rng, 1000);
     n->count++;
     n->vital = true;
-    for (size_t i = 0; i < n->peers.n; i++) {
-        if (n->peers.items[i]->link == PFL_LINK_UP)
-            beat_to(n, n->peers.items[i]);
+    for (size_t i = 0; i < n->peers.n_linked; i++) {
+        if (n->peers.linked[i]->link == PFL_LINK_UP)
+            beat_to(n, n->peers.linked[i]);
     }
     n->vital = false;
     n->digests++;

@@ -142,9 +142,9 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (p->voted)
         return PFL_OK; /* the first ballot counts */
-    p->voted = true;
+    pfl_round_set_voted(r, p, true);
     if (!r->done) /* afterwards only that it has voted matters */
-        pfl_strs_copy(&p->ballot, &in->msg->args);
+        p->ballot = pfl_strs_pack(&in->msg->args);
     pfl_core_plain_progress(n, in, false);
     if (n->learning && in->peer) {
         in->peer->takes_part = true;
@@ -196,8 +196,8 @@ static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming
     if (in->msg->args.n == 0)
         p->withdrawn = true;
     /* Lists only grow; an older one that was overtaken must not hide what came after it. */
-    if (in->msg->args.n > p->holds.n) {
-        pfl_strs_copy(&p->holds, &in->msg->args);
+    if (in->msg->args.n > pfl_round_holds(p)->n) {
+        pfl_strs_copy(&pfl_round_trainer(p)->holds, &in->msg->args);
         n->progress_at = n->now;
     }
     n->dirty = true;
@@ -214,7 +214,7 @@ static enum pfl_rc cmd_models_ready(struct pfl_node *n, struct pfl_incoming *in,
     if (!r)
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
-    if (pfl_round_set_ready(p, in->msg->has_model_digest ? in->msg->model_digest : NULL, n->now)) {
+    if (pfl_round_set_ready(r, p, in->msg->has_model_digest ? in->msg->model_digest : NULL, n->now)) {
         n->progress_at = n->now;
         n->dirty = true;
     }

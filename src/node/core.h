@@ -123,6 +123,7 @@ struct pfl_node {
     pfl_ns started_at;
     enum pfl_stage stage;
     pfl_ns stage_since, progress_at;
+    size_t look_first; /* the known node that was waited for last: looked at first, see stage_vote.c, stage_end.c */
     int32_t round;
     struct pfl_round *kept[PFL_ROUNDS_KEPT];
     struct pfl_put_off {
@@ -430,6 +431,8 @@ bool pfl_core_advance_wait(struct pfl_node *n);
 bool pfl_core_advance_finish(struct pfl_node *n);
 void pfl_core_finished(struct pfl_node *n, const struct pfl_event *ev); /* the last evaluation ended */
 void pfl_core_missing_ready(const struct pfl_node *n, struct pfl_strs *ret);
+/** Whoever takes part and lives has announced the round's common result. */
+bool pfl_core_all_in_line(struct pfl_node *n, const struct pfl_round *r);
 /** May the offered model stand for this unfinished round? */
 bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r);
 const struct pfl_round_peer *pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r);

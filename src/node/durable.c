@@ -77,7 +77,7 @@ static void keep_round(const struct pfl_node *n, struct pfl_durable *d)
         pfl_strs_copy(&d->members, &done->members);
     if (me && me->voted && !now->done) {
         d->voted = n->round;
-        pfl_strs_copy(&d->ballot, &me->ballot);
+        pfl_strs_unpack(me->ballot, &d->ballot);
     }
     if (n->contributed == n->round && n->learning && !(now && now->done)) {
         d->contributed = n->contributed;
@@ -141,7 +141,7 @@ static void expect(struct pfl_node *n, const struct pfl_strs *addrs, bool linked
         p->initialized = n->rounds_done > 0;
         p->alive_since = n->now;
         p->last_heard = p->last_direct = p->last_beat = n->now + patience;
-        p->link = linked ? PFL_LINK_SUSPECT : PFL_LINK_NONE;
+        pfl_neighbours_link(&n->peers, p, linked ? PFL_LINK_SUSPECT : PFL_LINK_NONE);
         p->retry_at = n->now;
         pfl_core_note(n, PFL_NOTE_KNOWN, p->addr); /* it is taken for alive: whoever follows the events is told */
     }
@@ -191,9 +191,10 @@ static void resume(struct pfl_node *n, const struct pfl_durable *d)
         return;
     }
     if (d->voted == d->round) {
-        struct pfl_round_peer *me = pfl_round_get(pfl_core_round_get(n, d->round), n->addr);
-        me->voted = true;
-        pfl_strs_copy(&me->ballot, &d->ballot);
+        struct pfl_round *r = pfl_core_round_get(n, d->round);
+        struct pfl_round_peer *me = pfl_round_get(r, n->addr);
+        pfl_round_set_voted(r, me, true);
+        me->ballot = pfl_strs_pack(&d->ballot);
     }
     pfl_core_enter_vote(n, d->round);
 }
@@ -231,7 +232,7 @@ void pfl_core_on_restore(struct pfl_node *n, const struct pfl_event *ev)
     n->over = d->over;
     struct pfl_round *last = n->over ? restore_done(n, d) : NULL;
     if (last)
-        pfl_round_set_ready(pfl_round_get(last, n->addr), d->model->has_digest ? d->model->digest : NULL, n->now);
+        pfl_round_set_ready(last, pfl_round_get(last, n->addr), d->model->has_digest ? d->model->digest : NULL, n->now);
     expect(n, &d->neighbours, true, false);
 }
 

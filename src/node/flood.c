@@ -14,9 +14,9 @@ static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, con
 {
     if (!expendable)
         pfl_history_add(&n->history, body, n->now);
-    for (size_t i = 0; i < n->peers.n; i++) {
-        struct pfl_peer *p = n->peers.items[i];
-        if (p->link == PFL_LINK_NONE || pfl_streq(p->addr, except))
+    for (size_t i = 0; i < n->peers.n_linked; i++) {
+        struct pfl_peer *p = n->peers.linked[i];
+        if (pfl_streq(p->addr, except))
             continue;
         if (p->link == PFL_LINK_UP)
             pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, expendable);
@@ -71,8 +71,9 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
 {
     const struct pfl_past *past;
     for (size_t i = 0; (n->learning || n->over) && (past = pfl_history_at(&n->history, i)); i++) {
+        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = pfl_past_body(past);
         if (n->now - past->at < 2 * n->set.heartbeat_timeout) /* older things had their time to arrive */
-            pfl_outbox_add(&n->outbox, p->addr, past->body, 0, n->now, false);
+            pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
     }
 }
 
@@ -104,7 +105,7 @@ pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n)
 
 bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev)
 {
-    PFL_AUTO(pfl_freep) char *to = NULL;
+    const char *to = NULL;
     unsigned attempts = 0;
     bool outage = pfl_core_is_outage(ev->rc);
     bool again = outage || ev->rc == PFL_TOO_BIG; /* more at once than it takes: later */

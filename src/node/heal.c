@@ -26,7 +26,7 @@ void pfl_core_torn(struct pfl_node *n)
 
 static bool may_heal(const struct pfl_node *n)
 {
-    return !n->revoked && n->torn_until > n->now && pfl_neighbours_direct(&n->peers) < n->set.neighbours_max;
+    return !n->revoked && n->torn_until > n->now && n->peers.n_linked < n->set.neighbours_max;
 }
 
 static bool is_direct(const struct pfl_peer *p)
@@ -69,7 +69,7 @@ void pfl_core_heal_run(struct pfl_node *n)
     struct pfl_peer *p = behind ? behind : first;
     if (!p)
         return;
-    p->link = PFL_LINK_DIALLING;
+    pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
     p->retry_at = n->now; /* once for each loss */
     pfl_core_open(n, p, true, 0);
 }

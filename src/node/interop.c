@@ -65,7 +65,7 @@ void pfl_core_plain_progress(struct pfl_node *n, const struct pfl_incoming *in, 
         if (!r || r->round >= in->msg->round)
             continue;
         struct pfl_round_peer *row = pfl_round_get(r, in->msg->source);
-        if (!row->ready && pfl_round_set_ready(row, NULL, n->now))
+        if (!row->ready && pfl_round_set_ready(r, row, NULL, n->now))
             n->progress_at = n->now;
     }
     struct pfl_round *r = trains ? pfl_core_round_get(n, in->msg->round) : NULL;
@@ -77,7 +77,7 @@ void pfl_core_plain_progress(struct pfl_node *n, const struct pfl_incoming *in, 
 bool pfl_core_plain_vouches(const struct pfl_node *n, const struct pfl_round *r)
 {
     const struct pfl_round_peer *row = r->offered_by ? pfl_round_find(r, r->offered_by) : NULL;
-    return row && row->ready && row->n_digests == 0 && pfl_core_plain_addr(n, r->offered_by);
+    return row && row->ready && row->n_results == 0 && pfl_core_plain_addr(n, r->offered_by);
 }
 
 bool pfl_core_plain_left_alone(const struct pfl_node *n, const struct pfl_round *r)

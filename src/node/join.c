@@ -63,8 +63,8 @@ static struct pfl_peer *next_to_ask(struct pfl_node *n)
 {
     struct pfl_peer *first = NULL, *behind = NULL;
     bool any = is_behind(n) || is_blind(n) || outside_since(n) != PFL_NEVER;
-    for (size_t i = 0; i < n->peers.n; i++) {
-        struct pfl_peer *p = n->peers.items[i];
+    for (size_t i = 0; i < n->peers.n_linked; i++) {
+        struct pfl_peer *p = n->peers.linked[i];
         if (!can_ask(p))
             continue;
         if (p->curious)

@@ -71,7 +71,7 @@ static void drop_peer(struct pfl_node *n, struct pfl_peer *p, const char *why)
 void pfl_core_forget_peer(struct pfl_node *n, struct pfl_peer *p, const char *why)
 {
     if (p->link == PFL_LINK_DIALLING)
-        p->link = PFL_LINK_NONE;
+        pfl_neighbours_link(&n->peers, p, PFL_LINK_NONE);
     drop_peer(n, p, why);
 }
 
@@ -83,7 +83,7 @@ static const char *cannot_link(const struct pfl_node *n, const char *addr, const
         return duplicated;
     if (pfl_addr_parse(addr, &a, NULL) != PFL_OK || (!a.is_unix && a.port == 0))
         return "that is no address to dial";
-    if ((!p || p->link == PFL_LINK_NONE) && pfl_neighbours_direct(&n->peers) >= n->set.neighbours_max)
+    if ((!p || p->link == PFL_LINK_NONE) && n->peers.n_linked >= n->set.neighbours_max)
         return "this node has as many neighbours as it takes";
     return NULL;
 }
@@ -123,7 +123,7 @@ void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev)
         return;
     }
     if (p->link == PFL_LINK_NONE)
-        p->link = PFL_LINK_DIALLING;
+        pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
     if (!p->opening)
         pfl_core_open(n, p, true, 0);
 }
@@ -176,7 +176,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
         return;
     }
     if (p->link == PFL_LINK_NONE)
-        p->link = PFL_LINK_DIALLING;
+        pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
     if (!p->opening)
         pfl_core_open(n, p, false, ev->call);
 }
@@ -213,7 +213,7 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     bool anew = p->link == PFL_LINK_DIALLING;
     pfl_core_unbar(n, p->addr);
     n->revoked = false; /* a neighbour takes its certificate again */
-    p->link = PFL_LINK_UP;
+    pfl_neighbours_link(&n->peers, p, PFL_LINK_UP);
     if (p->asked)
         take_hello(p, ev->hello);
     p->opening = false;
@@ -242,7 +242,7 @@ void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p)
 {
     if (p->link != PFL_LINK_UP)
         return;
-    p->link = PFL_LINK_SUSPECT;
+    pfl_neighbours_link(&n->peers, p, PFL_LINK_SUSPECT);
     n->members_at = 0;
     pfl_core_torn(n);
     p->retry_at = n->now + pfl_peer_backoff(p);
@@ -262,7 +262,7 @@ static void dial_failed(struct pfl_node *n, struct pfl_peer *p, const struct pfl
         pfl_core_close_link(n, p->addr, why);
         pfl_core_lost_forget(n, p->addr);
     }
-    p->link = PFL_LINK_NONE;
+    pfl_neighbours_link(&n->peers, p, PFL_LINK_NONE);
     pfl_outbox_forget(&n->outbox, p->addr);
     if (!p->alive)
         drop_peer(n, p, why);

@@ -124,8 +124,9 @@ static void forget_ballots(struct pfl_node *n, const char *addr)
         struct pfl_round_peer *row = n->kept[i] && !n->kept[i]->done ? pfl_round_find(n->kept[i], addr) : NULL;
         if (!row)
             continue;
-        row->voted = false;
-        pfl_strs_deinit(&row->ballot);
+        pfl_round_set_voted(n->kept[i], row, false);
+        free(row->ballot);
+        row->ballot = NULL;
     }
 }
 
@@ -151,6 +152,13 @@ static void exclude(struct pfl_node *n, const struct pfl_msg *m, struct pfl_stat
     n->dirty = true;
 }
 
+static struct pfl_statement *vote_slot(struct pfl_round_peer *row)
+{
+    if (!row->said_vote)
+        row->said_vote = pfl_xcalloc(1, sizeof(*row->said_vote));
+    return row->said_vote;
+}
+
 /* What this message says once only: the row of its source, where that is remembered, and what must agree with it. */
 struct once {
     struct pfl_round_peer *row; /* NULL: it says nothing of that kind, or of no round that is kept */
@@ -167,8 +175,9 @@ static struct once once_of(struct pfl_node *n, const struct pfl_msg *m)
     struct pfl_round *r = n->learning ? pfl_core_round_get(n, m->round) : n->early_round;
     struct pfl_round_peer *row = r && (n->learning || m->round == 0) ? pfl_round_get(r, m->source) : NULL;
     if (!row || vote)
-        return (struct once){row, row ? &row->said_vote : NULL, NULL};
-    return announced ? (struct once){row, &row->said_own, &row->said_model} : (struct once){row, &row->said_model, &row->said_own};
+        return (struct once){row, row ? vote_slot(row) : NULL, NULL};
+    struct pfl_trainer *t = pfl_round_trainer(row);
+    return announced ? (struct once){row, &t->said_own, &t->said_model} : (struct once){row, &t->said_model, &t->said_own};
 }
 
 static bool contradicts(const struct pfl_statement *before, const struct pfl_statement *now)
@@ -201,7 +210,7 @@ static void two_faced(struct pfl_node *n, const struct pfl_msg *m, struct pfl_ro
 static enum pfl_rc check_said(struct pfl_node *n, const struct pfl_event *ev, struct pfl_err *err)
 {
     const struct pfl_msg *m = ev->msg;
-    struct once o = once_of(n, m);
+    struct once o = m->origin ? once_of(n, m) : (struct once){0};
     struct pfl_statement *before = o.same;
     PFL_AUTO(pfl_statement_deinit) struct pfl_statement now = {0};
     if (!o.row || (m->kind == PFL_MSG_WEIGHTS && !ev->payload) || !pfl_statement_of(m, &now))
@@ -272,11 +281,12 @@ void pfl_core_sift_early(struct pfl_node *n)
     struct pfl_round *r = n->kept[0];
     for (size_t i = 0; n->set.signatures && r && i < r->n_peers; i++) {
         struct pfl_round_peer *row = r->peers[i];
-        if (!row->said_vote.origin || pfl_streq(row->said_vote.origin->experiment, n->experiment))
+        if (!row->said_vote || !row->said_vote->origin || pfl_streq(row->said_vote->origin->experiment, n->experiment))
             continue;
-        row->voted = false;
-        pfl_strs_deinit(&row->ballot);
-        pfl_statement_deinit(&row->said_vote);
+        pfl_round_set_voted(r, row, false);
+        free(row->ballot);
+        row->ballot = NULL;
+        pfl_statement_deinit(row->said_vote);
     }
     if (n->set.signatures && n->early_init_of && n->initial && !pfl_streq(n->early_init_of, n->experiment)) {
         pfl_payload_unref(n->initial);

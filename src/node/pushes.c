@@ -15,8 +15,8 @@ static void plan_init(struct pfl_node *n)
     if (!n->learning || !n->initialized || !pfl_core_is_initial(n, n->initial) ||
         n->now - n->started_at > n->set.aggregation_timeout)
         return;
-    for (size_t i = 0; i < n->peers.n; i++) {
-        const struct pfl_peer *p = n->peers.items[i];
+    for (size_t i = 0; i < n->peers.n_linked; i++) {
+        const struct pfl_peer *p = n->peers.linked[i];
         if (p->link == PFL_LINK_UP && p->alive && (p->takes_part || p->joins) && !p->initialized)
             pfl_spread_want(&n->spread, PFL_PUSH_INIT, 0, p->addr, NULL, n->initial, 1, n->now);
     }
@@ -125,7 +125,7 @@ static bool may_relay(const struct pfl_node *n, const struct pfl_round *r, const
     if (!n->set.signatures || plain)
         return true;
     const struct pfl_round_peer *row = e->who.n == 1 ? pfl_round_find(r, e->who.items[0]) : NULL;
-    if (row && row->said_model.origin)
+    if (row && row->trainer && row->trainer->said_model.origin)
         return true;
     for (size_t i = 0; n->set.interop && i < e->who.n; i++) {
         if (pfl_core_plain_addr(n, e->who.items[i]))
@@ -169,7 +169,7 @@ static void plan_contributions_to(struct pfl_node *n, struct pfl_round *r, const
 {
     static const struct pfl_strs nothing = {0};
     const struct pfl_round_peer *row = pfl_round_find(r, to);
-    const struct pfl_strs *holds = row ? &row->holds : &nothing;
+    const struct pfl_strs *holds = row ? pfl_round_holds(row) : &nothing;
     if ((row && row->ready) || (pfl_core_plain_addr(n, to) && !(row && row->trains)))
         return;
     if (pfl_core_plain_stagger(n, r, to) > n->now) {
@@ -224,7 +224,7 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
         /* A member makes its own; if it does not get there, it lacks something. */
         return pfl_round_is_member(r, p->addr) ? r->done_at + 2 * n->set.retry_period : n->now;
     }
-    if (!have_canonical || row->n_digests == 0 || pfl_round_peer_announced(row, digest))
+    if (!have_canonical || row->n_results == 0 || pfl_round_peer_announced(row, digest))
         return PFL_NEVER;
     if (strcmp(canonical->addr, n->addr) == 0)
         return n->now;
@@ -233,14 +233,16 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
 
 static void plan_aggregate(struct pfl_node *n, const struct pfl_round *r)
 {
-    if (!r->done)
+    if (!r->done || r->closed)
         return;
     bool old = n->now - r->done_at > n->set.aggregation_timeout; /* whoever wanted it has it, or is gone */
     const struct pfl_round_peer *canonical = pfl_core_canonical(n, r);
     bool whole = canonical && strcmp(canonical->addr, n->addr) == 0;
-    for (size_t i = 0; i < n->peers.n; i++) {
-        const struct pfl_peer *p = n->peers.items[i];
-        bool ours = p->link == PFL_LINK_UP || whole; /* who is no neighbour gets it from the canonical node alone */
+    /* Who is no neighbour gets it from the canonical node alone. */
+    struct pfl_peer *const *peers = whole ? n->peers.items : n->peers.linked;
+    for (size_t i = 0; i < (whole ? n->peers.n : n->peers.n_linked); i++) {
+        const struct pfl_peer *p = peers[i];
+        bool ours = p->link == PFL_LINK_UP || whole;
         pfl_ns due = p->alive && ours && (!old || p->joins) ? add_due(n, r, p, canonical) : PFL_NEVER;
         if (due <= n->now)
             pfl_spread_want(&n->spread, PFL_PUSH_ADD, r->round, p->addr, NULL, r->aggregate, 1, n->now);
@@ -294,10 +296,10 @@ static struct pfl_msg *model_msg(struct pfl_node *n, const struct pfl_push *p, b
     const char *who = p->kind == PFL_PUSH_PARTIAL && p->contributors.n == 1 ? p->contributors.items[0] : n->addr;
     const struct pfl_round *r = pfl_core_round(n, p->round);
     const struct pfl_round_peer *row = r && !plain && strcmp(who, n->addr) != 0 ? pfl_round_find(r, who) : NULL;
-    bool signed_by_it = row && row->said_model.origin;
+    bool signed_by_it = row && row->trainer && row->trainer->said_model.origin;
     struct pfl_msg *m = pfl_msg_new(signed_by_it ? who : n->addr, p->round, pfl_push_command(p->kind), PFL_MSG_WEIGHTS);
     if (signed_by_it)
-        m->origin = pfl_origin_ref(row->said_model.origin);
+        m->origin = pfl_origin_ref(row->trainer->said_model.origin);
     else if (n->set.signatures && !plain)
         m->sign_for = pfl_xstrdup(n->experiment ? n->experiment : "");
     return m;

@@ -76,7 +76,7 @@ static void dial(struct pfl_node *n, struct pfl_lost *l)
     if (l->tries > TRIES_MAX)
         forget(n, l);
     struct pfl_peer *p = pfl_neighbours_get(&n->peers, addr);
-    p->link = PFL_LINK_DIALLING;
+    pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
     pfl_core_open(n, p, true, 0);
 }
 
@@ -94,7 +94,7 @@ void pfl_core_rejoin_run(struct pfl_node *n)
     }
     if (!due)
         return;
-    if (is_dialling(n) || pfl_neighbours_direct(&n->peers) >= n->set.neighbours_max)
+    if (is_dialling(n) || n->peers.n_linked >= n->set.neighbours_max)
         due->at = n->now + n->set.heartbeat_period; /* its turn comes */
     else
         dial(n, due);

@@ -157,15 +157,26 @@ static void early_deinit(struct pfl_early *e)
     *e = (struct pfl_early){0};
 }
 
+static void result_unref(struct pfl_result *r)
+{
+    if (r && --r->refs == 0)
+        free(r);
+}
+
 static void round_peer_free(struct pfl_round_peer *p)
 {
-    free(p->addr);
-    pfl_statement_deinit(&p->said_vote);
-    pfl_statement_deinit(&p->said_model);
-    pfl_statement_deinit(&p->said_own);
-    pfl_strs_deinit(&p->ballot);
-    pfl_strs_deinit(&p->holds);
-    early_deinit(&p->early);
+    pfl_round_unset_ready(p);
+    if (p->said_vote)
+        pfl_statement_deinit(p->said_vote);
+    free(p->said_vote);
+    if (p->trainer) {
+        pfl_statement_deinit(&p->trainer->said_model);
+        pfl_statement_deinit(&p->trainer->said_own);
+        pfl_strs_deinit(&p->trainer->holds);
+        early_deinit(&p->trainer->early);
+    }
+    free(p->trainer);
+    free(p->ballot);
     free(p);
 }
 
@@ -176,6 +187,8 @@ void pfl_round_free(struct pfl_round *r)
     for (size_t i = 0; i < r->n_peers; i++)
         round_peer_free(r->peers[i]);
     free(r->peers);
+    for (size_t i = 0; i < PFL_ARRAY_LEN(r->common); i++)
+        result_unref(r->common[i]);
     pfl_strs_deinit(&r->train_set);
     pfl_strs_deinit(&r->members);
     pfl_strs_deinit(&r->vouchers);
@@ -217,10 +230,31 @@ struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr)
         r->peers = pfl_xrealloc(r->peers, r->cap_peers * sizeof(struct pfl_round_peer *));
     }
     memmove(&r->peers[i + 1], &r->peers[i], (r->n_peers - i) * sizeof(struct pfl_round_peer *));
-    r->peers[i] = pfl_xcalloc(1, sizeof(*r->peers[i]));
-    r->peers[i]->addr = pfl_xstrdup(addr);
+    size_t len = strlen(addr) + 1;
+    r->peers[i] = pfl_xcalloc(1, sizeof(*r->peers[i]) + len);
+    memcpy(r->peers[i]->addr, addr, len);
     r->n_peers++;
     return r->peers[i];
+}
+
+void pfl_round_set_voted(struct pfl_round *r, struct pfl_round_peer *p, bool voted)
+{
+    r->n_voted += voted && !p->voted;
+    r->n_voted -= !voted && p->voted;
+    p->voted = voted;
+}
+
+struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p)
+{
+    if (!p->trainer)
+        p->trainer = pfl_xcalloc(1, sizeof(*p->trainer));
+    return p->trainer;
+}
+
+const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p)
+{
+    static const struct pfl_strs nothing = {0};
+    return p->trainer ? &p->trainer->holds : &nothing;
 }
 
 bool pfl_round_drop(struct pfl_round *r, const char *who)
@@ -228,8 +262,8 @@ bool pfl_round_drop(struct pfl_round *r, const char *who)
     bool dropped = pfl_book_drop(&r->book, who);
     (void)pfl_book_drop(&r->partials, who);
     for (size_t i = 0; i < r->n_peers; i++) {
-        struct pfl_early *early = &r->peers[i]->early;
-        if (!early->payload || !is_alone(&early->who, who))
+        struct pfl_early *early = r->peers[i]->trainer ? &r->peers[i]->trainer->early : NULL;
+        if (!early || !early->payload || !is_alone(&early->who, who))
             continue;
         early_deinit(early);
         dropped = true;
@@ -253,8 +287,8 @@ void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const
 
 bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
 {
-    for (size_t i = 0; i < p->n_digests; i++) {
-        if (memcmp(p->digests[i], digest, PFL_DIGEST_LEN) == 0)
+    for (size_t i = 0; i < p->n_results; i++) {
+        if (memcmp(p->results[i]->digest, digest, PFL_DIGEST_LEN) == 0)
             return true;
     }
     return false;
@@ -262,10 +296,37 @@ bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t dige
 
 const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p)
 {
-    return p->n_digests > 0 ? p->digests[p->n_digests - 1] : NULL;
+    return p->n_results > 0 ? p->results[p->n_results - 1]->digest : NULL;
 }
 
-bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now)
+/* A reference; one that was announced lately is shared. */
+static struct pfl_result *result_of(struct pfl_round *r, const uint8_t *digest)
+{
+    struct pfl_result *found = NULL;
+    for (size_t i = 0; !found && i < PFL_ARRAY_LEN(r->common); i++) {
+        if (r->common[i] && memcmp(r->common[i]->digest, digest, PFL_DIGEST_LEN) == 0)
+            found = r->common[i];
+    }
+    if (!found) {
+        found = pfl_xcalloc(1, sizeof(*found));
+        memcpy(found->digest, digest, PFL_DIGEST_LEN);
+        found->refs = 1;
+        result_unref(r->common[1]);
+        r->common[1] = r->common[0];
+        r->common[0] = found;
+    }
+    found->refs++;
+    return found;
+}
+
+void pfl_round_unset_ready(struct pfl_round_peer *p)
+{
+    while (p->n_results > 0)
+        result_unref(p->results[--p->n_results]);
+    p->ready = false;
+}
+
+bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now)
 {
     if (p->ready && (!digest || pfl_round_peer_announced(p, digest)))
         return false;
@@ -273,26 +334,21 @@ bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns
     p->ready_at = now;
     if (!digest)
         return true;
-    if (p->n_digests == PFL_READY_DIGESTS_MAX) {
-        memmove(p->digests[0], p->digests[1], sizeof(p->digests[0]) * (PFL_READY_DIGESTS_MAX - 1));
-        p->n_digests--;
+    if (p->n_results == PFL_READY_DIGESTS_MAX) {
+        result_unref(p->results[0]);
+        memmove(&p->results[0], &p->results[1], sizeof(p->results) - sizeof(p->results[0]));
+        p->n_results--;
     }
-    memcpy(p->digests[p->n_digests++], digest, PFL_DIGEST_LEN);
+    p->results[p->n_results++] = result_of(r, digest);
     return true;
 }
 
 void pfl_round_drop_ballots(struct pfl_round *r)
 {
-    for (size_t i = 0; i < r->n_peers; i++)
-        pfl_strs_deinit(&r->peers[i]->ballot);
-}
-
-size_t pfl_round_ballots(const struct pfl_round *r)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < r->n_peers; i++)
-        n += r->peers[i]->voted;
-    return n;
+    for (size_t i = 0; i < r->n_peers; i++) {
+        free(r->peers[i]->ballot);
+        r->peers[i]->ballot = NULL;
+    }
 }
 
 void pfl_round_prune(struct pfl_round *r)
@@ -313,8 +369,9 @@ void pfl_round_prune(struct pfl_round *r)
 
 bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN])
 {
-    for (size_t i = 0; i < r->n_peers; i++) {
-        if (pfl_round_peer_announced(r->peers[i], digest) && pfl_strs_has(&r->vouchers, r->peers[i]->addr))
+    for (size_t i = 0; i < r->vouchers.n; i++) {
+        const struct pfl_round_peer *p = pfl_round_find(r, r->vouchers.items[i]);
+        if (p && pfl_round_peer_announced(p, digest))
             return true;
     }
     return false;
@@ -322,33 +379,42 @@ bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t dige
 
 const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
 {
-    const struct pfl_round_peer *other = NULL;
-    for (size_t i = 0; i < r->n_peers; i++) {
-        const struct pfl_round_peer *p = r->peers[i];
-        const uint8_t *digest = pfl_round_peer_digest(p);
-        if (!digest)
-            continue;
-        bool member = pfl_round_is_member(r, p->addr);
-        if (!member && other)
-            continue;
-        bool held = live(user, p->addr);
+    for (size_t i = 0; i < r->members.n; i++) {
+        const struct pfl_round_peer *p = pfl_round_find(r, r->members.items[i]);
+        const uint8_t *digest = p ? pfl_round_peer_digest(p) : NULL;
+        bool held = digest && live(user, p->addr);
         /* A dead member's result counts while somebody has it: when a node learns of the death differs, what was announced does
          * not. */
-        for (size_t k = 0; member && !held && k < r->n_peers; k++)
+        for (size_t k = 0; digest && !held && k < r->n_peers; k++)
             held = pfl_round_peer_announced(r->peers[k], digest) && live(user, r->peers[k]->addr);
-        if (!held)
-            continue;
-        if (member)
+        if (held)
             return p;
-        other = p;
     }
-    return other;
+    for (size_t i = 0; i < r->n_peers; i++) {
+        const struct pfl_round_peer *p = r->peers[i];
+        if (pfl_round_peer_digest(p) && !pfl_round_is_member(r, p->addr) && live(user, p->addr))
+            return p;
+    }
+    return NULL;
+}
+
+void pfl_round_close(struct pfl_round *r)
+{
+    pfl_round_drop_models(r);
+    while (r->n_peers > 0)
+        round_peer_free(r->peers[--r->n_peers]);
+    free(r->peers);
+    r->peers = NULL;
+    r->cap_peers = r->n_voted = 0;
+    r->closed = true;
 }
 
 void pfl_round_drop_models(struct pfl_round *r)
 {
     pfl_book_deinit(&r->book);
     pfl_book_deinit(&r->partials);
-    for (size_t i = 0; i < r->n_peers; i++)
-        early_deinit(&r->peers[i]->early);
+    for (size_t i = 0; i < r->n_peers; i++) {
+        if (r->peers[i]->trainer)
+            early_deinit(&r->peers[i]->trainer->early);
+    }
 }

@@ -54,40 +54,54 @@ struct pfl_early {
     struct pfl_strs who;
     uint64_t n_samples;
 };
-struct pfl_round_peer {
-    char *addr;                                 /* owned */
-    struct pfl_statement said_vote, said_model; /* what it may say once only, with its signature; empty: nothing, or not signed */
-    struct pfl_statement said_own;              /* the contribution that it announced to everybody; the same */
-    bool two_faced;                             /* it sent another one than it announced */
-    bool voted;
-    struct pfl_strs ballot;
-    struct pfl_strs holds; /* its last models_aggregated */
-    bool withdrawn;        /* announced an empty models_aggregated: its training failed, do not wait for it */
-    bool trains;           /* one of P2PFL's nodes: knows the train set, takes models */
-    bool ready;            /* models_ready */
-    /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
-     * overtake each other. */
-    uint8_t digests[PFL_READY_DIGESTS_MAX][PFL_DIGEST_LEN];
-    size_t n_digests;
-    pfl_ns ready_at;
+/** What only those have that train, or send models: a few of a thousand. */
+struct pfl_trainer {
+    struct pfl_statement said_model; /* what it may say once only, with its signature; empty: nothing, or not signed */
+    struct pfl_statement said_own;   /* the contribution that it announced to everybody; the same */
+    struct pfl_strs holds;           /* its last models_aggregated */
     struct pfl_early early;
+};
+/** A digest that was announced. Most nodes announce the same one: it is held once. */
+struct pfl_result {
+    unsigned refs;
+    uint8_t digest[PFL_DIGEST_LEN];
+};
+/** Kept small: there is one for each node of the network and each round. */
+struct pfl_round_peer {
+    bool voted;     /* set by pfl_round_set_voted */
+    bool two_faced; /* it sent another contribution than it announced */
+    bool withdrawn; /* announced an empty models_aggregated: its training failed, do not wait for it */
+    bool trains;    /* one of P2PFL's nodes: knows the train set, takes models */
+    bool ready;     /* models_ready */
+    uint8_t n_results;
+    struct pfl_packed *ballot;       /* owned or NULL */
+    struct pfl_statement *said_vote; /* owned or NULL: as said_model */
+    struct pfl_trainer *trainer;     /* owned or NULL */
+    /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
+     * overtake each other. References. */
+    struct pfl_result *results[PFL_READY_DIGESTS_MAX];
+    pfl_ns ready_at;
+    char addr[];
 };
 
 struct pfl_round {
     int32_t round;
     struct pfl_round_peer **peers; /* owned, each owned; sorted by address; this node's own row is among them */
     size_t n_peers, cap_peers;
-    bool decided;              /* the train set is known */
-    struct pfl_strs train_set; /* in order of votes */
-    struct pfl_strs members;   /* the same, sorted */
-    struct pfl_strs vouchers;  /* who is or was a member: a late ballot may change the train set after somebody ended the round */
-    bool given;                /* a neighbour told it: our ballots did not decide it */
-    size_t n_counted;          /* ballots that decided it */
+    size_t n_voted;               /* of them */
+    struct pfl_result *common[2]; /* references: what was announced last, to be shared; NULL: nothing */
+    bool decided;                 /* the train set is known */
+    struct pfl_strs train_set;    /* in order of votes */
+    struct pfl_strs members;      /* the same, sorted */
+    struct pfl_strs vouchers; /* who is or was a member: a late ballot may change the train set after somebody ended the round */
+    bool given;               /* a neighbour told it: our ballots did not decide it */
+    size_t n_counted;         /* ballots that decided it */
     struct pfl_book book;
     struct pfl_book partials;      /* overlapping ones: aggregates of some made for relaying */
     struct pfl_payload *aggregate; /* a reference: what this node ended the round with; NULL: not yet */
     pfl_ns done_at;
     bool done;
+    bool closed;                 /* nobody needs anything of it any more but its aggregate */
     struct pfl_payload *offered; /* a reference: an add_model that is not adopted (yet) */
     char *offered_by;            /* owned */
 };
@@ -96,8 +110,15 @@ void pfl_round_free(struct pfl_round *r);
 /** NULL where nothing is known of it. */
 struct pfl_round_peer *pfl_round_find(const struct pfl_round *r, const char *addr);
 struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr);
+void pfl_round_set_voted(struct pfl_round *r, struct pfl_round_peer *p, bool voted);
+/** Its trainer's part: made where it is not there yet. */
+struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p);
+/** What it holds, never NULL. */
+const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p);
 /** models_ready; digest NULL: without one. False where it says nothing new. */
-bool pfl_round_set_ready(struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
+bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
+/** It is not ready any more, and did not announce anything. */
+void pfl_round_unset_ready(struct pfl_round_peer *p);
 bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
 /** The latest; NULL where there is none. */
 const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
@@ -105,7 +126,6 @@ const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
 bool pfl_round_drop(struct pfl_round *r, const char *who);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
-size_t pfl_round_ballots(const struct pfl_round *r);
 /** Who has voted stays known, for whom does not: the round is done, its votes are counted. With a thousand nodes they are most of
  * what a round takes. */
 void pfl_round_drop_ballots(struct pfl_round *r);
@@ -116,6 +136,8 @@ bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t dige
 /** The round's canonical result: what the member with the lowest address announced, as long as a live node has it; where no member
  *  announced any, what the live node with the lowest address did. NULL: nobody announced one. */
 const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user);
+/** Everybody has its result: lets go of what each node said of it. */
+void pfl_round_close(struct pfl_round *r);
 /** Lets go of the contributions, when nobody can need them any more. */
 void pfl_round_drop_models(struct pfl_round *r);
 

@@ -163,19 +163,35 @@ void pfl_core_after_round(struct pfl_node *n)
         pfl_core_stage(n, PFL_STAGE_FINISHING);
 }
 
-/* Who has not announced the common result of the last round; at most so many. */
-static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, size_t most, struct pfl_strs *ret)
+/* It takes part and has not announced the common result c (NULL: there is none) of the last round. */
+static bool is_out_of_line(const struct pfl_round *r, const struct pfl_peer *p, const struct pfl_round_peer *c)
+{
+    if (!p->alive || !p->takes_part || p->lapsed || p->from > r->round)
+        return false;
+    const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
+    return !row || !row->ready || (c && row->n_results > 0 && !pfl_round_peer_announced(row, pfl_round_peer_digest(c)));
+}
+
+static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, struct pfl_strs *ret)
 {
     const struct pfl_round_peer *c = pfl_core_canonical(n, r);
-    for (size_t i = 0; i < n->peers.n && ret->n < most; i++) {
-        const struct pfl_peer *p = n->peers.items[i];
-        if (!p->alive || !p->takes_part || p->lapsed || p->from > n->round)
-            continue;
-        const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
-        bool in_line = row && row->ready && (!c || row->n_digests == 0 || pfl_round_peer_announced(row, pfl_round_peer_digest(c)));
-        if (!in_line)
-            pfl_strs_add(ret, p->addr);
+    for (size_t i = 0; i < n->peers.n; i++) {
+        if (is_out_of_line(r, n->peers.items[i], c))
+            pfl_strs_add(ret, n->peers.items[i]->addr);
     }
+}
+
+bool pfl_core_all_in_line(struct pfl_node *n, const struct pfl_round *r)
+{
+    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
+    for (size_t i = 0; i < n->peers.n; i++) {
+        size_t at = (n->look_first + i) % n->peers.n;
+        if (is_out_of_line(r, n->peers.items[at], c)) {
+            n->look_first = at;
+            return false;
+        }
+    }
+    return true;
 }
 
 void pfl_core_missing_ready(const struct pfl_node *n, struct pfl_strs *ret)
@@ -184,7 +200,7 @@ void pfl_core_missing_ready(const struct pfl_node *n, struct pfl_strs *ret)
     if (n->stage == PFL_STAGE_SYNCING)
         missing_results(n, ret);
     else if (r)
-        not_in_line(n, r, SIZE_MAX, ret);
+        not_in_line(n, r, ret);
 }
 
 bool pfl_core_advance_finish(struct pfl_node *n)
@@ -195,10 +211,10 @@ bool pfl_core_advance_finish(struct pfl_node *n)
         pfl_core_adopt(n, r);
         return true;
     }
-    not_in_line(n, r, pfl_core_stage_until(n) > n->now ? 1 : SIZE_MAX, &missing);
-    if (missing.n > 0 || pfl_core_off_canon(n, r)) {
+    if (!pfl_core_all_in_line(n, r) || pfl_core_off_canon(n, r)) {
         if (pfl_core_stage_until(n) > n->now)
             return false;
+        not_in_line(n, r, &missing);
         PFL_AUTO(pfl_freep) char *names = pfl_strs_join(&missing, " ");
         pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "ending without everybody's result of the last round: %s", names);
     }

@@ -70,9 +70,10 @@ void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev)
 static void announce_holdings(struct pfl_node *n, struct pfl_round *r)
 {
     struct pfl_round_peer *me = pfl_round_get(r, n->addr);
-    pfl_book_union(&r->book, &me->holds);
+    struct pfl_strs *holds = &pfl_round_trainer(me)->holds;
+    pfl_book_union(&r->book, holds);
     struct pfl_msg *m = pfl_msg_new(n->addr, r->round, "models_aggregated", PFL_MSG_GOSSIP);
-    pfl_strs_copy(&m->args, &me->holds);
+    pfl_strs_copy(&m->args, holds);
     for (size_t i = 0; n->set.signatures && i < r->book.n; i++) {
         const struct pfl_entry *e = &r->book.items[i];
         if (e->who.n != 1 || strcmp(e->who.items[0], n->addr) != 0 || !e->payload->has_digest)
@@ -146,7 +147,7 @@ static bool may_come(const struct pfl_node *n, const struct pfl_round *r, const 
         return true;
     for (size_t i = 0; i < r->n_peers; i++) {
         const struct pfl_round_peer *p = r->peers[i];
-        if (p != two_faced && pfl_strs_has(&p->holds, member) && pfl_neighbours_alive(&n->peers, p->addr))
+        if (p != two_faced && pfl_strs_has(pfl_round_holds(p), member) && pfl_neighbours_alive(&n->peers, p->addr))
             return true;
     }
     return false;

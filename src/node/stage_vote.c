@@ -6,17 +6,20 @@
 #include "node/core.h"
 #include "node/vote.h"
 
-/* A round's models are needed until all living members have the aggregate; older ones by nobody. */
+/* A round's models are needed until all living members have the aggregate; older ones by nobody. What was said in it: until all
+ * have the same result. */
 static void let_go(struct pfl_node *n, int32_t round)
 {
     struct pfl_round *r = pfl_core_round(n, round);
     if (r)
         pfl_round_drop_models(r);
+    if (r && r->done && pfl_core_all_in_line(n, r))
+        pfl_round_close(r);
 }
 
 void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
 {
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs candidates = {0};
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs candidates = {0}, ballot = {0};
     n->round = round;
     n->progress_at = n->now;
     n->fit_ended = false;
@@ -38,11 +41,13 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
         struct pfl_rng rng; /* of its own: what was gossiped before does not change a seeded run's votes */
         PFL_AUTO(pfl_freep) char *stream = pfl_xasprintf("vote %d %s", round, n->addr);
         pfl_rng_seed_named(&rng, n->set.seed, stream);
-        pfl_vote_make(&rng, &candidates, n->trainset_size, &me->ballot);
-        me->voted = true;
+        pfl_vote_make(&rng, &candidates, n->trainset_size, &ballot);
+        me->ballot = pfl_strs_pack(&ballot);
+        pfl_round_set_voted(r, me, true);
     }
+    pfl_strs_unpack(me->ballot, &ballot);
     pfl_core_keep(n);
-    pfl_core_gossip(n, "vote_train_set", round, &me->ballot);
+    pfl_core_gossip(n, "vote_train_set", round, &ballot);
 }
 
 bool pfl_core_has_voted(const struct pfl_node *n, const char *addr)
@@ -73,12 +78,15 @@ void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
     }
 }
 
-/* Asked at each vote that comes: the first one that is missing is answer enough. */
-static bool some_vote_missing(const struct pfl_node *n, const struct pfl_round *r)
+/* Asked at each vote that comes: one that is missing is answer enough, and the one that was missing last time often still is. */
+static bool some_vote_missing(struct pfl_node *n, const struct pfl_round *r)
 {
     for (size_t i = 0; i < n->peers.n; i++) {
-        if (lacks_vote(r, n->peers.items[i]))
+        size_t at = (n->look_first + i) % n->peers.n;
+        if (lacks_vote(r, n->peers.items[at])) {
+            n->look_first = at;
             return true;
+        }
     }
     return false;
 }
@@ -112,11 +120,11 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
     bool member = pfl_round_is_member(r, n->addr);
     for (size_t i = 0; i < r->n_peers; i++) {
         struct pfl_round_peer *p = r->peers[i];
-        struct pfl_early e = p->early;
         struct pfl_err err = {0};
-        p->early = (struct pfl_early){0};
-        if (!e.payload)
+        if (!p->trainer || !p->trainer->early.payload)
             continue;
+        struct pfl_early e = p->trainer->early;
+        p->trainer->early = (struct pfl_early){0};
         enum pfl_book_verdict v =
             member ? pfl_book_check(&r->book, &r->members, &e.who, (int64_t)e.n_samples, &err) : PFL_BOOK_KNOWN;
         if (v == PFL_BOOK_FITS)
@@ -131,11 +139,11 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
 /* Counts what ballots there are; *ret: the train set. */
 static void count(struct pfl_node *n, struct pfl_round *r, struct pfl_strs *ret)
 {
-    const struct pfl_strs **ballots = pfl_xcalloc(r->n_peers, sizeof(*ballots));
+    const struct pfl_packed **ballots = pfl_xcalloc(r->n_peers, sizeof(*ballots));
     size_t n_ballots = 0;
     for (size_t i = 0; i < r->n_peers; i++) {
         if (r->peers[i]->voted)
-            ballots[n_ballots++] = &r->peers[i]->ballot;
+            ballots[n_ballots++] = r->peers[i]->ballot;
     }
     pfl_vote_tally(ballots, n_ballots, n->trainset_size, name_counts, n, ret);
     r->n_counted = n_ballots;
@@ -166,13 +174,13 @@ bool pfl_core_advance_vote(struct pfl_node *n)
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
     struct pfl_round *r = pfl_core_round(n, n->round);
     size_t needed = pfl_core_votes_needed(n);
-    bool too_few = pfl_round_ballots(r) < needed;
+    bool too_few = r->n_voted < needed;
     if (pfl_core_stage_until(n) > n->now && (too_few || some_vote_missing(n, r)))
         return false;
     if (too_few) {
         pfl_core_stop(
             n, "%zu votes for round %d came within %.0f s; training.vote_quorum asks for %zu (%zu voted in the round before)",
-            pfl_round_ballots(r), n->round, (double)n->set.vote_timeout / (double)PFL_SEC, needed, n->voters);
+            r->n_voted, n->round, (double)n->set.vote_timeout / (double)PFL_SEC, needed, n->voters);
         return true;
     }
     pfl_core_missing_votes(n, &missing);
@@ -208,7 +216,7 @@ void pfl_core_recount(struct pfl_node *n)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
     struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
-    if (!r || !r->decided || r->given || r->done || n->stage == PFL_STAGE_AGGREGATING || pfl_round_ballots(r) == r->n_counted)
+    if (!r || !r->decided || r->given || r->done || n->stage == PFL_STAGE_AGGREGATING || r->n_voted == r->n_counted)
         return;
     count(n, r, &set);
     if (same_names(&set, &r->train_set) || somebody_is_ready(r))

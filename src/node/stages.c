@@ -372,7 +372,7 @@ void pfl_core_on_stop(struct pfl_node *n, const struct pfl_event *ev)
 void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r)
 {
     const struct pfl_payload *p = r->aggregate;
-    pfl_round_set_ready(pfl_round_get(r, n->addr), p->has_digest ? p->digest : NULL, n->now);
+    pfl_round_set_ready(r, pfl_round_get(r, n->addr), p->has_digest ? p->digest : NULL, n->now);
     struct pfl_msg *m = pfl_msg_new(n->addr, r->round, "models_ready", PFL_MSG_GOSSIP);
     m->has_model_digest = p->has_digest;
     if (p->has_digest)

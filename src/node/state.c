@@ -73,9 +73,10 @@ static void forget_former_life(struct pfl_node *n, struct pfl_peer *p, bool know
         struct pfl_round_peer *row = n->kept[i] ? pfl_round_find(n->kept[i], p->addr) : NULL;
         if (!row)
             continue;
-        pfl_strs_deinit(&row->holds);
-        row->ready = row->ready && knows_rounds;
-        row->n_digests = row->ready ? row->n_digests : 0;
+        if (row->trainer)
+            pfl_strs_deinit(&row->trainer->holds);
+        if (!knows_rounds)
+            pfl_round_unset_ready(row);
     }
     p->initialized = p->initialized && knows_rounds;
     pfl_spread_forget(&n->spread, p->addr);

@@ -99,20 +99,23 @@ static size_t merge(struct tally *t, size_t n)
     return kept;
 }
 
-void pfl_vote_tally(const struct pfl_strs *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
+void pfl_vote_tally(const struct pfl_packed *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
                     void *user, struct pfl_strs *ret)
 {
     size_t n_pairs = 0;
     for (size_t i = 0; i < n; i++)
-        n_pairs += ballots[i]->n / 2;
+        n_pairs += ballots[i] ? ballots[i]->n / 2 : 0;
     struct tally *t = pfl_xcalloc(n_pairs ? n_pairs : 1, sizeof(*t));
     size_t used = 0;
     for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k + 1 < ballots[i]->n; k += 2) {
+        const char *at = ballots[i] ? ballots[i]->text : NULL;
+        for (size_t k = 0; at && k + 1 < ballots[i]->n; k += 2) {
             struct tally *x = &t[used++];
-            x->name = ballots[i]->items[k];
-            if (!pfl_parse_i64(ballots[i]->items[k + 1], 0, PFL_VOTE_MAX, &x->votes))
+            x->name = at;
+            at += strlen(at) + 1;
+            if (!pfl_parse_i64(at, 0, PFL_VOTE_MAX, &x->votes))
                 x->votes = 0;
+            at += strlen(at) + 1;
         }
     }
     qsort(t, used, sizeof(*t), by_tally_name);

@@ -17,7 +17,7 @@ enum pfl_rc pfl_vote_check(const struct pfl_strs *args, struct pfl_err *err) PFL
 
 /** Sums n checked ballots and orders by (votes, name), both descending; *ret: the first `size` names (deinited first).
  *  Names for which counts() says no are left out: votes for nodes that nobody here ever heard of. */
-void pfl_vote_tally(const struct pfl_strs *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
+void pfl_vote_tally(const struct pfl_packed *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
                     void *user, struct pfl_strs *ret);
 
 #endif

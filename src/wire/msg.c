@@ -169,6 +169,8 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
          !m->has_contribution))
         return pfl_err_set(err, PFL_MALFORMED, "contribution.model is %u bytes, %d are needed",
                            (unsigned)pb->contribution.model.size, PFL_DIGEST_LEN);
+    pfl_strs_seal(&m->args);
+    pfl_strs_seal(&m->contributors);
     return fill_origin(m, pb, w, err);
 }
 

@@ -73,7 +73,7 @@ static void outbox__undelivered__waits_and_is_given_up_at_last(void **state)
     (void)state;
     struct pfl_outbox o = {0};
     struct pfl_scatter *body = pfl_scatter_of("x", 1);
-    char *to = NULL;
+    const char *to = NULL;
     unsigned attempts = 0;
     pfl_outbox_add(&o, "a", body, 7, 0, false);
     pfl_outbox_add(&o, "b", body, 8, 0, true);
@@ -81,14 +81,12 @@ static void outbox__undelivered__waits_and_is_given_up_at_last(void **state)
     assert_false(pfl_outbox_sent(&o, 9, true, 0, &to, &attempts));
     assert_true(pfl_outbox_sent(&o, 8, false, 50, &to, &attempts)); /* expendable */
     assert_string_equal(to, "b");
-    free(to);
     assert_int_equal(o.n, 1);
     for (unsigned i = 1; i <= PFL_OUTBOX_ATTEMPTS_MAX; i++) {
         assert_int_equal(o.n, 1);
         o.items[0].id = 7;
         o.items[0].attempts = i;
         assert_true(pfl_outbox_sent(&o, 7, false, 50, &to, &attempts));
-        free(to);
         assert_int_equal(attempts, i);
         if (i < PFL_OUTBOX_ATTEMPTS_MAX) {
             assert_int_equal(o.items[0].id, 0);
@@ -138,6 +136,60 @@ static void heartbeat__beats_each_period_and_soon_for_newcomers(void **state)
     assert_int_equal(pfl_heartbeat_expiry(&h, 11 * PFL_SEC), 42 * PFL_SEC);
 }
 
+static void check_past(const struct pfl_history *h, size_t i, int want)
+{
+    const struct pfl_past *p = pfl_history_at(h, i);
+    assert_non_null(p);
+    struct pfl_scatter *body = pfl_past_body(p);
+    assert_int_equal(body->total, sizeof(want));
+    assert_memory_equal(body->parts[0].data, &want, sizeof(want));
+    pfl_scatter_unref(body);
+}
+
+static void history__keeps_the_newest__and_forgets_what_is_old(void **state)
+{
+    (void)state;
+    struct pfl_history h = {0};
+    assert_null(pfl_history_at(&h, 0));
+    for (int i = 0; i < 3 * PFL_HISTORY_MAX / 2; i++) {
+        struct pfl_scatter *body = pfl_scatter_of(&i, sizeof(i));
+        pfl_history_add(&h, body, i);
+        pfl_scatter_unref(body);
+        size_t n = i < PFL_HISTORY_MAX ? (size_t)i + 1 : PFL_HISTORY_MAX;
+        assert_int_equal(h.n, n);
+        check_past(&h, 0, i + 1 - (int)n);
+        check_past(&h, n - 1, i);
+        assert_null(pfl_history_at(&h, n));
+    }
+    int newest = 3 * PFL_HISTORY_MAX / 2 - 1;
+    pfl_history_expire(&h, newest - 9);
+    assert_int_equal(h.n, 10);
+    check_past(&h, 0, newest - 9);
+    pfl_history_expire(&h, newest + 1);
+    assert_int_equal(h.n, 0);
+    struct pfl_scatter *body = pfl_scatter_of(&newest, sizeof(newest));
+    pfl_history_add(&h, body, newest);
+    pfl_scatter_unref(body);
+    check_past(&h, 0, newest);
+    pfl_history_clear(&h);
+    assert_null(pfl_history_at(&h, 0));
+}
+
+static void seen__grows_to_its_limit__and_loses_nothing_on_the_way(void **state)
+{
+    (void)state;
+    struct pfl_seen s;
+    pfl_seen_init(&s, 1000, 7);
+    for (int64_t h = 1; h <= 1500; h++) {
+        assert_true(pfl_seen_add(&s, h * 1000003));
+        int64_t oldest = h <= 1000 ? 1 : h - 999;
+        assert_true(pfl_seen_has(&s, oldest * 1000003) && pfl_seen_has(&s, h * 1000003));
+        assert_false(pfl_seen_has(&s, (oldest - 1) * 1000003));
+    }
+    assert_int_equal(s.n, 1000);
+    pfl_seen_deinit(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +198,8 @@ int main(void)
         cmocka_unit_test(seen__random_use__agrees_with_a_searched_ring),
         cmocka_unit_test(outbox__undelivered__waits_and_is_given_up_at_last),
         cmocka_unit_test(outbox__over_its_limit__the_oldest_waiting_gives_way),
+        cmocka_unit_test(seen__grows_to_its_limit__and_loses_nothing_on_the_way),
+        cmocka_unit_test(history__keeps_the_newest__and_forgets_what_is_old),
         cmocka_unit_test(heartbeat__beats_each_period_and_soon_for_newcomers),
     };
     return cmocka_run_group_tests_name("gossip", tests, NULL, NULL);

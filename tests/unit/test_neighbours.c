@@ -36,11 +36,18 @@ static void neighbours__direct_are_those_with_a_link(void **state)
 {
     (void)state;
     struct pfl_neighbours t = {0};
-    pfl_neighbours_get(&t, "a")->link = PFL_LINK_UP;
-    pfl_neighbours_get(&t, "b")->link = PFL_LINK_SUSPECT;
-    pfl_neighbours_get(&t, "c")->link = PFL_LINK_DIALLING;
+    pfl_neighbours_link(&t, pfl_neighbours_get(&t, "a"), PFL_LINK_UP);
+    pfl_neighbours_link(&t, pfl_neighbours_get(&t, "b"), PFL_LINK_SUSPECT);
+    pfl_neighbours_link(&t, pfl_neighbours_get(&t, "c"), PFL_LINK_DIALLING);
     pfl_neighbours_get(&t, "d")->alive = true;
-    assert_int_equal(pfl_neighbours_direct(&t), 3);
+    assert_int_equal(t.n_linked, 3);
+    assert_string_equal(t.linked[0]->addr, "a");
+    pfl_neighbours_link(&t, t.linked[1], PFL_LINK_NONE);
+    assert_int_equal(t.n_linked, 2);
+    assert_string_equal(t.linked[1]->addr, "c");
+    pfl_neighbours_remove(&t, t.linked[0]); /* and it is gone from there, too */
+    assert_int_equal(t.n_linked, 1);
+    assert_string_equal(t.linked[0]->addr, "c");
     assert_true(pfl_neighbours_alive(&t, "d"));
     assert_false(pfl_neighbours_alive(&t, "a"));
     assert_false(pfl_neighbours_alive(&t, "x"));
@@ -63,6 +70,7 @@ static void peer__only_so_many_wait_for_a_link(void **state)
     for (uint64_t i = 1; i <= PFL_PEER_CALLS_MAX; i++)
         assert_true(pfl_peer_wait(&p, i, false));
     assert_false(pfl_peer_wait(&p, 99, false));
+    free(p.calls);
 }
 
 static struct pfl_strs list(const char *const *names)

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -234,6 +235,58 @@ static void test_parse_duration__number_and_unit__else_refused(void **state)
     }
 }
 
+static void check_list(const struct pfl_strs *l, const char *want)
+{
+    PFL_AUTO(pfl_freep) char *text = pfl_strs_join(l, "|");
+    assert_string_equal(text, want);
+}
+
+static void test_strs__a_copy_is_one_block_and_can_be_changed(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs a = {0}, b = {0};
+    pfl_strs_seal(&a); /* nothing */
+    pfl_strs_copy(&b, &a);
+    assert_true(a.n == 0 && b.n == 0);
+    pfl_strs_add(&a, "two");
+    pfl_strs_add(&a, "");
+    pfl_strs_add(&a, "one");
+    pfl_strs_copy(&b, &a);
+    assert_int_equal(b.cap, 0);
+    check_list(&b, "two||one");
+    pfl_strs_sort(&b);
+    check_list(&b, "|one|two");
+    assert_true(pfl_strs_remove(&b, "one"));
+    check_list(&b, "|two");
+    pfl_strs_seal(&b);
+    pfl_strs_add(&b, "three");
+    check_list(&b, "|two|three");
+    pfl_strs_copy(&b, &a); /* over what was there */
+    pfl_strs_seal(&b);     /* is one already */
+    check_list(&b, "two||one");
+    assert_false(pfl_strs_add_once(&b, "one"));
+    assert_false(pfl_strs_remove(&b, "x"));
+    check_list(&b, "two||one");
+}
+
+static void test_strs__packed_and_unpacked(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs a = {0}, b = {0};
+    assert_null(pfl_strs_pack(&a));
+    pfl_strs_add(&b, "goes away");
+    pfl_strs_unpack(NULL, &b);
+    assert_int_equal(b.n, 0);
+    pfl_strs_add(&a, "10.0.0.1:6666");
+    pfl_strs_add(&a, "");
+    pfl_strs_add(&a, "7");
+    struct pfl_packed *p = pfl_strs_pack(&a);
+    assert_int_equal(p->n, 3);
+    pfl_strs_unpack(p, &b);
+    check_list(&b, "10.0.0.1:6666||7");
+    free(p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +299,8 @@ int main(void)
         cmocka_unit_test(test_utf8_valid__rows),
         cmocka_unit_test(test_streq__null_equals_null_only),
         cmocka_unit_test(test_strs__add_remove_sort_copy),
+        cmocka_unit_test(test_strs__a_copy_is_one_block_and_can_be_changed),
+        cmocka_unit_test(test_strs__packed_and_unpacked),
         cmocka_unit_test(test_strs_split__blanks_and_empty_items),
         cmocka_unit_test(test_nearest__rows),
         cmocka_unit_test(test_parse_duration__number_and_unit__else_refused),

@@ -35,8 +35,9 @@ static void tally__by_hand(void **state)
     /* a: 500 + 0 = 500; b: 250 + 250 = 500; c: 100 + 399 = 499; d: 0; ghost: 1000, which nobody knows */
     struct pfl_strs first = LIST("a", "500", "b", "250", "c", "100", "ghost", "1000");
     struct pfl_strs second = LIST("c", "399", "b", "250", "a", "0", "d", "0");
-    const struct pfl_strs *ballots[] = {&first, &second};
-    const struct pfl_strs *turned[] = {&second, &first};
+    struct pfl_packed *one = pfl_strs_pack(&first), *two = pfl_strs_pack(&second);
+    const struct pfl_packed *ballots[] = {one, two};
+    const struct pfl_packed *turned[] = {two, one};
     struct pfl_strs set = {0};
     pfl_vote_tally(ballots, 2, 3, not_ghost, NULL, &set);
     assert_int_equal(set.n, 3);
@@ -51,6 +52,8 @@ static void tally__by_hand(void **state)
     assert_string_equal(set.items[0], "ghost");
     pfl_vote_tally(ballots, 0, 3, NULL, NULL, &set);
     assert_int_equal(set.n, 0);
+    free(one);
+    free(two);
     pfl_strs_deinit(&first);
     pfl_strs_deinit(&second);
     pfl_strs_deinit(&set);
@@ -159,8 +162,8 @@ static void announce(struct pfl_round *r, const char *who, uint8_t digest)
 {
     uint8_t d[PFL_DIGEST_LEN];
     memset(d, digest, sizeof(d));
-    assert_true(pfl_round_set_ready(pfl_round_get(r, who), d, 0));
-    assert_false(pfl_round_set_ready(pfl_round_get(r, who), d, 0)); /* nothing new */
+    assert_true(pfl_round_set_ready(r, pfl_round_get(r, who), d, 0));
+    assert_false(pfl_round_set_ready(r, pfl_round_get(r, who), d, 0)); /* nothing new */
 }
 
 static void canonical__the_lowest_member_whose_result_somebody_living_has(void **state)
@@ -196,7 +199,7 @@ static void announcements__that_overtake_each_other__are_all_kept(void **state)
     assert_true(pfl_round_peer_announced(pfl_round_find(r, "a"), d));
     announce(r, "a", 3);
     announce(r, "a", 4);
-    assert_int_equal(pfl_round_find(r, "a")->n_digests, PFL_READY_DIGESTS_MAX);
+    assert_int_equal(pfl_round_find(r, "a")->n_results, PFL_READY_DIGESTS_MAX);
     memset(d, 4, sizeof(d));
     assert_memory_equal(pfl_round_peer_digest(pfl_round_find(r, "a")), d, sizeof(d));
     pfl_round_free(r);
