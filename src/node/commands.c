@@ -136,6 +136,8 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
         return rc;
     if (is_one_of_us(n, in))
         pfl_core_ahead(n, in->msg->round);
+    if (pfl_core_is_past(n, in->msg))
+        return PFL_OK;
     struct pfl_round *r = is_one_of_us(n, in) ? ballot_box(n, in->msg->round) : NULL;
     if (!r)
         return pfl_core_put_off(n, in);

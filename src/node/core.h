@@ -287,6 +287,8 @@ const char *pfl_core_barred_message(const struct pfl_node *n, const struct pfl_m
 enum pfl_rc pfl_core_check_origin(struct pfl_node *n, const struct pfl_event *ev, struct pfl_err *err);
 /** Is it signed for another experiment than the one that is known here? */
 bool pfl_core_foreign(const struct pfl_node *n, const struct pfl_msg *m);
+/** Is it signed for the experiment that this node has ended in order? Then there is nothing to join and to wait for. */
+bool pfl_core_is_past(const struct pfl_node *n, const struct pfl_msg *m);
 /** It said two things where only one is possible. */
 bool pfl_core_excluded(const struct pfl_node *n, const char *addr);
 /** Why this node's own certificate does not let its operator start or stop learning; NULL: it does. */

@@ -98,7 +98,7 @@ static void ask(struct pfl_node *n, struct pfl_peer *p)
     struct pfl_err err = {0};
     char round[16];
     snprintf(round, sizeof(round), "%d", n->learning ? n->round : -1);
-    pfl_strs_add(&m->args, n->learning ? n->experiment : "");
+    pfl_strs_add(&m->args, n->learning || n->over ? n->experiment : "");
     pfl_strs_add(&m->args, round);
     if (p->curious && n->restored)
         pfl_strs_add(&m->args, "anew");
@@ -128,7 +128,7 @@ void pfl_core_join_run(struct pfl_node *n)
 enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in)
 {
     bool later = !n->learning || in->msg->round > n->round;
-    if (!n->set.late_join || !later || !in->peer)
+    if (!n->set.late_join || !later || !in->peer || pfl_core_is_past(n, in->msg))
         return PFL_OK;
     size_t expired = 0;
     while (expired < n->n_put_off &&

@@ -69,6 +69,11 @@ bool pfl_core_foreign(const struct pfl_node *n, const struct pfl_msg *m)
     return n->set.signatures && m->origin && !pfl_streq(m->origin->experiment, n->experiment);
 }
 
+bool pfl_core_is_past(const struct pfl_node *n, const struct pfl_msg *m)
+{
+    return !n->learning && n->over && m->origin && pfl_streq(m->origin->experiment, n->experiment);
+}
+
 static enum pfl_rc check_start(const struct pfl_node *n, const struct pfl_msg *m, struct pfl_err *err)
 {
     const char *name = m->origin->experiment;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The command `state` (direct, between our nodes): "I am in that round of that experiment; where are you?" A node asks whoever it
- * gets a link with, and its neighbours when it seems to be behind. The answer is a text:
+ * gets a link with, and its neighbours when it seems to be behind. Round -1: it is in none; the experiment's name, where it gives
+ * one, is then that of the one that it ended in order, whose result it knows. The answer is a text:
  *
  *   ROUND ROUNDS EPOCHS SIZE STAGE DIGEST NAME
  *   MEMBER
@@ -98,13 +99,14 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
         return PFL_OK;
     int32_t round = n->over ? (int32_t)n->rounds - 1 : n->round;
     bool same = theirs >= 0 && pfl_streq(name, n->experiment);
+    bool ended = theirs < 0 && pfl_streq(name, n->experiment); /* there, in order: it needs nothing, and what it said holds */
     in->text = describe(n, round);
-    if (theirs < 0 || anew)
+    if ((theirs < 0 && !ended) || anew)
         forget_former_life(n, p, same);
     /* The words of who started it; ours are no proof. One that was started anew needs them for those who ask it in turn. */
-    if ((!same || (anew && n->set.signatures)) && n->learning && n->start_body)
+    if (((!same && !ended) || (anew && n->set.signatures)) && n->learning && n->start_body)
         pfl_outbox_add(&n->outbox, p->addr, n->start_body, 0, n->now, false);
-    if (same ? theirs < round || n->over : theirs < 0 && !n->over) {
+    if (same ? theirs < round || n->over : theirs < 0 && !ended && !n->over) {
         p->joins = true;
         n->dirty = true;
     }

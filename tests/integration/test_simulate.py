@@ -33,6 +33,9 @@ FOUND = {
     814: "with three results of a round, one that was offered and is not the common one kept the common one away",
     920: "an idle node whose start_learning was lost heard votes and models, asked nobody, and sat the experiment out",
     1064: "the same by another way",
+    1323: "a node that had ended took old votes of that experiment for one that it is missing, asked about it as if it knew nothing, and its "
+          "neighbours forgot who had announced which result: two of ten took the result of a former partition's other half",
+    2563: "the same",
 }
 
 DUMMY = """\
