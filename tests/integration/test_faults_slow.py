@@ -38,7 +38,7 @@ class Slow(FaultTest):
         c.start()
         c.linked()
         c.learn(2)
-        says = rf"round 0, training: waiting for node {c.addresses['node2']} \(fit, last sign of life \d+\.\d s ago\) until \d\d:\d\d:\d\d\n"
+        says = rf"round 0, training: waiting for node2 at {c.addresses['node2']} \(fit, last sign of life \d+\.\d s ago\) until \d\d:\d\d:\d\d\n"
         wait_until("node1 says that it waits for node2", lambda: re.search(says, c["node1"].do("status")), 60)
         self.assert_ended_alike(c, rounds=2)
         for name in ("node1", "node3", "node4"):
@@ -46,10 +46,13 @@ class Slow(FaultTest):
             self.assertEqual(c.events(name, "excluded"), [])
         self.end(c)
 
-    def test_a_slow_disk_is_no_dead_node(self):
+    def with_a_slow_disk(self, name):
         slow = ["/usr/bin/env", f"LD_PRELOAD={BUILD}/slow_disk.so", "P2PFL_TEST_FSYNC_MS=900",
                 f"ASAN_OPTIONS={os.environ.get('ASAN_OPTIONS', '')}:verify_asan_link_order=0"]
-        c = self.cluster(3, launch=lambda name: slow if name == "node2" else ())
+        return self.cluster(3, launch=lambda which: slow if which == name else ())
+
+    def test_a_slow_disk_is_no_dead_node(self):
+        c = self.with_a_slow_disk("node2")
         c.start()
         c.linked()
         c.learn(3)
@@ -58,6 +61,27 @@ class Slow(FaultTest):
             self.assertEqual(lost(c, name, c.addresses["node2"]), [])
             self.assertEqual(c.events(name, "excluded"), [])
         self.assertGreater(c["node2"].status()["durability"]["write_ms"], 900, "the disk was not slow: this test shows nothing")
+        self.end(c)
+
+    def test_killed_while_the_end_waits_for_an_older_write(self):
+        """It has ended the experiment and not said so: the state that says so replaces one that waits behind a write of the training."""
+        c = self.with_a_slow_disk("node2")
+        c.start()
+        c.linked()
+        c.learn(1)
+
+        def ended():
+            s = c["node2"].status()
+            return not s["learning"] and s["rounds_done"] == 1
+
+        wait_until("node2 has ended", ended, 60)
+        c.kill("node2")
+        if c.events("node2", "learning_finished"):
+            self.skipTest("its disk was faster than this test: it had said so already")
+        c.launch = lambda name: ()
+        c.start("node2")
+        self.assert_ended_alike(c, rounds=1)
+        self.assertEqual([e["round"] for e in c.events("node2", "resumed")], [0])
         self.end(c)
 
     def test_a_fifth_node_joins_in_round_2(self):

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "sim/sim.h"
+#include "sim/impl.h"
 
 /* ---- scenarios ---- */
 
@@ -154,6 +154,80 @@ static void test_full_disk__the_node_goes_on(void **state)
     assert_true(r.one_model);
 }
 
+/* The end of the learning replaces a state that waits behind an older one, which is still on its way to the disk. */
+enum { SLOW = 2 };
+struct window {
+    struct pfl_sim *s;
+    pfl_ns opens, closes; /* since the learning began */
+    unsigned resumed;
+};
+
+static bool look_for_window(void *user)
+{
+    struct window *w = user;
+    const struct pfl_sim_disk *d = &w->s->nodes[SLOW].disk;
+    bool open = d->writing && !d->writing->over && d->newest && d->newest->over;
+    if (open && w->opens == 0)
+        w->opens = w->s->now - w->s->learn_at;
+    if (open)
+        w->closes = w->s->now - w->s->learn_at;
+    return false;
+}
+
+static void count_resumed(void *user, unsigned node, const struct pfl_note *note, const struct pfl_sim_traffic *traffic)
+{
+    struct window *w = user;
+    (void)traffic;
+    w->resumed += node == SLOW && note->kind == PFL_NOTE_RESUMED;
+}
+
+/* at 0: it is not killed. */
+static struct window run_slow_disk(uint64_t seed, pfl_ns at)
+{
+    struct pfl_sim_scenario sc;
+    struct pfl_sim_result r;
+    struct pfl_err err = {0};
+    struct window w = {0};
+    const struct pfl_sim_opts o = {.scenario = &sc, .stop = look_for_window, .note = count_resumed, .user = &w};
+    ring(&sc, 4);
+    sc.seed = seed;
+    sc.trainset_size = 4;
+    struct pfl_sim_fault *f = pfl_sim_scenario_fault(&sc, PFL_SIM_SLOW_DISK, 0, PFL_NEVER);
+    f->node = SLOW;
+    f->factor = 100;
+    if (at > 0) {
+        f = pfl_sim_scenario_fault(&sc, PFL_SIM_RESTART, at, at + PFL_SEC);
+        f->node = SLOW;
+        f->disk = true;
+    }
+    if (pfl_sim_new(&o, &w.s, &err) != PFL_OK)
+        fail_msg("%s", err.msg);
+    pfl_sim_run(w.s, &r);
+    pfl_sim_free(w.s);
+    pfl_sim_scenario_deinit(&sc);
+    if (r.failed || r.finished != 4 || !r.one_model || r.excused)
+        fail_msg("seed %llu, killed at %.3f s: %u finished; %s", (unsigned long long)seed, (double)at / 1e9, r.finished, r.failure);
+    return w;
+}
+
+static void test_killed_while_the_end_waits_for_an_older_write__comes_back_to_it(void **state)
+{
+    unsigned windows = 0, resumed = 0, runs = 0;
+    (void)state;
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct window w = run_slow_disk(seed, 0);
+        windows += w.opens > 0;
+        for (unsigned k = 0; w.opens > 0 && k < 4; k++) {
+            struct window killed = run_slow_disk(seed, w.opens + (w.closes - w.opens) * k / 4 + PFL_MS / 1000);
+            assert_true(killed.opens == w.opens); /* it was in the window when it was killed */
+            resumed += killed.resumed;
+            runs++;
+        }
+    }
+    print_message("%u windows, killed in them %u times, in the experiment again %u times\n", windows, runs, resumed);
+    assert_true(windows >= 3 && resumed == runs); /* what says that it has ended had not begun to be written */
+}
+
 static void test_slow_disk__is_no_dead_node(void **state)
 {
     (void)state;
@@ -233,6 +307,7 @@ int main(void)
         cmocka_unit_test(test_restart__at_any_time__takes_up_what_it_was_in),
         cmocka_unit_test(test_full_disk__the_node_goes_on),
         cmocka_unit_test(test_slow_disk__is_no_dead_node),
+        cmocka_unit_test(test_killed_while_the_end_waits_for_an_older_write__comes_back_to_it),
         cmocka_unit_test(test_short_pause__nobody_is_left_out),
         cmocka_unit_test(test_clock_jump__nobody_notices),
         cmocka_unit_test(test_failing_learner__the_round_goes_on_without_it),
