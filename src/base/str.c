@@ -267,35 +267,6 @@ void pfl_strs_split(struct pfl_strs *l, const char *s, char sep)
     }
 }
 
-struct pfl_packed *pfl_strs_pack(const struct pfl_strs *l)
-{
-    size_t bytes = 0;
-    for (size_t i = 0; i < l->n; i++)
-        bytes += strlen(l->items[i]) + 1;
-    if (l->n == 0)
-        return NULL;
-    struct pfl_packed *p = pfl_xmalloc(sizeof(*p) + bytes);
-    p->n = (uint32_t)l->n;
-    size_t at = 0;
-    for (size_t i = 0; i < l->n; i++) {
-        size_t len = strlen(l->items[i]) + 1;
-        memcpy(p->text + at, l->items[i], len);
-        at += len;
-    }
-    return p;
-}
-
-void pfl_strs_unpack(const struct pfl_packed *packed, struct pfl_strs *ret)
-{
-    pfl_strs_deinit(ret);
-    const char *at = packed ? packed->text : NULL;
-    for (uint32_t i = 0; packed && i < packed->n; i++) {
-        size_t len = strlen(at);
-        pfl_strs_addn(ret, at, len);
-        at += len + 1;
-    }
-}
-
 char *pfl_strs_join(const struct pfl_strs *l, const char *sep)
 {
     struct pfl_buf b = {0};

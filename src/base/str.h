@@ -46,14 +46,6 @@ void pfl_strs_deinit(struct pfl_strs *l);                             /* for PFL
 void pfl_strs_split(struct pfl_strs *l, const char *s, char sep);
 char *pfl_strs_join(const struct pfl_strs *l, const char *sep); /* owned by the caller */
 
-/** A list that is kept and not worked on: all of it in one block. NULL: an empty one. */
-struct pfl_packed {
-    uint32_t n;
-    char text[]; /* each ends with its zero */
-};
-struct pfl_packed *pfl_strs_pack(const struct pfl_strs *l);                  /* owned by the caller, free() */
-void pfl_strs_unpack(const struct pfl_packed *packed, struct pfl_strs *ret); /* ret is deinited first */
-
 /** Edit distance based suggestion for an unknown name: the nearest of names (n of them) within distance 3, else NULL. */
 const char *pfl_nearest(const char *name, const char *const *names, size_t n);
 

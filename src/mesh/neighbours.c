@@ -52,6 +52,12 @@ struct pfl_peer *pfl_neighbours_find(const struct pfl_neighbours *t, const char 
     return i < t->n && strcmp(t->items[i]->addr, addr) == 0 ? t->items[i] : NULL;
 }
 
+struct pfl_peer *pfl_neighbours_find_linked(const struct pfl_neighbours *t, const char *addr)
+{
+    size_t i = lower_bound_in(t->linked, t->n_linked, addr);
+    return i < t->n_linked && strcmp(t->linked[i]->addr, addr) == 0 ? t->linked[i] : NULL;
+}
+
 struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr)
 {
     size_t i = lower_bound(t, addr);

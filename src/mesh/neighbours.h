@@ -73,6 +73,8 @@ struct pfl_neighbours {
 void pfl_neighbours_deinit(struct pfl_neighbours *t);
 /** NULL where there is none. */
 struct pfl_peer *pfl_neighbours_find(const struct pfl_neighbours *t, const char *addr);
+/** The same among those with a link only, which are few. */
+struct pfl_peer *pfl_neighbours_find_linked(const struct pfl_neighbours *t, const char *addr);
 /** The one that is there, or a new one with all fields zero. */
 struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr);
 void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p); /* frees p */

@@ -144,9 +144,9 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (p->voted)
         return PFL_OK; /* the first ballot counts */
-    pfl_round_set_voted(r, p, true);
-    if (!r->done) /* afterwards only that it has voted matters */
-        p->ballot = pfl_strs_pack(&in->msg->args);
+    if (!r->done && (rc = pfl_round_set_ballot(r, p, &in->msg->args, err)) != PFL_OK)
+        return rc;
+    pfl_round_set_voted(r, p, true); /* where the round is done, that alone matters */
     pfl_core_plain_progress(n, in, false);
     if (n->learning && in->peer) {
         in->peer->takes_part = true;

@@ -77,7 +77,7 @@ static void keep_round(const struct pfl_node *n, struct pfl_durable *d)
         pfl_strs_copy(&d->members, &done->members);
     if (me && me->voted && !now->done) {
         d->voted = n->round;
-        pfl_strs_unpack(me->ballot, &d->ballot);
+        pfl_round_ballot(now, me, &d->ballot);
     }
     if (n->contributed == n->round && n->learning && !(now && now->done)) {
         d->contributed = n->contributed;
@@ -194,7 +194,8 @@ static void resume(struct pfl_node *n, const struct pfl_durable *d)
         struct pfl_round *r = pfl_core_round_get(n, d->round);
         struct pfl_round_peer *me = pfl_round_get(r, n->addr);
         pfl_round_set_voted(r, me, true);
-        me->ballot = pfl_strs_pack(&d->ballot);
+        enum pfl_rc rc = pfl_round_set_ballot(r, me, &d->ballot, NULL);
+        PFL_ASSERT(rc == PFL_OK); /* the first of its round */
     }
     pfl_core_enter_vote(n, d->round);
 }

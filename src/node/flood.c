@@ -79,7 +79,7 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
 
 static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
 {
-    const struct pfl_peer *peer = p->id == 0 ? pfl_neighbours_find(&n->peers, p->to) : NULL;
+    const struct pfl_peer *peer = p->id == 0 ? pfl_neighbours_find_linked(&n->peers, p->to) : NULL;
     return peer && peer->link == PFL_LINK_UP;
 }
 
@@ -111,7 +111,7 @@ bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev)
     bool again = outage || ev->rc == PFL_TOO_BIG; /* more at once than it takes: later */
     if (!pfl_outbox_sent(&n->outbox, ev->id, !again, n->now + resend_first, &to, &attempts))
         return false;
-    struct pfl_peer *p = pfl_neighbours_find(&n->peers, to);
+    struct pfl_peer *p = pfl_neighbours_find_linked(&n->peers, to);
     if (!p)
         return true;
     pfl_core_digest_sent(n, p, ev->id, ev->rc == PFL_OK);

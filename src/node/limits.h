@@ -16,6 +16,7 @@ enum {
     PFL_READY_DIGESTS_MAX = 3,           /* results of one node for one round: its own, and the canonical one where that changes */
     PFL_VOTE_MAX = 1000,                 /* most votes for one node in one ballot: the upper end of P2PFL's random numbers */
     PFL_VOTE_NAMES_MAX = 4096,           /* names in one ballot */
+    PFL_BALLOT_NAMES_MAX = 1 << 20,      /* in all ballots of a round: their numbers stay small, and nobody's memory ends */
     PFL_PUT_OFF_MAX = 1024,              /* messages of nodes that are not known yet: a round's worth of a large federation */
 
     PFL_REFUSED_NOTES_MAX = 50, /* per heartbeat period: a flood of bad messages is no flood of notes */

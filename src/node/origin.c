@@ -130,8 +130,7 @@ static void forget_ballots(struct pfl_node *n, const char *addr)
         if (!row)
             continue;
         pfl_round_set_voted(n->kept[i], row, false);
-        free(row->ballot);
-        row->ballot = NULL;
+        pfl_round_drop_ballot(row);
     }
 }
 
@@ -289,8 +288,7 @@ void pfl_core_sift_early(struct pfl_node *n)
         if (!row->said_vote || !row->said_vote->origin || pfl_streq(row->said_vote->origin->experiment, n->experiment))
             continue;
         pfl_round_set_voted(r, row, false);
-        free(row->ballot);
-        row->ballot = NULL;
+        pfl_round_drop_ballot(row);
         pfl_statement_deinit(row->said_vote);
     }
     if (n->set.signatures && n->early_init_of && n->initial && !pfl_streq(n->early_init_of, n->experiment)) {

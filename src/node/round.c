@@ -3,8 +3,11 @@
  * members hold the same names. Where a thing does not fit, nothing is changed and the reason is said. */
 #include "node/round.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "node/vote.h"
 
 /* ---- book ---- */
 
@@ -163,6 +166,15 @@ static void result_unref(struct pfl_result *r)
         free(r);
 }
 
+static void names_deinit(struct pfl_round_names *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        free(t->items[i]);
+    free(t->items);
+    free(t->order);
+    *t = (struct pfl_round_names){0};
+}
+
 static void round_peer_free(struct pfl_round_peer *p)
 {
     pfl_round_unset_ready(p);
@@ -176,7 +188,7 @@ static void round_peer_free(struct pfl_round_peer *p)
         early_deinit(&p->trainer->early);
     }
     free(p->trainer);
-    free(p->ballot);
+    pfl_round_drop_ballot(p);
     free(p);
 }
 
@@ -187,6 +199,7 @@ void pfl_round_free(struct pfl_round *r)
     for (size_t i = 0; i < r->n_peers; i++)
         round_peer_free(r->peers[i]);
     free(r->peers);
+    names_deinit(&r->names);
     for (size_t i = 0; i < PFL_ARRAY_LEN(r->common); i++)
         result_unref(r->common[i]);
     pfl_strs_deinit(&r->train_set);
@@ -343,13 +356,103 @@ bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const ui
     return true;
 }
 
-void pfl_round_drop_ballots(struct pfl_round *r)
+/* ---- ballots ---- */
+
+/* Its number; n where the table is full. */
+static size_t number_of(struct pfl_round_names *t, const char *name)
 {
-    for (size_t i = 0; i < r->n_peers; i++) {
-        free(r->peers[i]->ballot);
-        r->peers[i]->ballot = NULL;
+    size_t lo = 0;
+    size_t hi = t->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (strcmp(t->items[t->order[mid]], name) < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < t->n && strcmp(t->items[t->order[lo]], name) == 0)
+        return t->order[lo];
+    if (t->n == PFL_BALLOT_NAMES_MAX)
+        return t->n;
+    if (t->n == t->cap) {
+        t->cap = t->cap ? 2 * t->cap : 8;
+        t->items = pfl_xrealloc(t->items, t->cap * sizeof(*t->items));
+        t->order = pfl_xrealloc(t->order, t->cap * sizeof(*t->order));
+    }
+    memmove(&t->order[lo + 1], &t->order[lo], (t->n - lo) * sizeof(*t->order));
+    t->order[lo] = (uint32_t)t->n;
+    t->items[t->n] = pfl_xstrdup(name);
+    return t->n++;
+}
+
+enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err)
+{
+    size_t n = args->n / 2;
+    struct pfl_ballot *b = pfl_xcalloc(1, sizeof(*b) + n * sizeof(*b->items));
+    for (size_t i = 0; i < n; i++) {
+        int64_t votes;
+        size_t number = number_of(&r->names, args->items[2 * i]);
+        if (number == PFL_BALLOT_NAMES_MAX) {
+            free(b);
+            return pfl_err_set(err, PFL_TOO_BIG, "vote_train_set: %d other names were voted for already", PFL_BALLOT_NAMES_MAX);
+        }
+        if (!pfl_parse_i64(args->items[2 * i + 1], 0, PFL_BALLOT_VOTES - 1, &votes))
+            votes = 0;
+        b->items[b->n++] = (uint32_t)number * PFL_BALLOT_VOTES + (uint32_t)votes;
+    }
+    pfl_round_drop_ballot(p);
+    p->ballot = b;
+    return PFL_OK;
+}
+
+void pfl_round_drop_ballot(struct pfl_round_peer *p)
+{
+    free(p->ballot);
+    p->ballot = NULL;
+}
+
+void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret)
+{
+    pfl_strs_deinit(ret);
+    for (size_t i = 0; p->ballot && i < p->ballot->n; i++) {
+        char votes[16];
+        snprintf(votes, sizeof(votes), "%u", p->ballot->items[i] % PFL_BALLOT_VOTES);
+        pfl_strs_add(ret, r->names.items[p->ballot->items[i] / PFL_BALLOT_VOTES]);
+        pfl_strs_add(ret, votes);
     }
 }
+
+void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
+                     struct pfl_strs *ret)
+{
+    struct pfl_candidate *all = pfl_xcalloc(r->names.n ? r->names.n : 1, sizeof(*all));
+    size_t n = 0;
+    for (size_t i = 0; i < r->names.n; i++)
+        all[i] =
+            (struct pfl_candidate){.name = r->names.items[i], .votes = -1}; /* of a ballot that was dropped, until one has it */
+    for (size_t i = 0; i < r->n_peers; i++) {
+        const struct pfl_ballot *b = r->peers[i]->voted ? r->peers[i]->ballot : NULL;
+        for (size_t k = 0; b && k < b->n; k++) {
+            struct pfl_candidate *c = &all[b->items[k] / PFL_BALLOT_VOTES];
+            c->votes = (c->votes < 0 ? 0 : c->votes) + b->items[k] % PFL_BALLOT_VOTES;
+        }
+    }
+    for (size_t i = 0; i < r->names.n; i++) {
+        if (all[i].votes >= 0)
+            all[n++] = all[i];
+    }
+    pfl_vote_rank(all, n, size, counts, user, ret);
+    free(all);
+}
+
+void pfl_round_drop_ballots(struct pfl_round *r)
+{
+    for (size_t i = 0; i < r->n_peers; i++)
+        pfl_round_drop_ballot(r->peers[i]);
+    names_deinit(&r->names);
+}
+
+/* ---- the rest of a round ---- */
 
 void pfl_round_prune(struct pfl_round *r)
 {
@@ -404,6 +507,7 @@ void pfl_round_close(struct pfl_round *r)
     while (r->n_peers > 0)
         round_peer_free(r->peers[--r->n_peers]);
     free(r->peers);
+    names_deinit(&r->names);
     r->peers = NULL;
     r->cap_peers = r->n_voted = 0;
     r->closed = true;

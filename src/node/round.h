@@ -66,6 +66,18 @@ struct pfl_result {
     unsigned refs;
     uint8_t digest[PFL_DIGEST_LEN];
 };
+/** A vote: candidates as numbers of the round's names, each with its votes. */
+struct pfl_ballot {
+    uint32_t n;
+    uint32_t items[]; /* number of the name * PFL_BALLOT_VOTES + votes */
+};
+enum { PFL_BALLOT_VOTES = 4096 }; /* over PFL_VOTE_MAX */
+/** The names that a round's ballots have, each once: with a thousand nodes their ballots are most of what a round takes. */
+struct pfl_round_names {
+    char **items;    /* owned, each owned, in the order of arrival */
+    uint32_t *order; /* owned: their numbers, sorted by name */
+    size_t n, cap;
+};
 /** Kept small: there is one for each node of the network and each round. */
 struct pfl_round_peer {
     bool voted;     /* set by pfl_round_set_voted */
@@ -74,7 +86,7 @@ struct pfl_round_peer {
     bool trains;    /* one of P2PFL's nodes: knows the train set, takes models */
     bool ready;     /* models_ready */
     uint8_t n_results;
-    struct pfl_packed *ballot;       /* owned or NULL */
+    struct pfl_ballot *ballot;       /* owned or NULL */
     struct pfl_statement *said_vote; /* owned or NULL: as said_model */
     struct pfl_trainer *trainer;     /* owned or NULL */
     /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
@@ -89,6 +101,7 @@ struct pfl_round {
     struct pfl_round_peer **peers; /* owned, each owned; sorted by address; this node's own row is among them */
     size_t n_peers, cap_peers;
     size_t n_voted;               /* of them */
+    struct pfl_round_names names; /* of the ballots */
     struct pfl_result *common[2]; /* references: what was announced last, to be shared; NULL: nothing */
     bool decided;                 /* the train set is known */
     struct pfl_strs train_set;    /* in order of votes */
@@ -126,8 +139,16 @@ const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
 bool pfl_round_drop(struct pfl_round *r, const char *who);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
-/** Who has voted stays known, for whom does not: the round is done, its votes are counted. With a thousand nodes they are most of
- * what a round takes. */
+/** Names and votes in turn, as pfl_vote_check found them to be right. TOO_BIG: more names than a round can have; nothing changed.
+ */
+enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err);
+void pfl_round_drop_ballot(struct pfl_round_peer *p);
+/** The same list again; empty where there is no ballot. ret is deinited first. */
+void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret);
+/** The train set that all ballots give: see pfl_vote_rank. */
+void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
+                     struct pfl_strs *ret);
+/** Who has voted stays known, for whom does not: the round is done, its votes are counted. */
 void pfl_round_drop_ballots(struct pfl_round *r);
 /** Drops contributions of nodes that are no members (any more). */
 void pfl_round_prune(struct pfl_round *r);

@@ -42,10 +42,13 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
         PFL_AUTO(pfl_freep) char *stream = pfl_xasprintf("vote %d %s", round, n->addr);
         pfl_rng_seed_named(&rng, n->set.seed, stream);
         pfl_vote_make(&rng, &candidates, n->trainset_size, &ballot);
-        me->ballot = pfl_strs_pack(&ballot);
+        struct pfl_err err = {0};
+        if (pfl_round_set_ballot(r, me, &ballot, &err) != PFL_OK) /* others have voted for a million names */
+            pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "the own vote for round %d does not count here: %s", round, err.msg);
         pfl_round_set_voted(r, me, true);
+    } else {
+        pfl_round_ballot(r, me, &ballot);
     }
-    pfl_strs_unpack(me->ballot, &ballot);
     pfl_core_keep(n);
     pfl_core_gossip(n, "vote_train_set", round, &ballot);
 }
@@ -139,15 +142,8 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
 /* Counts what ballots there are; *ret: the train set. */
 static void count(struct pfl_node *n, struct pfl_round *r, struct pfl_strs *ret)
 {
-    const struct pfl_packed **ballots = pfl_xcalloc(r->n_peers, sizeof(*ballots));
-    size_t n_ballots = 0;
-    for (size_t i = 0; i < r->n_peers; i++) {
-        if (r->peers[i]->voted)
-            ballots[n_ballots++] = r->peers[i]->ballot;
-    }
-    pfl_vote_tally(ballots, n_ballots, n->trainset_size, name_counts, n, ret);
-    r->n_counted = n_ballots;
-    free(ballots);
+    pfl_round_tally(r, n->trainset_size, name_counts, n, ret);
+    r->n_counted = r->n_voted;
 }
 
 static void set_train_set(struct pfl_node *n, struct pfl_round *r, const struct pfl_strs *set)

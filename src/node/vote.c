@@ -66,67 +66,25 @@ enum pfl_rc pfl_vote_check(const struct pfl_strs *args, struct pfl_err *err)
     return PFL_OK;
 }
 
-struct tally {
-    const char *name;
-    int64_t votes;
-};
-
-static int by_tally_name(const void *a, const void *b)
-{
-    return strcmp(((const struct tally *)a)->name, ((const struct tally *)b)->name);
-}
-
 /* Both descending. */
 static int by_votes(const void *a, const void *b)
 {
-    const struct tally *x = a;
-    const struct tally *y = b;
+    const struct pfl_candidate *x = a;
+    const struct pfl_candidate *y = b;
     if (x->votes != y->votes)
         return x->votes > y->votes ? -1 : 1;
     return strcmp(y->name, x->name);
 }
 
-/* Sums up neighbours with the same name in a list sorted by name; returns how many remain. */
-static size_t merge(struct tally *t, size_t n)
+void pfl_vote_rank(struct pfl_candidate *all, size_t n, size_t size, bool (*counts)(void *user, const char *name), void *user,
+                   struct pfl_strs *ret)
 {
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (kept > 0 && strcmp(t[kept - 1].name, t[i].name) == 0)
-            t[kept - 1].votes += t[i].votes;
-        else
-            t[kept++] = t[i];
-    }
-    return kept;
-}
-
-void pfl_vote_tally(const struct pfl_packed *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
-                    void *user, struct pfl_strs *ret)
-{
-    size_t n_pairs = 0;
-    for (size_t i = 0; i < n; i++)
-        n_pairs += ballots[i] ? ballots[i]->n / 2 : 0;
-    struct tally *t = pfl_xcalloc(n_pairs ? n_pairs : 1, sizeof(*t));
-    size_t used = 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *at = ballots[i] ? ballots[i]->text : NULL;
-        for (size_t k = 0; at && k + 1 < ballots[i]->n; k += 2) {
-            struct tally *x = &t[used++];
-            x->name = at;
-            at += strlen(at) + 1;
-            if (!pfl_parse_i64(at, 0, PFL_VOTE_MAX, &x->votes))
-                x->votes = 0;
-            at += strlen(at) + 1;
-        }
-    }
-    qsort(t, used, sizeof(*t), by_tally_name);
-    used = merge(t, used);
-    qsort(t, used, sizeof(*t), by_votes);
     struct pfl_strs set = {0};
-    for (size_t i = 0; i < used && set.n < size; i++) {
-        if (!counts || counts(user, t[i].name))
-            pfl_strs_add(&set, t[i].name);
+    qsort(all, n, sizeof(*all), by_votes);
+    for (size_t i = 0; i < n && set.n < size; i++) {
+        if (!counts || counts(user, all[i].name))
+            pfl_strs_add(&set, all[i].name);
     }
     pfl_strs_deinit(ret);
     *ret = set;
-    free(t);
 }

@@ -15,9 +15,14 @@ void pfl_vote_make(struct pfl_rng *rng, const struct pfl_strs *candidates, size_
  *  number in 0..1000. */
 enum pfl_rc pfl_vote_check(const struct pfl_strs *args, struct pfl_err *err) PFL_WARN_UNUSED;
 
-/** Sums n checked ballots and orders by (votes, name), both descending; *ret: the first `size` names (deinited first).
+/** Somebody who was voted for, with the sum of all votes. */
+struct pfl_candidate {
+    const char *name; /* borrowed */
+    int64_t votes;
+};
+/** Orders n candidates by (votes, name), both descending; *ret: the first `size` names (deinited first).
  *  Names for which counts() says no are left out: votes for nodes that nobody here ever heard of. */
-void pfl_vote_tally(const struct pfl_packed *const *ballots, size_t n, size_t size, bool (*counts)(void *user, const char *name),
-                    void *user, struct pfl_strs *ret);
+void pfl_vote_rank(struct pfl_candidate *all, size_t n, size_t size, bool (*counts)(void *user, const char *name), void *user,
+                   struct pfl_strs *ret);
 
 #endif

@@ -45,6 +45,9 @@ static void neighbours__direct_are_those_with_a_link(void **state)
     pfl_neighbours_link(&t, t.linked[1], PFL_LINK_NONE);
     assert_int_equal(t.n_linked, 2);
     assert_string_equal(t.linked[1]->addr, "c");
+    assert_ptr_equal(pfl_neighbours_find_linked(&t, "c"), t.linked[1]);
+    assert_null(pfl_neighbours_find_linked(&t, "b"));
+    assert_null(pfl_neighbours_find_linked(&t, "d"));
     pfl_neighbours_remove(&t, t.linked[0]); /* and it is gone from there, too */
     assert_int_equal(t.n_linked, 1);
     assert_string_equal(t.linked[0]->addr, "c");

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -269,24 +268,6 @@ static void test_strs__a_copy_is_one_block_and_can_be_changed(void **state)
     check_list(&b, "two||one");
 }
 
-static void test_strs__packed_and_unpacked(void **state)
-{
-    (void)state;
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs a = {0}, b = {0};
-    assert_null(pfl_strs_pack(&a));
-    pfl_strs_add(&b, "goes away");
-    pfl_strs_unpack(NULL, &b);
-    assert_int_equal(b.n, 0);
-    pfl_strs_add(&a, "10.0.0.1:6666");
-    pfl_strs_add(&a, "");
-    pfl_strs_add(&a, "7");
-    struct pfl_packed *p = pfl_strs_pack(&a);
-    assert_int_equal(p->n, 3);
-    pfl_strs_unpack(p, &b);
-    check_list(&b, "10.0.0.1:6666||7");
-    free(p);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -300,7 +281,6 @@ int main(void)
         cmocka_unit_test(test_streq__null_equals_null_only),
         cmocka_unit_test(test_strs__add_remove_sort_copy),
         cmocka_unit_test(test_strs__a_copy_is_one_block_and_can_be_changed),
-        cmocka_unit_test(test_strs__packed_and_unpacked),
         cmocka_unit_test(test_strs_split__blanks_and_empty_items),
         cmocka_unit_test(test_nearest__rows),
         cmocka_unit_test(test_parse_duration__number_and_unit__else_refused),

@@ -29,31 +29,55 @@ static bool not_ghost(void *user, const char *name)
     return strcmp(name, "ghost") != 0;
 }
 
+static void vote(struct pfl_round *r, const char *who, const struct pfl_strs *ballot)
+{
+    struct pfl_round_peer *p = pfl_round_get(r, who);
+    assert_int_equal(pfl_round_set_ballot(r, p, ballot, NULL), PFL_OK);
+    pfl_round_set_voted(r, p, true);
+}
+
 static void tally__by_hand(void **state)
 {
     (void)state;
     /* a: 500 + 0 = 500; b: 250 + 250 = 500; c: 100 + 399 = 499; d: 0; ghost: 1000, which nobody knows */
     struct pfl_strs first = LIST("a", "500", "b", "250", "c", "100", "ghost", "1000");
     struct pfl_strs second = LIST("c", "399", "b", "250", "a", "0", "d", "0");
-    struct pfl_packed *one = pfl_strs_pack(&first), *two = pfl_strs_pack(&second);
-    const struct pfl_packed *ballots[] = {one, two};
-    const struct pfl_packed *turned[] = {two, one};
     struct pfl_strs set = {0};
-    pfl_vote_tally(ballots, 2, 3, not_ghost, NULL, &set);
+    struct pfl_round *r = pfl_round_new(0), *turned = pfl_round_new(0);
+    vote(r, "x", &first);
+    vote(r, "y", &second);
+    vote(turned, "x", &second);
+    vote(turned, "y", &first);
+    pfl_round_tally(r, 3, not_ghost, NULL, &set);
     assert_int_equal(set.n, 3);
     assert_string_equal(set.items[0], "b"); /* 500 like a; the higher name first */
     assert_string_equal(set.items[1], "a");
     assert_string_equal(set.items[2], "c");
-    pfl_vote_tally(turned, 2, 9, not_ghost, NULL, &set);
+    pfl_round_tally(turned, 9, not_ghost, NULL, &set);
     assert_int_equal(set.n, 4);
     assert_string_equal(set.items[3], "d"); /* no votes, but a candidate */
-    pfl_vote_tally(ballots, 2, 1, NULL, NULL, &set);
+    pfl_round_tally(r, 1, NULL, NULL, &set);
     assert_int_equal(set.n, 1);
     assert_string_equal(set.items[0], "ghost");
-    pfl_vote_tally(ballots, 0, 3, NULL, NULL, &set);
+    struct pfl_round_peer *x = pfl_round_find(r, "x");
+    pfl_round_ballot(r, x, &set);
+    assert_int_equal(set.n, first.n);
+    for (size_t i = 0; i < set.n; i++)
+        assert_string_equal(set.items[i], first.items[i]);
+    pfl_round_set_voted(r, x, false); /* it is out: with its ballot goes who was named there only */
+    pfl_round_drop_ballot(x);
+    assert_int_equal(r->n_voted, 1);
+    pfl_round_tally(r, 9, NULL, NULL, &set);
+    assert_int_equal(set.n, 4);
+    assert_string_equal(set.items[0], "c");
+    assert_string_equal(set.items[3], "a");
+    pfl_round_drop_ballots(r);
+    pfl_round_tally(r, 3, NULL, NULL, &set);
     assert_int_equal(set.n, 0);
-    free(one);
-    free(two);
+    pfl_round_ballot(r, x, &set);
+    assert_int_equal(set.n, 0);
+    pfl_round_free(r);
+    pfl_round_free(turned);
     pfl_strs_deinit(&first);
     pfl_strs_deinit(&second);
     pfl_strs_deinit(&set);
