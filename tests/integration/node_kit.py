@@ -106,6 +106,13 @@ class Node:
     def log(self):
         return self.log_path.read_text(errors="replace")
 
+    def wait_log(self, pattern, seconds=60):
+        """The match. A line may come after the event, the exit code or the answer that it belongs to."""
+        try:
+            return wait_until(f"{self.name} logs {pattern!r}", lambda: re.search(pattern, self.log()), seconds)
+        except AssertionError as e:
+            raise AssertionError(f"{e}\n{self.log()[-4000:]}") from None
+
     def events(self, kind=None):
         path = self.state / "events.jsonl"
         if not path.exists():

@@ -126,7 +126,7 @@ class Hostile(InteropTest):
 
     def test_what_is_weaker_is_said(self):
         node = self.add(Ours)
-        self.assertIn("not signed", node.log())
+        node.wait_log("not signed")
         status = node.status()
         self.assertEqual(status["interop"], "p2pfl")
         self.assertIn("not signed", status["interop_weaker"])

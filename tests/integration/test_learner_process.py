@@ -152,7 +152,7 @@ class OneNode(NodeTest):
         with subprocess.Popen([PEER, str(socket)]) as learner:
             try:
                 node = self.node("  socket: learner.sock\n")
-                self.assertIn("is ready: a learner in C", node.log())
+                node.wait_log("is ready: a learner in C")
                 self.end(node)
                 self.assertIsNone(learner.poll())  # it is not the node's to end
             finally:

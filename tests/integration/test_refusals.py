@@ -221,7 +221,8 @@ class Live(unittest.TestCase):
                 self.assertRegex(e["remote"], r"^127\.0\.0\.1:\d+$")
                 if peer:
                     self.assertRegex(e["peer"], peer)
-                self.assertIn(f"refused {e['peer']} ({e['remote']}): {e['reason']}", self.good.log()[log_before:])
+                line = f"refused {e['peer']} ({e['remote']}): {e['reason']}"
+                wait_until(f"the log says {line}", lambda line=line: line in self.good.log()[log_before:])
             print(f"  {what}: {self.good.events('refused')[-1]['reason']}", file=sys.stderr)
             self.works_on()
 
@@ -258,7 +259,7 @@ class BadCertificates(Live):
         for name in sorted(STARTS.intersection(BAD_CLIENTS)):
             case = FED.kit.case(name)
             bad = FED.start(case.dir)
-            self.assertRegex(bad.log(), r"peers will refuse this node's certificate: .*" + case.server_reason)
+            bad.wait_log(r"peers will refuse this node's certificate: .*" + case.server_reason)
             self.case(f"node {name} dials", case.client_reason, lambda: self.cannot_connect(bad, self.good.address, REFUSED_US))
             self.case(f"node {name} is dialled", case.server_reason,
                       lambda: self.cannot_connect(self.good, bad.address, case.server_reason), peer=bad.address)

@@ -250,7 +250,7 @@ class Service(RenewalTest):
         ca.stop()
         event = node.wait_event("renewal_failed", 60 * SLOW)
         self.assertIn("attempt", event)
-        self.assertIn("could not be renewed", node.log())
+        node.wait_log("could not be renewed")
         self.assertTrue(self.certificate(node)["last_failure"])
         self.end()
 
@@ -262,7 +262,7 @@ class Service(RenewalTest):
         a.do("connect", b.address)
         wait_until("a has closed b's connection", lambda: [e for e in a.events("refused") if "expired" in e["reason"]], 10 * life)
         wait_until("b says so itself", lambda: "EXPIRED" in b.log(), 60)
-        self.assertRegex(b.log(), "expires at .*renewal is off")
+        b.wait_log("expires at .*renewal is off")
         self.assertIn("certificate: EXPIRED at", run("node", "status", "--state", b.state).stdout)
         self.end()
         ca.stop()
