@@ -404,8 +404,30 @@ void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_pay
     pfl_core_after_round(n);
 }
 
+/* The common result replaces this node's own. Where both are said to be of the same contributions, they should be the same bytes:
+ * with P2PFL's own nodes they are not. */
+static void note_other_result(struct pfl_node *n, const struct pfl_round *r)
+{
+    const struct pfl_round_peer *me = pfl_round_find(r, n->addr), *c = pfl_core_canonical(n, r);
+    if (!r->done || n->set.interop || !me || !c)
+        return;
+    const struct pfl_strs *mine = pfl_round_holds(me), *its = pfl_round_holds(c);
+    if (mine->n == 0 || mine->n != its->n)
+        return;
+    for (size_t i = 0; i < mine->n; i++) {
+        if (!pfl_strs_has(its, mine->items[i]))
+            return;
+    }
+    pfl_core_note_text(
+        n, PFL_NOTE_WARNING, c->addr,
+        "its result of round %d counts and is another than this node's, of the same contributors: it computes otherwise, "
+        "was sent other contributions, or lies",
+        r->round);
+}
+
 void pfl_core_adopt(struct pfl_node *n, struct pfl_round *r)
 {
+    note_other_result(n, r);
     PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = pfl_payload_ref(r->offered);
     struct pfl_note *note = pfl_core_note(n, PFL_NOTE_ADOPTED, r->offered_by);
     note->round = r->round;

@@ -243,6 +243,26 @@ static void an_aggregate_that_no_member_announced__is_not_adopted(void **state)
     netsim_free(s);
 }
 
+/* The member whose result counts says another one than its contributors make. */
+static void another_result_of_the_same_contributors__is_adopted_and_its_author_named(void **state)
+{
+    (void)state;
+    struct netsim *s = network(3, 6);
+    netsim_learn(s, 0, 1, 1, 3);
+    netsim_run_to_end(s, netsim_now(s) + 60 * PFL_SEC);
+    unsigned before = netsim_count(s, 2, PFL_NOTE_WARNING);
+    struct pfl_msg *ready = message(netsim_addr(s, 0), 0, "models_ready", PFL_MSG_GOSSIP, NULL);
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = netsim_payload(s, 999.0F);
+    ready->has_model_digest = true;
+    memcpy(ready->model_digest, p->digest, PFL_DIGEST_LEN);
+    assert_string_equal(netsim_inject(s, 2, ready, NULL), "ok:");
+    (void)weights(s, 2, netsim_addr(s, 0), 0, "add_model", NULL, 1, true);
+    assert_int_equal(netsim_count(s, 2, PFL_NOTE_ADOPTED), 1);
+    assert_int_equal(netsim_count(s, 2, PFL_NOTE_WARNING), before + 1);
+    assert_non_null(strstr(netsim_note(s, 2, PFL_NOTE_WARNING, netsim_addr(s, 0))->text, "of the same contributors"));
+    netsim_free(s);
+}
+
 static void votes_for_names_that_nobody_knows__elect_nobody(void **state)
 {
     (void)state;
@@ -350,6 +370,7 @@ int main(void)
         cmocka_unit_test(counted_contributions__again_or_in_part),
         cmocka_unit_test(wrong_rounds__have_no_effect),
         cmocka_unit_test(an_aggregate_that_no_member_announced__is_not_adopted),
+        cmocka_unit_test(another_result_of_the_same_contributors__is_adopted_and_its_author_named),
         cmocka_unit_test(votes_for_names_that_nobody_knows__elect_nobody),
         cmocka_unit_test(a_second_start__is_ignored_with_a_warning),
         cmocka_unit_test(wrong_learn_commands__are_answered),
