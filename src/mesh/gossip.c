@@ -103,11 +103,16 @@ static void outbox_remove(struct pfl_outbox *o, size_t i)
 {
     o->n_waiting -= o->items[i].id == 0;
     pfl_scatter_unref(o->items[i].body);
-    memmove(&o->items[i], &o->items[i + 1], (o->n - i - 1) * sizeof(*o->items));
+    if (i < o->n / 2) {
+        memmove(&o->items[1], &o->items[0], i * sizeof(*o->items));
+        o->items++;
+    } else {
+        memmove(&o->items[i], &o->items[i + 1], (o->n - i - 1) * sizeof(*o->items));
+    }
     if (--o->n > 0 || o->cap <= OUTBOX_KEPT)
         return;
-    free(o->items); /* after a flood */
-    o->items = NULL;
+    free(o->block); /* after a flood */
+    o->items = o->block = NULL;
     o->cap = 0;
 }
 
@@ -115,7 +120,7 @@ void pfl_outbox_deinit(struct pfl_outbox *o)
 {
     while (o->n > 0)
         outbox_remove(o, o->n - 1);
-    free(o->items);
+    free(o->block);
     *o = (struct pfl_outbox){0};
 }
 
@@ -129,14 +134,30 @@ static void make_room(struct pfl_outbox *o)
     o->dropped++;
 }
 
+/* At the end of the block: a quarter of it becomes free at least. */
+static void make_space(struct pfl_outbox *o)
+{
+    bool full = 4 * o->n > 3 * o->cap || o->cap == 0;
+    if (o->n > 0 && !full)
+        memmove(o->block, o->items, o->n * sizeof(*o->items));
+    if (full) {
+        size_t cap = o->cap ? 2 * o->cap : 16;
+        struct pfl_parcel *block = pfl_xcalloc(cap, sizeof(*block));
+        if (o->n > 0)
+            memcpy(block, o->items, o->n * sizeof(*block));
+        free(o->block);
+        o->block = block;
+        o->cap = cap;
+    }
+    o->items = o->block;
+}
+
 void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *body, uint64_t id, pfl_ns due, bool expendable)
 {
     if (o->n == PFL_OUTBOX_MAX)
         make_room(o);
-    if (o->n == o->cap) {
-        o->cap = o->cap ? 2 * o->cap : 16;
-        o->items = pfl_xrealloc(o->items, o->cap * sizeof(*o->items));
-    }
+    if (o->n == 0 || o->items + o->n == o->block + o->cap)
+        make_space(o);
     o->items[o->n++] = (struct pfl_parcel){
         .id = id, .to = to, .body = pfl_scatter_ref(body), .attempts = id ? 1 : 0, .due = due, .expendable = expendable};
     o->n_waiting += id == 0;

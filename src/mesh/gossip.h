@@ -33,7 +33,8 @@ struct pfl_parcel {
     bool expendable; /* not sent again: the next beat replaces a lost one */
 };
 struct pfl_outbox {
-    struct pfl_parcel *items; /* owned, oldest first */
+    struct pfl_parcel *items; /* oldest first; within block */
+    struct pfl_parcel *block; /* owned, cap: the oldest are answered first, and what is behind them does not move then */
     size_t n, cap;
     size_t n_waiting; /* of them with id 0 */
     uint64_t dropped; /* gave way or were given up */

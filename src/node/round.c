@@ -358,29 +358,44 @@ bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const ui
 
 /* ---- ballots ---- */
 
-/* Its number; n where the table is full. */
+static uint64_t hash_of(const char *name)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (; *name; name++)
+        h = (h ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
+    return (h ^ h >> 29) & ~UINT64_C(0xffffffff);
+}
+
+static void names_grow(struct pfl_round_names *t)
+{
+    t->cap = t->cap ? 2 * t->cap : 8;
+    t->items = pfl_xrealloc(t->items, t->cap * sizeof(*t->items));
+    t->order = pfl_xrealloc(t->order, t->cap * sizeof(*t->order));
+}
+
+/* Its number; PFL_BALLOT_NAMES_MAX where the table is full. */
 static size_t number_of(struct pfl_round_names *t, const char *name)
 {
+    uint64_t h = hash_of(name);
     size_t lo = 0;
     size_t hi = t->n;
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(t->items[t->order[mid]], name) < 0)
+        if (t->order[mid] < h)
             lo = mid + 1;
         else
             hi = mid;
     }
-    if (lo < t->n && strcmp(t->items[t->order[lo]], name) == 0)
-        return t->order[lo];
+    for (size_t i = lo; i < t->n && (t->order[i] ^ h) <= UINT32_MAX; i++) {
+        if (strcmp(t->items[(uint32_t)t->order[i]], name) == 0)
+            return (uint32_t)t->order[i];
+    }
     if (t->n == PFL_BALLOT_NAMES_MAX)
         return t->n;
-    if (t->n == t->cap) {
-        t->cap = t->cap ? 2 * t->cap : 8;
-        t->items = pfl_xrealloc(t->items, t->cap * sizeof(*t->items));
-        t->order = pfl_xrealloc(t->order, t->cap * sizeof(*t->order));
-    }
+    if (t->n == t->cap)
+        names_grow(t);
     memmove(&t->order[lo + 1], &t->order[lo], (t->n - lo) * sizeof(*t->order));
-    t->order[lo] = (uint32_t)t->n;
+    t->order[lo] = h | t->n; /* before others of the same hash: they need no order among each other */
     t->items[t->n] = pfl_xstrdup(name);
     return t->n++;
 }

@@ -75,7 +75,7 @@ enum { PFL_BALLOT_VOTES = 4096 }; /* over PFL_VOTE_MAX */
 /** The names that a round's ballots have, each once: with a thousand nodes their ballots are most of what a round takes. */
 struct pfl_round_names {
     char **items;    /* owned, each owned, in the order of arrival */
-    uint32_t *order; /* owned: their numbers, sorted by name */
+    uint64_t *order; /* owned: their hashes, with their numbers in the lower half; sorted */
     size_t n, cap;
 };
 /** Kept small: there is one for each node of the network and each round. */

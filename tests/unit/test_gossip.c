@@ -115,6 +115,42 @@ static void outbox__over_its_limit__the_oldest_waiting_gives_way(void **state)
     pfl_outbox_deinit(&o);
 }
 
+/* Answers come in any order, while more is sent; what is left stays in order. */
+static void outbox__answered_in_any_order__keeps_the_rest_in_order(void **state)
+{
+    (void)state;
+    struct pfl_outbox o = {0};
+    struct pfl_rng rng;
+    struct pfl_scatter *body = pfl_scatter_of("x", 1);
+    uint64_t next = 1, done = 0;
+    pfl_rng_seed(&rng, 3);
+    for (unsigned k = 0; k < 20000; k++) {
+        bool flood = k / 1000 % 2 == 0;
+        if (o.n < 900 && pfl_rng_below(&rng, 10) < (flood ? 6 : 4))
+            pfl_outbox_add(&o, "a", body, next++, 0, false);
+        if (o.n == 0)
+            continue;
+        size_t i = (size_t)pfl_rng_below(&rng, o.n) * (size_t)pfl_rng_below(&rng, 2); /* the oldest, or any */
+        const char *to = NULL;
+        unsigned attempts;
+        uint64_t id = o.items[i].id;
+        if (pfl_rng_below(&rng, 2)) {
+            assert_true(pfl_outbox_sent(&o, id, true, 0, &to, &attempts));
+            assert_string_equal(to, "a");
+            assert_false(pfl_outbox_sent(&o, id, true, 0, &to, &attempts));
+            done++;
+        }
+        for (size_t j = 1; j < o.n; j++)
+            assert_true(o.items[j - 1].id < o.items[j].id);
+        assert_int_equal(o.n, next - 1 - done);
+    }
+    assert_true(done > 5000);
+    pfl_outbox_forget(&o, "a");
+    assert_int_equal(o.n, 0);
+    pfl_scatter_unref(body);
+    pfl_outbox_deinit(&o);
+}
+
 static void heartbeat__beats_each_period_and_soon_for_newcomers(void **state)
 {
     (void)state;
@@ -198,6 +234,7 @@ int main(void)
         cmocka_unit_test(seen__random_use__agrees_with_a_searched_ring),
         cmocka_unit_test(outbox__undelivered__waits_and_is_given_up_at_last),
         cmocka_unit_test(outbox__over_its_limit__the_oldest_waiting_gives_way),
+        cmocka_unit_test(outbox__answered_in_any_order__keeps_the_rest_in_order),
         cmocka_unit_test(seen__grows_to_its_limit__and_loses_nothing_on_the_way),
         cmocka_unit_test(history__keeps_the_newest__and_forgets_what_is_old),
         cmocka_unit_test(heartbeat__beats_each_period_and_soon_for_newcomers),
