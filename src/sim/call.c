@@ -137,10 +137,41 @@ void pfl_sim_calls_forget(struct pfl_sim *s, unsigned caller)
 
 /* ---- sending ---- */
 
+/* The slot of a body that is one part, as gossip's are; NULL for others. */
+static struct pfl_msg **lately_of(struct pfl_sim *s, const struct pfl_scatter *body)
+{
+    uint64_t h = body->total;
+    if (body->n != 1)
+        return NULL;
+    for (size_t at = 0; at < body->total; at += sizeof(h)) {
+        uint64_t v = 0;
+        memcpy(&v, body->parts[0].data + at, body->total - at < sizeof(v) ? body->total - at : sizeof(v));
+        h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
+        h ^= h >> 32;
+    }
+    if (!s->lately)
+        s->lately = pfl_xcalloc(PFL_SIM_LATELY, sizeof(struct pfl_msg *));
+    return &s->lately[h & (PFL_SIM_LATELY - 1)];
+}
+
+static void remember(struct pfl_sim *s, struct pfl_scatter *body, struct pfl_msg *m)
+{
+    pfl_msg_unref(s->last_msg);
+    pfl_scatter_unref(s->last_body);
+    s->last_body = pfl_scatter_ref(body);
+    s->last_msg = pfl_msg_ref(m);
+}
+
 struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter *body)
 {
     if (body == s->last_body)
         return pfl_msg_ref(s->last_msg);
+    struct pfl_msg **lately = lately_of(s, body);
+    if (lately && *lately && (*lately)->blob->len == body->total &&
+        memcmp((*lately)->blob->data, body->parts[0].data, body->total) == 0) {
+        remember(s, body, *lately);
+        return pfl_msg_ref(*lately);
+    }
     PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_new(body->total);
     struct pfl_msg *m = NULL;
     struct pfl_err err = {0};
@@ -153,10 +184,11 @@ struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter
         pfl_sim_fail(s, "codec", i, "sends what cannot be decoded: %s", err.msg);
         return NULL;
     }
-    pfl_msg_unref(s->last_msg);
-    pfl_scatter_unref(s->last_body);
-    s->last_body = pfl_scatter_ref(body);
-    s->last_msg = pfl_msg_ref(m);
+    remember(s, body, m);
+    if (lately && m->kind == PFL_MSG_GOSSIP) {
+        pfl_msg_unref(*lately);
+        *lately = pfl_msg_ref(m);
+    }
     return m;
 }
 

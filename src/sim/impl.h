@@ -101,6 +101,8 @@ struct pfl_sim_node {
     struct pfl_sim_work *work; /* its learner's latest call, borrowed from the item; NULL: has ended */
 };
 
+enum { PFL_SIM_LATELY = 1 << 13 };
+
 struct pfl_sim {
     const struct pfl_sim_scenario *sc;
     struct pfl_sim_opts o;
@@ -120,6 +122,9 @@ struct pfl_sim {
     /* the message sent last: one body often goes to several neighbours */
     struct pfl_scatter *last_body;
     struct pfl_msg *last_msg;
+    /* gossip that was sent lately, by its bytes: as many hops away from its author all nodes send the same, and it is decoded and
+     * held once. Owned, PFL_SIM_LATELY slots of references or NULL. */
+    struct pfl_msg **lately;
     bool learning; /* the start was given */
     pfl_ns learn_at, last_end, faults_over;
     size_t faults_open;

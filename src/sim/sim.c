@@ -419,6 +419,9 @@ void pfl_sim_free(struct pfl_sim *s)
     free(s->nodes);
     pfl_sim_queue_deinit(&s->queue);
     pfl_sim_net_free(s->net);
+    for (size_t i = 0; s->lately && i < PFL_SIM_LATELY; i++)
+        pfl_msg_unref(s->lately[i]);
+    free(s->lately);
     pfl_msg_unref(s->last_msg);
     pfl_scatter_unref(s->last_body);
     pfl_actions_deinit(&s->actions);

@@ -198,6 +198,32 @@ static void who_was_stopped__does_not_join_again(void **state)
     netsim_free(s);
 }
 
+static const char *ask_state(struct netsim *s, unsigned to, unsigned from, const char *experiment)
+{
+    struct pfl_msg *m = pfl_msg_new(netsim_addr(s, from), -1, "state", PFL_MSG_DIRECT);
+    pfl_strs_add(&m->args, experiment);
+    pfl_strs_add(&m->args, "-1");
+    return netsim_inject(s, to, m, NULL);
+}
+
+/* What it announced is still known: so the common result of the last round stays what it was. */
+static void who_has_ended_asks__nothing_of_it_is_forgotten(void **state)
+{
+    (void)state;
+    struct netsim *s = ring(3, 5, 100 * PFL_MS);
+    netsim_learn(s, 0, 2, 1, 3);
+    netsim_run_to_end(s, netsim_now(s) + 60 * PFL_SEC);
+    netsim_run(s, netsim_now(s) + PFL_SEC);
+    struct pfl_node *n = netsim_node(s, 0);
+    const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(n, 1), netsim_addr(s, 1));
+    assert_true(n->over && row && row->ready && row->n_results == 1);
+    assert_non_null(strstr(ask_state(s, 0, 1, n->experiment), " e "));
+    assert_true(row->ready && row->n_results == 1);
+    assert_non_null(strstr(ask_state(s, 0, 1, ""), " e ")); /* one that was started anew, without its disk */
+    assert_true(!row->ready && row->n_results == 0);
+    netsim_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -208,6 +234,7 @@ int main(void)
         cmocka_unit_test(a_killed_node_comes_back__the_round_does_not_wait_for_a_timeout),
         cmocka_unit_test(a_node_that_was_cut_off_for_rounds__catches_up),
         cmocka_unit_test(who_was_stopped__does_not_join_again),
+        cmocka_unit_test(who_has_ended_asks__nothing_of_it_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
