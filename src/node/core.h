@@ -433,6 +433,8 @@ bool pfl_core_advance_wait(struct pfl_node *n);
 bool pfl_core_advance_finish(struct pfl_node *n);
 void pfl_core_finished(struct pfl_node *n, const struct pfl_event *ev); /* the last evaluation ended */
 void pfl_core_missing_ready(const struct pfl_node *n, struct pfl_strs *ret);
+/** Where the common result is one that this node had before it took another: it is offered again, by this node itself. */
+void pfl_core_recall(struct pfl_node *n, struct pfl_round *r);
 /** Whoever takes part and lives has announced the round's common result. */
 bool pfl_core_all_in_line(struct pfl_node *n, const struct pfl_round *r);
 /** May the offered model stand for this unfinished round? */

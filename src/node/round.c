@@ -208,6 +208,8 @@ void pfl_round_free(struct pfl_round *r)
     pfl_book_deinit(&r->book);
     pfl_book_deinit(&r->partials);
     pfl_payload_unref(r->aggregate);
+    for (size_t i = 0; i < PFL_ARRAY_LEN(r->former); i++)
+        pfl_payload_unref(r->former[i]);
     pfl_payload_unref(r->offered);
     free(r->offered_by);
     free(r);
@@ -516,9 +518,42 @@ const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool
     return NULL;
 }
 
+void pfl_round_set_aggregate(struct pfl_round *r, struct pfl_payload *aggregate)
+{
+    struct pfl_payload *old = r->aggregate;
+    r->aggregate = pfl_payload_ref(aggregate);
+    if (!old || old == aggregate) {
+        pfl_payload_unref(old);
+        return;
+    }
+    const size_t last = PFL_ARRAY_LEN(r->former) - 1;
+    pfl_payload_unref(r->former[last]);
+    memmove(&r->former[1], &r->former[0], last * sizeof(struct pfl_payload *));
+    r->former[0] = old;
+}
+
+struct pfl_payload *pfl_round_former(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN])
+{
+    for (size_t i = 0; i < PFL_ARRAY_LEN(r->former); i++) {
+        const struct pfl_payload *p = r->former[i];
+        if (p && p->has_digest && memcmp(p->digest, digest, PFL_DIGEST_LEN) == 0)
+            return r->former[i];
+    }
+    return NULL;
+}
+
+static void drop_former(struct pfl_round *r)
+{
+    for (size_t i = 0; i < PFL_ARRAY_LEN(r->former); i++) {
+        pfl_payload_unref(r->former[i]);
+        r->former[i] = NULL;
+    }
+}
+
 void pfl_round_close(struct pfl_round *r)
 {
     pfl_round_drop_models(r);
+    drop_former(r);
     while (r->n_peers > 0)
         round_peer_free(r->peers[--r->n_peers]);
     free(r->peers);

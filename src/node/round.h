@@ -112,6 +112,9 @@ struct pfl_round {
     struct pfl_book book;
     struct pfl_book partials;      /* overlapping ones: aggregates of some made for relaying */
     struct pfl_payload *aggregate; /* a reference: what this node ended the round with; NULL: not yet */
+    /* References: what it ended with before it took the common result, latest first. Others count on it that who announced a result
+     * has it: the common one may become that again. */
+    struct pfl_payload *former[PFL_READY_DIGESTS_MAX - 1];
     pfl_ns done_at;
     bool done;
     bool closed;                 /* nobody needs anything of it any more but its aggregate */
@@ -157,6 +160,10 @@ bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t dige
 /** The round's canonical result: what the member with the lowest address announced, as long as a live node has it; where no member
  *  announced any, what the live node with the lowest address did. NULL: nobody announced one. */
 const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user);
+/** This node has ended the round with that; a reference is taken, the one before is kept among the former. */
+void pfl_round_set_aggregate(struct pfl_round *r, struct pfl_payload *aggregate);
+/** What this node had before, with that digest; NULL. Borrowed. */
+struct pfl_payload *pfl_round_former(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN]);
 /** Everybody has its result: lets go of what each node said of it. */
 void pfl_round_close(struct pfl_round *r);
 /** Lets go of the contributions, when nobody can need them any more. */

@@ -38,6 +38,14 @@ static bool canonical_offered(const struct pfl_node *n, const struct pfl_round *
     return c && is_digest(r->offered, pfl_round_peer_digest(c));
 }
 
+void pfl_core_recall(struct pfl_node *n, struct pfl_round *r)
+{
+    const struct pfl_round_peer *c = pfl_core_off_canon(n, r) ? pfl_core_canonical(n, r) : NULL;
+    struct pfl_payload *p = c ? pfl_round_former(r, pfl_round_peer_digest(c)) : NULL;
+    if (p && p != r->offered)
+        pfl_round_set_offer(r, p, n->addr);
+}
+
 static bool a_member_lives(const struct pfl_node *n, const struct pfl_round *r)
 {
     for (size_t i = 0; i < r->members.n; i++) {
@@ -89,6 +97,7 @@ static bool settled(struct pfl_node *n)
         return false;
     if (!pfl_core_off_canon(n, before))
         return true;
+    pfl_core_recall(n, before);
     if (!canonical_offered(n, before))
         return false;
     pfl_core_adopt(n, before);
@@ -207,6 +216,7 @@ bool pfl_core_advance_finish(struct pfl_node *n)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
     struct pfl_round *r = pfl_core_round(n, n->round);
+    pfl_core_recall(n, r);
     if (pfl_core_off_canon(n, r) && canonical_offered(n, r)) {
         pfl_core_adopt(n, r);
         return true;

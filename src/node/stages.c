@@ -382,9 +382,7 @@ void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r)
 
 static void set_aggregate(struct pfl_node *n, struct pfl_round *r, struct pfl_payload *aggregate)
 {
-    struct pfl_payload *old = r->aggregate;
-    r->aggregate = pfl_payload_ref(aggregate);
-    pfl_payload_unref(old);
+    pfl_round_set_aggregate(r, aggregate);
     pfl_core_set_model(n, r->aggregate);
     n->dirty = true;
 }
@@ -409,7 +407,7 @@ void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_pay
 static void note_other_result(struct pfl_node *n, const struct pfl_round *r)
 {
     const struct pfl_round_peer *me = pfl_round_find(r, n->addr), *c = pfl_core_canonical(n, r);
-    if (!r->done || n->set.interop || !me || !c)
+    if (!r->done || n->set.interop || !me || !c || pfl_streq(r->offered_by, n->addr)) /* the last: it had this one before */
         return;
     const struct pfl_strs *mine = pfl_round_holds(me), *its = pfl_round_holds(c);
     if (mine->n == 0 || mine->n != its->n)
@@ -446,6 +444,8 @@ void pfl_core_adopt(struct pfl_node *n, struct pfl_round *r)
 static bool advance_idle(struct pfl_node *n)
 {
     struct pfl_round *r = n->over ? pfl_core_round(n, (int32_t)n->rounds - 1) : NULL;
+    if (r)
+        pfl_core_recall(n, r);
     if (!r || !r->offered || !pfl_core_off_canon(n, r))
         return false;
     const struct pfl_round_peer *c = pfl_core_canonical(n, r);

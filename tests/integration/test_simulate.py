@@ -36,6 +36,10 @@ FOUND = {
     1323: "a node that had ended took old votes of that experiment for one that it is missing, asked about it as if it knew nothing, and its "
           "neighbours forgot who had announced which result: two of ten took the result of a former partition's other half",
     2563: "the same",
+    974: "of two results of the last round first one was the common one, then the other, then the first again: who had announced both was "
+         "given none, for it was taken to have it",
+    2140: "the same",
+    829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
 }
 
 DUMMY = """\

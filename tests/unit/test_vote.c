@@ -229,6 +229,32 @@ static void announcements__that_overtake_each_other__are_all_kept(void **state)
     pfl_round_free(r);
 }
 
+static void results__that_were_replaced__are_kept(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(0);
+    struct pfl_payload *p[4];
+    for (uint8_t i = 0; i < 4; i++)
+        p[i] = payload(i);
+    pfl_round_set_aggregate(r, p[0]);
+    pfl_round_set_aggregate(r, p[0]); /* the same again is none that was replaced */
+    assert_null(pfl_round_former(r, p[0]->digest));
+    pfl_round_set_aggregate(r, p[1]);
+    assert_ptr_equal(pfl_round_former(r, p[0]->digest), p[0]);
+    assert_null(pfl_round_former(r, p[1]->digest));
+    pfl_round_set_aggregate(r, p[2]);
+    pfl_round_set_aggregate(r, p[3]); /* the two before that are left */
+    assert_ptr_equal(r->aggregate, p[3]);
+    assert_null(pfl_round_former(r, p[0]->digest));
+    assert_ptr_equal(pfl_round_former(r, p[1]->digest), p[1]);
+    assert_ptr_equal(pfl_round_former(r, p[2]->digest), p[2]);
+    pfl_round_close(r);
+    assert_null(pfl_round_former(r, p[2]->digest));
+    for (uint8_t i = 0; i < 4; i++)
+        pfl_payload_unref(p[i]);
+    pfl_round_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +263,7 @@ int main(void)
         cmocka_unit_test(check__names_that_are_too_long__are_refused),
         cmocka_unit_test(book__is_disjoint_and_sorted),
         cmocka_unit_test(canonical__the_lowest_member_whose_result_somebody_living_has),
+        cmocka_unit_test(results__that_were_replaced__are_kept),
         cmocka_unit_test(announcements__that_overtake_each_other__are_all_kept),
     };
     return cmocka_run_group_tests_name("vote", tests, NULL, NULL);
