@@ -57,7 +57,7 @@ static enum pfl_rc parse_shape(const char *at, struct pfl_npy *x, struct pfl_err
 {
     bool ok = at && *at == '(';
     x->n = 1;
-    for (at += ok; ok && *at != ')';) {
+    for (at = ok ? at + 1 : at; ok && *at != ')';) {
         uint64_t v = 0;
         unsigned digits = 0;
         for (; *at >= '0' && *at <= '9' && digits < 15; at++, digits++)

@@ -3,6 +3,7 @@
 #include "pki/token.h"
 
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -204,13 +205,16 @@ enum pfl_rc pfl_token_find(struct pfl_register *r, const char *text, int64_t now
 {
     uint8_t stored[PFL_SHA256_LEN], given[PFL_SHA256_LEN];
     struct pfl_token t = {0};
-    char number[24] = "";
+    char number[24] = "", written[24];
     const char *dot = strchr(text, '.');
     int64_t id = 0;
     bool found = false;
     if (dot && (size_t)(dot - text) < sizeof number)
         memcpy(number, text, (size_t)(dot - text));
     if (!pfl_parse_i64(number, 1, INT64_MAX, &id))
+        id = 0;
+    (void)snprintf(written, sizeof written, "%lld", (long long)id);
+    if (strcmp(number, written) != 0) /* a token has one text */
         id = 0;
     enum pfl_rc rc = load(r, id, &t, stored, &found, err);
     if (rc != PFL_OK)

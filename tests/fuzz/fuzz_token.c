@@ -43,7 +43,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         set_up();
     PFL_AUTO(pfl_freep) char *text = strndup((const char *)data, size);
     PFL_AUTO(pfl_freep) char *near = pfl_xasprintf("1.%s", text);
-    const char *const tries[] = {text, near};
+    PFL_AUTO(pfl_freep) char *zero = pfl_xasprintf("0%s", good);
+    const char *const tries[] = {text, near, zero};
     for (size_t i = 0; i < PFL_ARRAY_LEN(tries); i++) {
         struct pfl_token found = {0};
         struct pfl_err err = {0};
