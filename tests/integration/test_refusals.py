@@ -6,6 +6,7 @@ Python's ssl) and as a client (dialling the same two), then peers that speak som
 which claim an address of others. After each case it answers its operator and a good peer, and at the end it has not lost its neighbour
 for a moment. What a node does not even start with is in the last class."""
 import os
+import re
 import shutil
 import signal
 import socket
@@ -349,17 +350,19 @@ class Renegotiation(unittest.TestCase):
         """What OpenSSL's client says when it is told to renegotiate ("R" at the begin of a line)."""
         argv = ["openssl", "s_client", "-connect", address, version, "-alpn", "h2", "-CAfile", FED.stranger / "ca.crt", "-cert",
                 FED.stranger / "client.crt", "-key", FED.stranger / "client.key"]
-        client = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+        client = subprocess.Popen([str(a) for a in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         with client:
             self.addCleanup(client.kill)
-            said = ""
-            for line in client.stdout:  # up to where it is connected and reads its input
-                said += line
-                if "Verify return code" in line:
+            said = b""
+            # Up to where it is connected and has the node's SETTINGS: it bears no data in a handshake of its own.
+            while not re.search(rb"Verify return code.*?---\n.{9}", said, re.DOTALL):
+                some = os.read(client.stdout.fileno(), 65536)
+                if not some:
                     break
-            client.stdin.write("R\n")
+                said += some
+            client.stdin.write(b"R\n")
             client.stdin.flush()
-            return said + client.communicate(timeout=60)[0]
+            return (said + client.communicate(timeout=60)[0]).decode(errors="replace")
 
 
 class HalfOpen(unittest.TestCase):
