@@ -11,7 +11,12 @@
 #include <sys/mman.h>
 
 enum { CACHE_LINE = 64, HUGE_PAGE = 2 << 20, HUGE_FROM = 4 << 20 };
-#ifdef __SANITIZE_ADDRESS__ /* it is to see who uses a block that was freed */
+#ifdef __has_feature /* clang's way to say it */
+#define FEATURE(x) __has_feature(x)
+#else
+#define FEATURE(x) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || FEATURE(address_sanitizer) /* it is to see who uses a block that was freed */
 enum { KEPT_MAX = 4, KEPT_BYTES = 0 };
 #else
 enum { KEPT_MAX = 4, KEPT_BYTES = 512 << 20 };
@@ -122,8 +127,11 @@ void *pfl_try_block(size_t size)
     void *block = huge ? take_kept(padded) : NULL;
     if (block)
         return block;
-    if (posix_memalign(&block, huge ? HUGE_PAGE : CACHE_LINE, padded) != 0)
-        return NULL;
+    if (posix_memalign(&block, huge ? HUGE_PAGE : CACHE_LINE, padded) != 0) {
+        pfl_blocks_trim(); /* what is kept for later must not be what is missing now */
+        if (posix_memalign(&block, huge ? HUGE_PAGE : CACHE_LINE, padded) != 0)
+            return NULL;
+    }
     if (huge) /* the rest behind the last whole page stays small; only speed depends on it */
         (void)madvise(block, size & ~(size_t)(HUGE_PAGE - 1), MADV_HUGEPAGE);
     return block;
