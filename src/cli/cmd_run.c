@@ -65,10 +65,10 @@ static bool number(const char *flag, const char *text, int64_t min, int64_t max,
     return false;
 }
 
-static bool count(const char *flag, const char *text, int64_t max, unsigned *ret)
+static bool count(const char *flag, const char *text, int64_t min, int64_t max, unsigned *ret)
 {
     int64_t v;
-    if (!number(flag, text, 1, max, &v))
+    if (!number(flag, text, min, max, &v))
         return false;
     *ret = (unsigned)v;
     return true;
@@ -94,13 +94,13 @@ static bool take(int c, const char *arg, struct pfl_run_opts *o)
     case KEEP_GOING:
         return o->keep_going = true;
     case NODES:
-        return count("--nodes", arg, PFL_EXPERIMENT_NODES_MAX, &o->nodes);
+        return count("--nodes", arg, 1, PFL_EXPERIMENT_NODES_MAX, &o->nodes);
     case ROUNDS:
-        return count("--rounds", arg, 100000, &o->rounds);
+        return count("--rounds", arg, 1, 100000, &o->rounds);
     case EPOCHS:
-        return count("--epochs", arg, 10000, &o->epochs);
+        return o->has_epochs = count("--epochs", arg, 0, PFL_EXPERIMENT_EPOCHS_MAX, &o->epochs);
     case TRAINSET:
-        return count("--trainset-size", arg, 4096, &o->trainset_size);
+        return count("--trainset-size", arg, 1, 4096, &o->trainset_size);
     case SEED:
         o->has_seed = number("--seed", arg, 0, INT64_MAX, &seed);
         o->seed = o->has_seed ? (uint64_t)seed : 0;
@@ -134,7 +134,7 @@ int pfl_cmd_run(int argc, char **argv)
         if (!take(c, optarg, &o))
             return PFL_EXIT_USAGE;
     }
-    if (o.resume && (o.out || o.topology || o.data || o.certs || o.rounds || o.epochs || o.nodes || o.trainset_size || o.has_seed ||
+    if (o.resume && (o.out || o.topology || o.data || o.certs || o.rounds || o.has_epochs || o.nodes || o.trainset_size || o.has_seed ||
                      o.impostor))
         return pfl_cli_usage("run", "--resume goes on with a run as it is: it takes only --json, --quiet and --keep-going");
     if (optind >= argc && !o.resume)

@@ -137,6 +137,13 @@ static void im2col(const struct pfl_layer *l, const float *x, float *columns, si
     }
 }
 
+/* Their not overlapping is what lets the compiler add several at a time. */
+static void add_row(float *restrict to, const float *restrict from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        to[i] += from[i];
+}
+
 /* The transpose of im2col: adds each column's value to the pixel that it was read from. */
 static void col2im(const struct pfl_layer *l, const float *columns, size_t ld, float *x)
 {
@@ -151,6 +158,10 @@ static void col2im(const struct pfl_layer *l, const float *columns, size_t ld, f
             for (size_t y = y0; y < y1; y++) {
                 float *row = plane + (y * l->stride + ky - l->pad) * l->in.width;
                 const float *from = columns + y * ow;
+                if (l->stride == 1 && x1 > x0) {
+                    add_row(row + (x0 + kx - l->pad), from + x0, x1 - x0);
+                    continue;
+                }
                 for (size_t o = x0; o < x1; o++)
                     row[o * l->stride + kx - l->pad] += from[o];
             }

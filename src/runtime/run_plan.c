@@ -78,10 +78,10 @@ static void override(struct pfl_plan *p, const char *option, const char *value)
     p->text = text;
 }
 
-static void override_count(struct pfl_plan *p, const char *option, unsigned value, unsigned *field)
+static void override_count(struct pfl_plan *p, const char *option, bool given, unsigned value, unsigned *field)
 {
     char text[16];
-    if (value == 0)
+    if (!given)
         return;
     *field = value;
     (void)snprintf(text, sizeof(text), "%u", value);
@@ -91,10 +91,10 @@ static void override_count(struct pfl_plan *p, const char *option, unsigned valu
 static enum pfl_rc apply_options(struct pfl_plan *p, const struct pfl_run_opts *o, struct pfl_err *err)
 {
     struct pfl_experiment_config *c = &p->cfg;
-    override_count(p, "--rounds", o->rounds, &c->rounds);
-    override_count(p, "--epochs", o->epochs, &c->epochs);
-    override_count(p, "--nodes", o->nodes, &c->nodes);
-    override_count(p, "--trainset-size", o->trainset_size, &c->trainset_size);
+    override_count(p, "--rounds", o->rounds > 0, o->rounds, &c->rounds);
+    override_count(p, "--epochs", o->has_epochs, o->epochs, &c->epochs);
+    override_count(p, "--nodes", o->nodes > 0, o->nodes, &c->nodes);
+    override_count(p, "--trainset-size", o->trainset_size > 0, o->trainset_size, &c->trainset_size);
     if (o->has_seed) {
         char text[24];
         (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)o->seed);
