@@ -343,6 +343,17 @@ static bool fits(const struct pfl_layout *base, const struct pfl_layout *want)
     return true;
 }
 
+static enum pfl_rc unknown_base(const uint8_t *digest, struct pfl_err *err)
+{
+    enum { SHOWN = 8 };
+    char hex[2 * SHOWN + 1];
+    pfl_hex(pfl_bytes_of(digest, SHOWN), hex);
+    return pfl_err_set(err, PFL_STATE,
+                       "compressed model: it is a difference to a model that this node does not have (any more), SHA-256 %s...: "
+                       "it must come whole",
+                       hex);
+}
+
 static enum pfl_rc unpack(struct pfl_blob *blob, size_t off, size_t len, struct pfl_layout *want,
                           const struct pfl_model *(*base_of)(void *, const uint8_t *), void *user, float *deltas,
                           struct pfl_model **ret, struct pfl_err *err)
@@ -357,8 +368,7 @@ static enum pfl_rc unpack(struct pfl_blob *blob, size_t off, size_t len, struct 
         return pfl_err_set(err, PFL_MALFORMED, "compressed model: a base without techniques, or the other way round");
     const struct pfl_model *base = has_base ? base_of(user, digest) : NULL;
     if (has_base && !base)
-        return pfl_err_set(err, PFL_STATE,
-                           "compressed model: it is a difference to a model that this node does not have (any more)");
+        return unknown_base(digest, err);
     if (base && !fits(base->layout, want))
         return pfl_err_set(err, PFL_MALFORMED, "compressed model: it is a difference to a model of another shape");
     PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;

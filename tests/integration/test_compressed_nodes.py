@@ -4,6 +4,7 @@
 used up its privacy budget trains no more, also after a restart."""
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -113,6 +114,54 @@ class Restarted(node_kit.NodeTest):
             self.assertEqual(len(told), 3 * nth - 2)
             self.assertIn("after 2 contributions, one more makes it", told[-1])
         self.end(a, b)
+
+
+class WithoutTheBase(node_kit.NodeTest):
+    def setUp(self):
+        super().setUp()
+        done = node_kit.run("ca", "issue", "node3", "--role", "coordinator", "--ca", self.dir / "ca", "--san", "IP:127.0.0.1", "--out",
+                            self.dir / "node3", "--passphrase-file", self.dir / "passphrase")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def member(self, name, address="127.0.0.1:0", delay=20):
+        """It keeps no journal: started again, it knows nothing of the rounds that were."""
+        path = node_kit.node_file(self.dir / name, address=address, timeout=30, values=50000, delay=delay)
+        path.write_text(path.read_text() + "  compression: {topk: {k: 0.1}}\njournal: false\n")
+        self.nodes.append(node_kit.Node(self.dir / name))
+        return self.nodes[-1]
+
+    def test_a_member_that_missed_the_common_model_refuses_a_difference_to_it_and_gets_it_whole(self):
+        """node3 is killed while it trains in the second round, and comes back to that round without the model that it began with. node1's
+        contribution is ready by then; node2 is frozen, so that the round lasts until node3 was sent it."""
+        a, b, c = self.member("node1"), self.member("node2", delay=1500), self.member("node3", delay=1500)
+        for one, other in ((b, a), (c, a), (c, b)):
+            one.do("connect", other.address)
+        for n in (a, b, c):
+            node_kit.wait_until("all are linked", lambda n=n: len([p for p in n.status()["peers"] if p["direct"]]) == 2)
+        a.do("learn", "--rounds", "2", "--trainset-size", "3")
+        for n in (b, c):
+            node_kit.wait_until(f"{n.name} trains in the second round", lambda n=n: [
+                e for e in n.events("stage") if e["stage"] == "training" and e["round"] == 1])
+        b.proc.send_signal(signal.SIGSTOP)
+        self.addCleanup(lambda: b.proc.poll() is None and b.proc.send_signal(signal.SIGCONT))
+        c.kill()
+        base = a.events("round_finished")[0]["digest"]
+        c = self.member("node3", address=c.address)
+        refused = c.wait_event("refused")
+        self.assertEqual((refused["round"], refused["peer"]), (1, a.address))
+        self.assertRegex(refused["reason"], r"^partial_model: compressed model: it is a difference to a model that this node does not have \(any "
+                         rf"more\), SHA-256 {base[:16]}\.\.\.: it must come whole$")
+        whole = node_kit.wait_until("then it comes whole", lambda: [e for e in c.events("contribution") if e["round"] == 1 and e["from"] == a.address])
+        self.assertEqual(whole[0]["contributors"], [a.address])
+        self.assertEqual(a.events("aggregated")[1:], [])  # the round is still on
+        b.proc.send_signal(signal.SIGCONT)
+        digests = {n.wait_event("learning_finished", 60)["digest"] for n in (a, b, c)}
+        self.assertEqual(len(digests), 1, digests)
+        for n in (a, b):
+            self.assertEqual(sorted(n.events("aggregated")[1]["contributors"]), sorted((a.address, b.address)))
+            self.assertEqual([e["address"] for e in n.events("excluded")], [c.address])
+            self.assertEqual(n.events("refused"), [])
+        self.end(a, b, c)
 
 
 class Hostile(unittest.TestCase):
