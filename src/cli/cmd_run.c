@@ -96,9 +96,9 @@ static bool take(int c, const char *arg, struct pfl_run_opts *o)
     case NODES:
         return count("--nodes", arg, 1, PFL_EXPERIMENT_NODES_MAX, &o->nodes);
     case ROUNDS:
-        return count("--rounds", arg, 1, 100000, &o->rounds);
+        return count("--rounds", arg, 1, 1000000, &o->rounds);
     case EPOCHS:
-        return o->has_epochs = count("--epochs", arg, 0, PFL_EXPERIMENT_EPOCHS_MAX, &o->epochs);
+        return o->has_epochs = count("--epochs", arg, 0, 10000, &o->epochs);
     case TRAINSET:
         return count("--trainset-size", arg, 1, 4096, &o->trainset_size);
     case SEED:
@@ -134,8 +134,8 @@ int pfl_cmd_run(int argc, char **argv)
         if (!take(c, optarg, &o))
             return PFL_EXIT_USAGE;
     }
-    if (o.resume && (o.out || o.topology || o.data || o.certs || o.rounds || o.has_epochs || o.nodes || o.trainset_size || o.has_seed ||
-                     o.impostor))
+    if (o.resume && (o.out || o.topology || o.data || o.certs || o.rounds || o.has_epochs || o.nodes || o.trainset_size ||
+                     o.has_seed || o.impostor))
         return pfl_cli_usage("run", "--resume goes on with a run as it is: it takes only --json, --quiet and --keep-going");
     if (optind >= argc && !o.resume)
         return pfl_cli_usage("run", "an example's name or an experiment file is needed");

@@ -9,12 +9,12 @@
 #include "config/experiment.h"
 
 struct pfl_run_opts {
-    const char *experiment;                        /* an example's name or a file's path; may be NULL with resume */
-    const char *resume;                            /* the folder of a run to go on with; NULL: a new run */
-    const char *out;                               /* run folder; NULL: runs/<name>-<UTC time> */
-    const char *topology, *data, *certs;           /* NULL: as the experiment says */
+    const char *experiment;                /* an example's name or a file's path; may be NULL with resume */
+    const char *resume;                    /* the folder of a run to go on with; NULL: a new run */
+    const char *out;                       /* run folder; NULL: runs/<name>-<UTC time> */
+    const char *topology, *data, *certs;   /* NULL: as the experiment says */
     unsigned rounds, nodes, trainset_size; /* 0: as the experiment says */
-    bool has_epochs; /* 0 epochs are as good as any number */
+    bool has_epochs;                       /* 0 epochs are as good as any number */
     unsigned epochs;
     bool has_seed;
     uint64_t seed;

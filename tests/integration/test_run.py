@@ -140,6 +140,7 @@ class Balanced(HTMLParser):
 class WrongUse(Run):
     def test_command_lines_that_mean_nothing(self):
         for args, code, want in (((), 2, "is needed"), (("a", "b"), 2, "unexpected"), (("x", "--rounds", "0"), 2, "--rounds"),
+                                 (("x", "--epochs", "-1"), 2, "--epochs: '-1' is not a whole number from 0 to 10000"),
                                  (("x", "--seed", "-1"), 2, "--seed"), (("fashion-mnis",), 1, "did you mean 'fashion-mnist'"),
                                  (("x", "--nonsense"), 2, "nonsense")):
             self.assertRegex(self.run_it(*args, code=code).stderr, want)
@@ -327,6 +328,20 @@ class RealLearning(Run):
         self.file(named, "named.yaml")
         done = self.run_it(self.dir / "named.yaml", "--out", self.dir / "named", "--json")
         self.assertEqual(json.loads(done.stdout)["nodes"][3]["model_sha256"], generated)
+
+
+class NoEpochs(Run):
+    def test_the_option_and_the_file_both_take_none_and_nothing_is_trained(self):
+        text = dummy(nodes=2, topology="full", rounds=2, trainset=2).replace("network:\n", "network:\n  protocol: MemoryCommunicationProtocol\n")
+        digests = {}
+        for name, epochs, args in (("option", 1, ("--epochs", "0")), ("file", 0, ()), ("trained", 1, ())):
+            done = self.run_it(self.file(text.replace("epochs: 1", f"epochs: {epochs}")), "--out", self.dir / name, "--json", *args)
+            s = json.loads(done.stdout)
+            self.assertTrue(s["finished"] and s["identical"], s)
+            digests[name] = s["nodes"][0]["model_sha256"]
+        self.assertIn("# run with --epochs 0", (self.dir / "option" / "experiment.yaml").read_text())
+        self.assertEqual(digests["option"], digests["file"])
+        self.assertNotEqual(digests["option"], digests["trained"])
 
 
 class Examples(Run):

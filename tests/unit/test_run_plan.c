@@ -153,9 +153,10 @@ static void test_plan_make__experiment_file__makes_a_folder_that_could_be_starte
     PFL_AUTO(pfl_freep) char *out = pfl_fs_join(tmp, "made");
     struct pfl_plan p;
     struct stat st;
-    make(&(struct pfl_run_opts){.experiment = file, .out = out, .rounds = 9}, &p);
+    make(&(struct pfl_run_opts){.experiment = file, .out = out, .rounds = 9, .has_epochs = true}, &p);
     assert_int_equal(p.cfg.nodes, 3);
     assert_int_equal(p.cfg.rounds, 9);
+    assert_int_equal(p.cfg.epochs, 0); /* given, and none */
     assert_int_equal(p.n_edges, 2);
     assert_true(p.certs_made);
     assert_int_equal(stat(p.dir, &st), 0);
