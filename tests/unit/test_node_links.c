@@ -222,6 +222,58 @@ static void disconnect__is_known_to_the_other_side(void **state)
     netsim_free(s);
 }
 
+/* ---- one node, its driver played by the test ---- */
+
+static const struct pfl_action *find_action(const struct pfl_actions *out, enum pfl_action_kind kind)
+{
+    for (size_t i = 0; i < out->n; i++) {
+        if (out->items[i].kind == kind)
+            return &out->items[i];
+    }
+    return NULL;
+}
+
+/* Steps with ev, then with ticks when they are due, until an action of that kind; its id. */
+static uint64_t step_until(struct pfl_node *n, struct pfl_event ev, enum pfl_action_kind kind, struct pfl_actions *out, pfl_ns *now)
+{
+    for (unsigned tries = 0; tries < 20; tries++) {
+        pfl_actions_clear(out);
+        ev.now = ev.wall = *now;
+        pfl_node_step(n, &ev, out);
+        if (find_action(out, kind))
+            return find_action(out, kind)->id;
+        pfl_ns at = pfl_node_deadline(n);
+        *now = at > *now ? at : *now;
+        ev = (struct pfl_event){.kind = PFL_EV_TICK};
+    }
+    fail_msg("no action of kind %d", (int)kind);
+    return 0;
+}
+
+static void a_digest_that_finds_no_neighbour__shakes_hands_again(void **state)
+{
+    (void)state;
+    const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {1}};
+    const struct pfl_hello knows = {.present = true, .features = {.items = (char *[]){(char[]){"beats"}}, .n = 1}};
+    struct pfl_layout *layout = NULL;
+    struct pfl_actions out = {0};
+    struct pfl_node_settings set;
+    pfl_ns now = PFL_SEC;
+    assert_int_equal(pfl_layout_new(&desc, 1, &layout, NULL), PFL_OK);
+    pfl_node_settings_default(&set);
+    struct pfl_node *n = pfl_node_new("10.0.0.1:1", layout, &set);
+    struct pfl_event ev = {.kind = PFL_EV_HANDSHAKE, .addr = stranger, .call = 1, .hello = &knows};
+    (void)step_until(n, ev, PFL_ACT_OPEN, &out, &now);
+    ev = (struct pfl_event){.kind = PFL_EV_LINK_UP, .addr = stranger};
+    ev = (struct pfl_event){.kind = PFL_EV_SENT, .id = step_until(n, ev, PFL_ACT_SEND, &out, &now), .rc = PFL_STATE};
+    (void)step_until(n, ev, PFL_ACT_OPEN, &out, &now);
+    assert_true(find_action(&out, PFL_ACT_OPEN)->handshake);
+    assert_true(now < PFL_SEC + set.heartbeat_timeout);
+    pfl_actions_deinit(&out);
+    pfl_node_free(n);
+    pfl_layout_unref(layout);
+}
+
 static void shutdown__says_goodbye_to_the_neighbours(void **state)
 {
     (void)state;
@@ -282,6 +334,7 @@ int main(void)
         cmocka_unit_test(idle_nodes__stay_together_for_long),
         cmocka_unit_test(silence__evicts_after_the_timeout_and_says_so),
         cmocka_unit_test(disconnect__is_known_to_the_other_side),
+        cmocka_unit_test(a_digest_that_finds_no_neighbour__shakes_hands_again),
         cmocka_unit_test(shutdown__says_goodbye_to_the_neighbours),
         cmocka_unit_test(own_sleep__evicts_nobody),
     };
