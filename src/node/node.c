@@ -4,7 +4,9 @@
 #include "node/node.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/siphash.h"
 #include "node/core.h"
 
 enum { SETTLE_ROUNDS_MAX = 64 }; /* more moves of the stage in one step than any experiment makes: a bug, not a wait */
@@ -125,12 +127,23 @@ bool pfl_core_is_outage(enum pfl_rc rc)
     return rc == PFL_UNAVAILABLE || rc == PFL_TIMEOUT || rc == PFL_IO || rc == PFL_CANCELED;
 }
 
-/* Two messages share a key by chance only, and nobody knows the salt. */
+/* What it says is part of it: who signs two votes under one hash, for two neighbours, would be found out by nobody otherwise, for
+ * the second one would pass for a copy. But several nodes may make a plain beat of one count, each with its own clock. */
 static int64_t seen_key(const struct pfl_node *n, const struct pfl_msg *m)
 {
-    struct pfl_rng rng;
-    pfl_rng_seed_named(&rng, (uint64_t)m->hash ^ n->seen.salt, m->source);
-    return (int64_t)pfl_rng_u64(&rng);
+    struct pfl_siphash h;
+    pfl_siphash_init(&h, n->seen.salt, (uint64_t)m->hash);
+    pfl_siphash_add_text(&h, m->source);
+    bool beat = strcmp(m->cmd, "beat") == 0;
+    for (size_t i = 0; !beat && i < m->args.n; i++)
+        pfl_siphash_add_text(&h, m->args.items[i]);
+    if (m->has_model_digest)
+        pfl_siphash_add(&h, m->model_digest, sizeof(m->model_digest));
+    if (m->has_contribution) {
+        pfl_siphash_add(&h, m->contribution, sizeof(m->contribution));
+        pfl_siphash_add_u64(&h, (uint64_t)m->contribution_samples);
+    }
+    return (int64_t)pfl_siphash_end(&h);
 }
 
 bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m)

@@ -78,7 +78,7 @@ static void tell(struct pfl_sim *s, struct pfl_sim_call *c, pfl_ns at, enum pfl_
     if (c->kind == PFL_SIM_CALL_HANDSHAKE)
         pfl_sim_channel_set(s, c->from, c->to, rc == PFL_OK);
     else if (rc == PFL_UNAVAILABLE || rc == PFL_TIMEOUT)
-        pfl_sim_check_undelivered(s, c->from, c->to, c->hash);
+        pfl_sim_check_undelivered(s, c->from, c->to, c->key);
 }
 
 /* The request or the answer is lost. */
@@ -272,7 +272,7 @@ void pfl_sim_send(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     uint64_t token = pfl_sim_call_new(s, PFL_SIM_CALL_SEND, i, to, s->now + a->timeout);
     struct pfl_sim_call *c = call_of(s, token);
     c->send_id = a->id;
-    c->hash = m->kind == PFL_MSG_GOSSIP ? m->hash : 0;
+    c->key = pfl_sim_msg_key(s, m);
     PFL_AUTO(pfl_scatter_freep)
     struct pfl_scatter *body = s->nodes[i].lies ? pfl_sim_lie(s, i, to, m, a->body) : pfl_scatter_ref(a->body);
     if (!body) { /* it only pretends to have sent it */

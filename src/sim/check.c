@@ -95,12 +95,39 @@ void pfl_sim_check_start(struct pfl_sim *s, unsigned i, const struct pfl_durable
     check_kept(s, i, kept);
 }
 
+/* ---- what makes a message the same ---- */
+
+static uint64_t hash_of(const struct pfl_strs *texts)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < texts->n; i++) {
+        for (const char *p = texts->items[i]; *p; p++)
+            h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
+        h = (h ^ 0xff) * UINT64_C(0x100000001b3);
+    }
+    return h | 1;
+}
+
+int64_t pfl_sim_msg_key(const struct pfl_sim *s, const struct pfl_msg *m)
+{
+    uint64_t said = 0;
+    if (!s->checks.deep || m->kind != PFL_MSG_GOSSIP)
+        return 0;
+    if (strcmp(m->cmd, "beat") != 0)
+        said = hash_of(&m->args);
+    for (size_t i = 0; i < PFL_DIGEST_LEN; i++) {
+        said = said * 31 + (m->has_model_digest ? m->model_digest[i] : 0);
+        said = said * 31 + (m->has_contribution ? m->contribution[i] : 0);
+    }
+    int64_t key = (int64_t)((uint64_t)m->hash ^ said);
+    return key ? key : 1;
+}
+
 /* ---- sets ---- */
 
 /* False where it was there. */
-static bool add_seen(struct pfl_sim_watch *w, int64_t hash)
+static bool add_seen(struct pfl_sim_watch *w, int64_t key)
 {
-    int64_t key = hash ? hash : 1;
     if (2 * w->n_seen >= w->cap_seen) {
         size_t cap = w->cap_seen ? 2 * w->cap_seen : 256;
         int64_t *old = w->seen;
@@ -124,10 +151,10 @@ static bool add_seen(struct pfl_sim_watch *w, int64_t hash)
     return true;
 }
 
-static bool take_failed(struct pfl_sim_watch *w, unsigned to, int64_t hash)
+static bool take_failed(struct pfl_sim_watch *w, unsigned to, int64_t key)
 {
     for (size_t i = 0; i < w->n_failed; i++) {
-        if (w->failed[i].to == to && w->failed[i].hash == hash) {
+        if (w->failed[i].to == to && w->failed[i].key == key) {
             w->failed[i] = w->failed[--w->n_failed];
             return true;
         }
@@ -135,16 +162,16 @@ static bool take_failed(struct pfl_sim_watch *w, unsigned to, int64_t hash)
     return false;
 }
 
-void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t hash)
+void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t key)
 {
     struct pfl_sim_watch *w = &s->nodes[i].watch;
-    if (!s->checks.deep || hash == 0)
+    if (!s->checks.deep || key == 0)
         return;
     if (w->n_failed == w->cap_failed) {
         w->cap_failed = w->cap_failed ? 2 * w->cap_failed : 16;
         w->failed = pfl_xrealloc(w->failed, w->cap_failed * sizeof(*w->failed));
     }
-    w->failed[w->n_failed++] = (struct pfl_sim_failed){to, hash};
+    w->failed[w->n_failed++] = (struct pfl_sim_failed){to, key};
 }
 
 /* ---- before and after each step ---- */
@@ -153,7 +180,7 @@ void pfl_sim_check_before(struct pfl_sim *s, unsigned i, const struct pfl_event 
 {
     (void)i;
     s->checks.of_message = s->checks.deep && ev->kind == PFL_EV_MESSAGE && ev->msg && ev->msg->kind == PFL_MSG_GOSSIP;
-    s->checks.hash = s->checks.of_message ? ev->msg->hash : 0;
+    s->checks.key = s->checks.of_message ? pfl_sim_msg_key(s, ev->msg) : 0;
     s->checks.forwarded = false;
 }
 
@@ -171,19 +198,9 @@ void pfl_sim_check_forwards(struct pfl_sim *s, unsigned i, const struct pfl_acti
     PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = s->checks.deep && to != UINT_MAX ? pfl_sim_msg_of(s, i, a->body) : NULL;
     if (!m || m->kind != PFL_MSG_GOSSIP)
         return;
-    bool again = take_failed(&s->nodes[i].watch, to, m->hash);
-    s->checks.forwarded = s->checks.forwarded || (s->checks.of_message && m->hash == s->checks.hash && !again);
-}
-
-static uint64_t hash_of(const struct pfl_strs *texts)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < texts->n; i++) {
-        for (const char *p = texts->items[i]; *p; p++)
-            h = (h ^ (uint8_t)*p) * UINT64_C(0x100000001b3);
-        h = (h ^ 0xff) * UINT64_C(0x100000001b3);
-    }
-    return h | 1;
+    int64_t key = pfl_sim_msg_key(s, m);
+    bool again = take_failed(&s->nodes[i].watch, to, key);
+    s->checks.forwarded = s->checks.forwarded || (s->checks.of_message && key == s->checks.key && !again);
 }
 
 /* The first of its kind for this round, or the same as that. */
@@ -230,7 +247,7 @@ void pfl_sim_check_carried(struct pfl_sim *s, unsigned i)
 {
     struct pfl_sim_node *x = &s->nodes[i];
     unsigned most = 1024 + 24 * s->n * (2 + x->degree);
-    if (s->checks.forwarded && !add_seen(&x->watch, s->checks.hash))
+    if (s->checks.forwarded && !add_seen(&x->watch, s->checks.key))
         pfl_sim_fail(s, "twice", i, "processed and passed on the same gossip message twice");
     x->watch.calls_most = x->calls > x->watch.calls_most ? x->calls : x->watch.calls_most;
     if (x->calls > most)

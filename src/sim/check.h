@@ -39,12 +39,12 @@ struct pfl_sim_watch {
     bool again;              /* it comes back in the round that it was in */
     bool forgot;             /* it may not know any more what it said */
     uint64_t *votes, *works; /* owned, per round: of the ballot and of the contribution that it sent; 0: none */
-    /* gossip that it processed: a set of hashes, open addressing */
+    /* gossip that it processed: a set of keys, open addressing */
     int64_t *seen; /* owned */
     size_t n_seen, cap_seen;
     struct pfl_sim_failed {
         unsigned to;
-        int64_t hash;
+        int64_t key;
     } * failed; /* owned: gossip that could not be delivered, and may be sent again */
     size_t n_failed, cap_failed;
     pfl_ns last_tick;
@@ -62,7 +62,7 @@ struct pfl_sim_checks {
     bool any_apart;
     /* of the running step */
     bool of_message, forwarded;
-    int64_t hash;
+    int64_t key;
     size_t memory_start;
 };
 
@@ -80,8 +80,11 @@ void pfl_sim_check_after(struct pfl_sim *s, unsigned i, const struct pfl_event *
 void pfl_sim_check_carried(struct pfl_sim *s, unsigned i); /* the step's actions were carried out */
 void pfl_sim_check_note(struct pfl_sim *s, unsigned i, const struct pfl_note *note);
 void pfl_sim_check_forwards(struct pfl_sim *s, unsigned i, const struct pfl_action *a); /* a SEND of a step, before it goes out */
+/** What tells this gossip from all other: its hash and what it says, for a liar says different things under one hash. 0: no gossip,
+ *  or not looked at. */
+int64_t pfl_sim_msg_key(const struct pfl_sim *s, const struct pfl_msg *m);
 void pfl_sim_check_send(struct pfl_sim *s, unsigned i, const struct pfl_msg *m);
-void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t hash);
+void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t key);
 void pfl_sim_check_tick(struct pfl_sim *s, unsigned i);
 void pfl_sim_check_probe(struct pfl_sim *s);
 void pfl_sim_check_learn(struct pfl_sim *s); /* the learning starts */

@@ -56,7 +56,7 @@ struct pfl_sim_call {
     unsigned incarnation; /* of from */
     uint32_t generation;  /* of the slot: half of the token */
     uint64_t send_id;
-    int64_t hash; /* of a gossip message */
+    int64_t key; /* see pfl_sim_msg_key */
     pfl_ns deadline;
     bool used, unanswered, untold; /* the receiver may answer; the caller waits */
     uint32_t next_free;

@@ -39,6 +39,11 @@ FOUND = {
     974: "of two results of the last round first one was the common one, then the other, then the first again: who had announced both was "
          "given none, for it was taken to have it",
     2140: "the same",
+    3939: "a link that one side had given up: the other went on sending digests, was told that it is no neighbour, and did not shake hands again",
+    4549: "a voter gave each neighbour another vote under one hash: the second passed for a copy of the first, nobody found it out",
+    5000: "the same",
+    5224: "the same, and a link that was there on one side only",
+    7135: "the same as 4549",
     829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
 }
 

@@ -339,6 +339,41 @@ static void test_hash_of_another__hides_nothing(void **state)
     world_free(w);
 }
 
+/* Each of its neighbours another vote, all under one hash: none passes for a copy of the other. */
+static void test_equivocation__under_one_hash__found(void **state)
+{
+    (void)state;
+    for (unsigned row = 0; row < 3; row++) {
+        struct world *w = world_new(false);
+        start(w, "x-1");
+        struct pfl_msg *first = row == 0 ? gossip(A, "vote_train_set", "x-1", LIST(A, "7")) : announced(A, 0, 5),
+                       *second =
+                           row == 0 ? gossip(A, "vote_train_set", "x-1", LIST(B, "7")) : announced(A, row == 1, row == 1 ? 5 : 6);
+        PFL_AUTO(pfl_msg_freep) struct pfl_msg *again = pfl_msg_ref(first);
+        second->hash = first->hash;
+        assert_string_equal(say(w, first, PFL_MAY_TRAIN), "");
+        assert_true(pfl_node_knows(w->node, again));
+        assert_false(pfl_node_knows(w->node, second));
+        assert_refused(w, second, PFL_MAY_TRAIN, "another than the first");
+        assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 1);
+        assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_EXCLUDED), 1);
+        world_free(w);
+    }
+}
+
+/* Nodes that translate a digest for P2PFL's make one beat each, by different clocks. */
+static void test_plain_beats_of_one_hash__are_one(void **state)
+{
+    (void)state;
+    struct world *w = world_new(true);
+    struct pfl_msg *one = gossip(A, "beat", NULL, LIST("1.000001")), *two = gossip(A, "beat", NULL, LIST("1.000002"));
+    two->hash = one->hash;
+    (void)say(w, one, UNSIGNED);
+    assert_true(pfl_node_knows(w->node, two));
+    pfl_msg_unref(two);
+    world_free(w);
+}
+
 static void test_interop__unsigned_counts__never_for_one_that_signs(void **state)
 {
     (void)state;
@@ -366,6 +401,8 @@ int main(void)
         cmocka_unit_test(test_sent_one_contribution_and_announced_another__evidence_and_that_counts),
         cmocka_unit_test(test_two_announced_contributions__out_and_everybody_is_told),
         cmocka_unit_test(test_hash_of_another__hides_nothing),
+        cmocka_unit_test(test_equivocation__under_one_hash__found),
+        cmocka_unit_test(test_plain_beats_of_one_hash__are_one),
         cmocka_unit_test(test_interop__unsigned_counts__never_for_one_that_signs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
