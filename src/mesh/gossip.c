@@ -198,7 +198,7 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to)
 static void past_deinit(struct pfl_past *p)
 {
     pfl_scatter_unref(p->body);
-    free(p->data);
+    pfl_blob_unref(p->blob);
     *p = (struct pfl_past){0};
 }
 
@@ -218,29 +218,25 @@ static void grow(struct pfl_history *h)
     *h = (struct pfl_history){.items = items, .n = h->n, .next = h->n % cap, .cap = cap};
 }
 
-static void put(struct pfl_past *p, struct pfl_scatter *body)
-{
-    if (body->to_sign) {
-        p->body = pfl_scatter_ref(body);
-        return;
-    }
-    p->data = pfl_xmalloc(body->total ? body->total : 1);
-    for (size_t i = 0; i < body->n; i++) {
-        memcpy(p->data + p->len, body->parts[i].data, body->parts[i].len);
-        p->len += body->parts[i].len;
-    }
-}
-
-void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now)
+static void add(struct pfl_history *h, struct pfl_past past)
 {
     if (h->n == h->cap && h->cap < PFL_HISTORY_MAX)
         grow(h);
     struct pfl_past *p = &h->items[h->next];
     past_deinit(p);
-    put(p, body);
-    p->at = now;
+    *p = past;
     h->next = (h->next + 1) % h->cap;
     h->n += h->n < h->cap;
+}
+
+void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now)
+{
+    add(h, (struct pfl_past){.body = pfl_scatter_ref(body), .at = now});
+}
+
+void pfl_history_add_blob(struct pfl_history *h, struct pfl_blob *blob, int32_t ttl, pfl_ns now)
+{
+    add(h, (struct pfl_past){.blob = pfl_blob_ref(blob), .ttl = ttl, .at = now});
 }
 
 void pfl_history_expire(struct pfl_history *h, pfl_ns before)
@@ -258,7 +254,12 @@ const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i)
 
 struct pfl_scatter *pfl_past_body(const struct pfl_past *p)
 {
-    return p->body ? pfl_scatter_ref(p->body) : pfl_scatter_of(p->data, p->len);
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = NULL;
+    struct pfl_scatter *body = NULL;
+    if (p->body)
+        return pfl_scatter_ref(p->body);
+    bool made = pfl_msg_decode(p->blob, &m, NULL) == PFL_OK && pfl_msg_forward(m, p->ttl, &body, NULL) == PFL_OK;
+    return made ? body : NULL;
 }
 
 void pfl_history_clear(struct pfl_history *h)

@@ -60,19 +60,22 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to);
  *  torn apart learn what they missed. Whoever has it already drops it by its hash. */
 struct pfl_history {
     struct pfl_past {
-        struct pfl_scatter *body; /* a reference: one that waits for its signature; else NULL */
-        uint8_t *data;            /* owned: the others as bytes, which take a third of a scatter list's memory */
-        size_t len;
+        struct pfl_scatter *body; /* a reference: of our own, which may wait for its signature; else NULL */
+        struct pfl_blob *blob;    /* a reference: another's as it came, held once by all who were given the same bytes */
+        int32_t ttl;              /* with which that is passed on */
         pfl_ns at;
     } * items; /* owned: a ring of cap, PFL_HISTORY_MAX at most */
     size_t n, next, cap;
 };
+/** Our own. Takes a reference. */
 void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now);
+/** Gossip that was decoded from blob, and passed on with that ttl. Takes a reference. */
+void pfl_history_add_blob(struct pfl_history *h, struct pfl_blob *blob, int32_t ttl, pfl_ns now);
 /** Lets go of what was flooded before that time. */
 void pfl_history_expire(struct pfl_history *h, pfl_ns before);
 /** The i-th, oldest first, or NULL where there are not as many. */
 const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i);
-/** What was flooded; a new reference. */
+/** What was flooded; a new reference. NULL: it cannot be encoded any more, which does not happen to what was flooded. */
 struct pfl_scatter *pfl_past_body(const struct pfl_past *p);
 void pfl_history_clear(struct pfl_history *h);
 

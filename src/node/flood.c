@@ -12,8 +12,6 @@ static const unsigned failures_to_suspect = 3;
 /* To every direct neighbour but `except` (NULL: none). */
 static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, const char *except, bool expendable)
 {
-    if (!expendable)
-        pfl_history_add(&n->history, body, n->now);
     for (size_t i = 0; i < n->peers.n_linked; i++) {
         struct pfl_peer *p = n->peers.linked[i];
         if (pfl_streq(p->addr, except))
@@ -42,6 +40,7 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
     }
     if (strcmp(m->cmd, "start_learning") == 0)
         pfl_core_keep_start(n, body);
+    pfl_history_add(&n->history, body, n->now);
     give_to_neighbours(n, body, NULL, false);
 }
 
@@ -64,15 +63,19 @@ void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
         pfl_core_note_text(n, PFL_NOTE_WARNING, msg->source, "%s is not passed on: %s", pfl_q(msg->cmd), err.msg);
         return;
     }
-    give_to_neighbours(n, body, msg->source, pfl_streq(msg->cmd, "beat"));
+    bool beat = pfl_streq(msg->cmd, "beat");
+    if (!beat)
+        pfl_history_add_blob(&n->history, msg->blob, ttl, n->now);
+    give_to_neighbours(n, body, msg->source, beat);
 }
 
 void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
 {
     const struct pfl_past *past;
     for (size_t i = 0; (n->learning || n->over) && (past = pfl_history_at(&n->history, i)); i++) {
-        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = pfl_past_body(past);
-        if (n->now - past->at < 2 * n->set.heartbeat_timeout) /* older things had their time to arrive */
+        bool old = n->now - past->at >= 2 * n->set.heartbeat_timeout; /* it had its time to arrive */
+        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = old ? NULL : pfl_past_body(past);
+        if (body)
             pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
     }
 }

@@ -211,6 +211,30 @@ static void history__keeps_the_newest__and_forgets_what_is_old(void **state)
     assert_null(pfl_history_at(&h, 0));
 }
 
+/* Another's is held as it came, and goes out as it was passed on. */
+static void history__of_what_was_passed_on__is_the_same_bytes(void **state)
+{
+    (void)state;
+    struct pfl_history h = {0};
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new("10.0.0.1:1", 3, "vote_train_set", PFL_MSG_GOSSIP), *got = NULL;
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *sent = NULL, *passed = NULL, *again = NULL;
+    m->ttl = 9;
+    m->hash = 77;
+    pfl_strs_add(&m->args, "10.0.0.2:1");
+    pfl_strs_add(&m->args, "500");
+    assert_int_equal(pfl_msg_encode(m, NULL, &sent, NULL), PFL_OK);
+    assert_int_equal(sent->n, 1);
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_copy(sent->parts[0].data, sent->total);
+    assert_int_equal(pfl_msg_decode(blob, &got, NULL), PFL_OK);
+    assert_int_equal(pfl_msg_forward(got, 8, &passed, NULL), PFL_OK);
+    pfl_history_add_blob(&h, blob, 8, 1);
+    again = pfl_past_body(pfl_history_at(&h, 0));
+    assert_non_null(again);
+    assert_int_equal(again->total, passed->total);
+    assert_memory_equal(again->parts[0].data, passed->parts[0].data, passed->total);
+    pfl_history_clear(&h);
+}
+
 static void seen__grows_to_its_limit__and_loses_nothing_on_the_way(void **state)
 {
     (void)state;
@@ -237,6 +261,7 @@ int main(void)
         cmocka_unit_test(outbox__answered_in_any_order__keeps_the_rest_in_order),
         cmocka_unit_test(seen__grows_to_its_limit__and_loses_nothing_on_the_way),
         cmocka_unit_test(history__keeps_the_newest__and_forgets_what_is_old),
+        cmocka_unit_test(history__of_what_was_passed_on__is_the_same_bytes),
         cmocka_unit_test(heartbeat__beats_each_period_and_soon_for_newcomers),
     };
     return cmocka_run_group_tests_name("gossip", tests, NULL, NULL);
