@@ -63,7 +63,7 @@ struct pfl_sim_checks {
     /* of the running step */
     bool of_message, forwarded;
     int64_t key;
-    size_t memory_start;
+    size_t memory_start; /* allocated before there were nodes */
 };
 
 struct pfl_sim;
@@ -85,6 +85,7 @@ void pfl_sim_check_forwards(struct pfl_sim *s, unsigned i, const struct pfl_acti
 int64_t pfl_sim_msg_key(const struct pfl_sim *s, const struct pfl_msg *m);
 void pfl_sim_check_send(struct pfl_sim *s, unsigned i, const struct pfl_msg *m);
 void pfl_sim_check_undelivered(struct pfl_sim *s, unsigned i, unsigned to, int64_t key);
+void pfl_sim_check_memory_from(struct pfl_sim *s); /* what is allocated now is not the nodes' */
 void pfl_sim_check_tick(struct pfl_sim *s, unsigned i);
 void pfl_sim_check_probe(struct pfl_sim *s);
 void pfl_sim_check_learn(struct pfl_sim *s); /* the learning starts */

@@ -374,6 +374,7 @@ enum pfl_rc pfl_sim_new(const struct pfl_sim_opts *opts, struct pfl_sim **ret, s
         if (rc == PFL_OK && !s->layout)
             s->layout = pfl_layout_ref(s->nodes[i].learner.ops->layout(s->nodes[i].learner.self));
     }
+    pfl_sim_check_memory_from(s);
     for (size_t k = 0; k < s->sc->n_edges; k++) {
         s->nodes[s->sc->edges[k].a].degree++;
         s->nodes[s->sc->edges[k].b].degree++;

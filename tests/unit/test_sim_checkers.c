@@ -158,17 +158,32 @@ static void floods(void *user, unsigned node, const struct pfl_event *ev, struct
         append_note(out, find_note(out, PFL_NOTE_STAGE));
 }
 
+enum { LEAK = 60 << 20, PIECE = 60 << 10 };
+
 static bool leaks(void *user, unsigned node, struct pfl_event *ev)
 {
-    enum { BYTES = 60 << 20, PIECE = 60 << 10 }; /* in pieces: a large one would come from mmap and not be counted */
     struct plant *p = user;
     (void)node;
     if (p->leak || ev->kind != PFL_EV_JOB)
         return true;
-    void **pieces = calloc(BYTES / PIECE + 1, sizeof(*pieces));
+    void **pieces = calloc(LEAK / PIECE + 1, sizeof(*pieces));
     assert_non_null(pieces);
-    for (size_t i = 0; i < BYTES / PIECE; i++)
+    for (size_t i = 0; i < LEAK / PIECE; i++)
         pieces[i] = malloc(PIECE);
+    p->leak = pieces;
+    return true;
+}
+
+/* In one piece, which malloc maps by itself. */
+static bool leaks_at_once(void *user, unsigned node, struct pfl_event *ev)
+{
+    struct plant *p = user;
+    (void)node;
+    if (p->leak || ev->kind != PFL_EV_JOB)
+        return true;
+    void **pieces = calloc(2, sizeof(*pieces));
+    assert_non_null(pieces);
+    pieces[0] = malloc(LEAK);
     p->leak = pieces;
     return true;
 }
@@ -407,6 +422,7 @@ static void test_planted__leaks__found(void **state)
     if (mallinfo2().uordblks == 0)
         skip(); /* the sanitizers' allocator does not count */
     check(&(struct plant){.checker = "limits", .before = leaks});
+    check(&(struct plant){.checker = "limits", .before = leaks_at_once});
 }
 
 int main(void)
