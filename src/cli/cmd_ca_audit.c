@@ -2,14 +2,12 @@
 /* p2pfl ca audit: the log, and the proof of it. */
 #include <jansson.h>
 #include <stdio.h>
-#include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
+#include "cli/audit_print.h"
 #include "cli/ca_args.h"
 #include "cli/cli.h"
 #include "pki/ca_admin.h"
-#include "pki/cert.h"
 
 static const char HELP[] =
     "usage: p2pfl ca audit --ca DIR [--json]            every act of the CA, oldest first\n"
@@ -21,28 +19,10 @@ static const char HELP[] =
     "  --head N:HASH            the head that --verify printed another day must still be in the log: nothing was cut off since\n"
     "  --json                   one JSON object a line\n";
 
-static bool print_json(const struct pfl_audit_entry *e)
-{
-    char at[32];
-    pfl_clock_format(e->at * PFL_SEC, at);
-    json_t *j = json_pack("{s:I, s:s, s:s, s:s, s:s, s:s, s:s}", "seq", (json_int_t)e->seq, "at", at, "actor", e->actor, "action",
-                          e->action, "subject", e->subject, "detail", e->detail, "hash", e->hash);
-    bool ok = j && json_dumpf(j, stdout, JSON_COMPACT) == 0 && putchar('\n') != EOF;
-    json_decref(j);
-    return ok;
-}
-
 static bool print_entry(void *user, const struct pfl_audit_entry *e)
 {
     const struct pfl_ca_args *args = user;
-    char at[32], actor[160], subject[160], detail[1200];
-    if (args->json)
-        return print_json(e);
-    pfl_time_text(e->at, at);
-    /* quoted again: the file may have been written by somebody else */
-    return printf("%lld  %s  %s  %s  %s  %s\n", (long long)e->seq, at, pfl_quote(e->actor, strlen(e->actor), actor, sizeof actor),
-                  pfl_q(e->action), pfl_quote(e->subject, strlen(e->subject), subject, sizeof subject),
-                  pfl_quote(e->detail, strlen(e->detail), detail, sizeof detail)) >= 0;
+    return pfl_audit_print(e, args->json);
 }
 
 static int say(const struct pfl_ca_args *args, const struct pfl_audit_report *r)

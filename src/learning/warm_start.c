@@ -2,23 +2,15 @@
 /* The file is read once, when the learner is made, so that what is wrong with it shows before the node starts. */
 #include "learning/warm_start.h"
 
-#include <stdlib.h>
-
 #include "base/fs.h"
 #include "base/mem.h"
+#include "learning/wrapper.h"
 #include "wire/payload.h"
 
 struct warm {
-    struct pfl_learner_ops ops; /* of this one; without steer where the inner one has none */
-    struct pfl_learner inner;   /* owned */
-    struct pfl_model *model;    /* a reference */
+    struct pfl_wrapper wrapper;
+    struct pfl_model *model; /* a reference */
 };
-
-static struct pfl_layout *layout(void *self)
-{
-    struct warm *w = self;
-    return w->inner.ops->layout(w->inner.self);
-}
 
 static enum pfl_rc init(void *self, struct pfl_model **ret, struct pfl_err *err)
 {
@@ -28,38 +20,11 @@ static enum pfl_rc init(void *self, struct pfl_model **ret, struct pfl_err *err)
     return PFL_OK;
 }
 
-static enum pfl_rc fit(void *self, struct pfl_model *start, unsigned epochs, uint64_t seed,
-                       void (*progress)(void *user, double done), void *user, struct pfl_model **ret_model,
-                       struct pfl_fit_result *ret, struct pfl_err *err)
-{
-    struct warm *w = self;
-    return w->inner.ops->fit(w->inner.self, start, epochs, seed, progress, user, ret_model, ret, err);
-}
-
-static enum pfl_rc evaluate(void *self, struct pfl_model *model, struct pfl_metrics *ret, struct pfl_err *err)
-{
-    struct warm *w = self;
-    return w->inner.ops->evaluate(w->inner.self, model, ret, err);
-}
-
-static void interrupt(void *self)
-{
-    struct warm *w = self;
-    w->inner.ops->interrupt(w->inner.self);
-}
-
-static enum pfl_rc steer(void *self, const struct pfl_fit_steer *s, struct pfl_err *err)
-{
-    struct warm *w = self;
-    return w->inner.ops->steer(w->inner.self, s, err);
-}
-
 static void warm_free(void *self)
 {
     struct warm *w = self;
     pfl_model_unref(w->model);
-    w->inner.ops->free(w->inner.self);
-    free(w);
+    pfl_wrapper_free(w);
 }
 
 /* Somewhat larger files are read, too: that they have other tensors says more than that they are too big. */
@@ -87,16 +52,9 @@ enum pfl_rc pfl_warm_start_wrap(struct pfl_learner *learner, const char *path, s
     if (rc != PFL_OK)
         return pfl_err_wrap(err, "warm_start");
     struct warm *w = pfl_xcalloc(1, sizeof(*w));
-    *w = (struct warm){.ops = {.name = learner->ops->name,
-                               .layout = layout,
-                               .init = init,
-                               .fit = fit,
-                               .evaluate = evaluate,
-                               .interrupt = interrupt,
-                               .steer = learner->ops->steer ? steer : NULL,
-                               .free = warm_free},
-                       .inner = *learner,
-                       .model = model};
-    *learner = (struct pfl_learner){.ops = &w->ops, .self = w};
+    pfl_wrapper_init(&w->wrapper, learner);
+    w->model = model;
+    w->wrapper.ops.init = init;
+    w->wrapper.ops.free = warm_free;
     return PFL_OK;
 }
