@@ -20,7 +20,7 @@ static const char REVOKE_HELP[] =
     "Revokes every valid certificate of a node, or one, and makes a new revocation list (DIR/crl.pem) at once. Final.\n"
     "FILE.crt: a certificate that this CA issued, also one from before it had a register.\n"
     "\n"
-    "  --evidence FILE          what a node keeps of another that signed two votes or two contributions for one round: both\n"
+    "  --evidence FILE          what a node keeps of another that signed two votes, contributions or results for one round: both\n"
     "                           signatures are checked, and that this CA issued both certificates; then all valid certificates\n"
     "                           of that node are revoked, with the reason privilegeWithdrawn where none is named\n"
     "  --reason REASON          unspecified (default), keyCompromise, cACompromise, affiliationChanged, superseded,\n"

@@ -34,7 +34,7 @@ static json_t *describe(const char *path, const struct pfl_evidence *e, const st
     }
     json_object_set_new(o, "identity", json_string(e->identity));
     json_object_set_new(o, "address", json_string(pfl_q(e->about.source)));
-    json_object_set_new(o, "what", json_string(strcmp(e->about.cmd, "vote_train_set") == 0 ? "two votes" : "two contributions"));
+    json_object_set_new(o, "what", json_sprintf("two %s", pfl_once_name(pfl_origin_once(&e->about))));
     json_object_set_new(o, "experiment", json_string(pfl_q(e->about.experiment)));
     json_object_set_new(o, "round", json_integer(e->about.round));
     return o;

@@ -214,7 +214,7 @@ static void tell(struct pfl_node *n, struct pfl_peer *to, struct pfl_beats_write
 static void beat_to(struct pfl_node *n, struct pfl_peer *to)
 {
     struct pfl_beats_writer w = {0};
-    tell(n, to, &w, n->addr, n->count, n->job == PFL_JOB_FIT ? n->round : PFL_BEAT_IDLE);
+    tell(n, to, &w, n->addr, n->count, n->job == PFL_JOB_FIT || n->job == PFL_JOB_EVALUATE ? n->round : PFL_BEAT_IDLE);
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         if (is_news(p, to) && (p->alive || p == to))

@@ -216,10 +216,20 @@ static enum pfl_rc cmd_models_ready(struct pfl_node *n, struct pfl_incoming *in,
     if (!r)
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
-    if (pfl_round_set_ready(r, p, in->msg->has_model_digest ? in->msg->model_digest : NULL, n->now)) {
-        n->progress_at = n->now;
-        n->dirty = true;
+    const uint8_t *digest = in->msg->has_model_digest ? in->msg->model_digest : NULL;
+    /* Where others sign, the word of who does not is nobody's. */
+    bool computed = digest && in->msg->computed && (!n->set.signatures || in->msg->origin);
+    int before = p->ready + p->n_results;
+    bool news = pfl_round_set_ready(r, p, digest, n->now);
+    bool progress = p->ready + p->n_results > before; /* not for ever: who announces one after the other does not hold us up */
+    if (computed && pfl_round_set_computed(r, p, digest)) {
+        news = progress = true;
+        r->ended_at = r->ended_at ? r->ended_at : n->now;
+        pfl_core_note_result(n, r, p);
     }
+    if (progress && n->stage != PFL_STAGE_TRAINING) /* there only a contribution is */
+        n->progress_at = n->now;
+    n->dirty = n->dirty || news;
     return PFL_OK;
 }
 

@@ -383,6 +383,10 @@ void pfl_core_stop(struct pfl_node *n, const char *fmt, ...) PFL_PRINTF(2, 3); /
 void pfl_core_leave(struct pfl_node *n);
 void pfl_core_cancel_jobs(struct pfl_node *n);
 void pfl_core_set_model(struct pfl_node *n, struct pfl_payload *p);
+/** Names p where r is settled here and p computed another result than the one that counts; once. */
+void pfl_core_note_result(struct pfl_node *n, struct pfl_round *r, struct pfl_round_peer *p);
+/** This node made the result of r itself, of contributions. */
+void pfl_core_computed(struct pfl_node *n, struct pfl_round *r, const struct pfl_payload *p);
 /** The own row of a round says ready with this digest; tells everybody. */
 void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r);
 /** The round ended here with this model. */
@@ -439,7 +443,15 @@ void pfl_core_recall(struct pfl_node *n, struct pfl_round *r);
 bool pfl_core_all_in_line(struct pfl_node *n, const struct pfl_round *r);
 /** May the offered model stand for this unfinished round? */
 bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r);
-const struct pfl_round_peer *pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r);
+struct pfl_canon pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r);
+/** Until when a member is waited for that neither trains nor says that it contributed, when others have ended the round: it does
+ * not know that it is a member, or waits for a result as others do. PFL_NEVER: it shows that it works. */
+pfl_ns pfl_core_shows_until(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p);
+/** Will the canonical result stay what it is, whatever those members announce that may still compute one? False where there is
+ *  none. */
+bool pfl_core_decided(struct pfl_node *n, const struct pfl_round *r);
+/** No other member is still to announce a result of r that it computed. */
+bool pfl_core_all_ended(const struct pfl_node *n, const struct pfl_round *r);
 /** Does this round's result here differ from the canonical one? */
 bool pfl_core_off_canon(const struct pfl_node *n, const struct pfl_round *r);
 

@@ -73,8 +73,10 @@ static void keep_round(const struct pfl_node *n, struct pfl_durable *d)
     int32_t last = (int32_t)n->rounds_done - 1;
     const struct pfl_round *done = pfl_core_round(n, last), *now = pfl_core_round(n, n->round);
     const struct pfl_round_peer *me = now ? pfl_round_find(now, n->addr) : NULL;
+    const struct pfl_round_peer *then = done ? pfl_round_find(done, n->addr) : NULL;
     if (done)
         pfl_strs_copy(&d->members, &done->members);
+    d->computed = then && done->aggregate && pfl_round_peer_computed(then, done->aggregate);
     if (me && me->voted && !now->done) {
         d->voted = n->round;
         pfl_round_ballot(now, me, &d->ballot);
@@ -163,6 +165,8 @@ static struct pfl_round *restore_done(struct pfl_node *n, const struct pfl_durab
     r->decided = r->done = true;
     r->done_at = n->now;
     r->aggregate = pfl_payload_ref(d->model);
+    if (d->computed && d->model->has_digest)
+        (void)pfl_round_set_computed(r, pfl_round_get(r, n->addr), d->model->digest);
     return r;
 }
 

@@ -21,6 +21,7 @@ struct pfl_durable {
     int32_t round;             /* the running one; rounds - 1 while all wait for the last result, -1 when not learning */
     struct pfl_payload *model; /* a reference: what the running round began with, or the result; NULL: none but the initial one */
     struct pfl_strs members;   /* sorted: the train set of the last round that is done */
+    bool computed;             /* `model` is the result that it computed of that round, and did not take from another */
     int32_t voted;             /* in which round this ballot was cast; -1: none */
     struct pfl_strs ballot;
     int32_t contributed;              /* for which round this node made a contribution or withdrew; -1: none */

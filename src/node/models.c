@@ -23,11 +23,11 @@ static bool wants_partial(struct pfl_node *n, const struct pfl_incoming *in, con
  * member vouches for. */
 static bool is_good_offer(const struct pfl_node *n, const struct pfl_round *r)
 {
-    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
     if (!r->offered || !r->offered->has_digest)
         return false;
-    if (c && pfl_round_peer_digest(c))
-        return memcmp(pfl_round_peer_digest(c), r->offered->digest, PFL_DIGEST_LEN) == 0;
+    struct pfl_canon c = pfl_core_canonical(n, r);
+    if (c.by)
+        return memcmp(c.digest, r->offered->digest, PFL_DIGEST_LEN) == 0;
     return pfl_round_announced_by_member(r, r->offered->digest);
 }
 

@@ -139,6 +139,8 @@ static int64_t seen_key(const struct pfl_node *n, const struct pfl_msg *m)
         pfl_siphash_add_text(&h, m->args.items[i]);
     if (m->has_model_digest)
         pfl_siphash_add(&h, m->model_digest, sizeof(m->model_digest));
+    if (m->computed)
+        pfl_siphash_add_u64(&h, 1);
     if (m->has_contribution) {
         pfl_siphash_add(&h, m->contribution, sizeof(m->contribution));
         pfl_siphash_add_u64(&h, (uint64_t)m->contribution_samples);

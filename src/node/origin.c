@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who may say what. The driver has verified who signed a message and that the address of its source is the signer's; here it is
  * decided whether the signer may say that, and whether it belongs to this experiment. What a node may say once only, its vote and
- * its own contribution to a round, is kept with its signature: two that differ are evidence against it, whoever passed them on, and
- * it is out for the experiment.
+ * its own contribution to a round and the result that it computed, is kept with its signature: two that differ are evidence against
+ * it, whoever passed them on, and it is out for the experiment.
  *
  * Without a driver that verifies (plaintext, tests of other things) nothing of this happens. P2PFL's own nodes do not sign: with
  * interop their messages count by their address alone, but never in the name of a node that is known to be one of ours. */
@@ -134,24 +134,46 @@ static void forget_ballots(struct pfl_node *n, const char *addr)
     }
 }
 
+static void forget_results(struct pfl_node *n, const char *addr)
+{
+    for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
+        struct pfl_round_peer *row = n->kept[i] ? pfl_round_find(n->kept[i], addr) : NULL;
+        if (!row)
+            continue;
+        pfl_round_unset_ready(row);
+        pfl_round_unset_computed(row);
+    }
+}
+
+static enum pfl_once what_of(const struct pfl_statement *s)
+{
+    struct pfl_origin_said said = {0};
+    if (pfl_origin_said_parse(pfl_buf_view(&s->text), &said, NULL) != PFL_OK)
+        return PFL_ONCE_NOT;
+    enum pfl_once what = pfl_origin_once(&said);
+    pfl_origin_said_deinit(&said);
+    return what;
+}
+
 static void exclude(struct pfl_node *n, const struct pfl_msg *m, struct pfl_statement *before, struct pfl_statement *now)
 {
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, m->source);
     if (!pfl_strs_add_once(&n->excluded, m->source))
         return;
+    struct pfl_note *note = pfl_core_note_text(
+        n, PFL_NOTE_EXCLUDED, m->source,
+        "it signed two different %s for round %d of this experiment: it is out, and the pair is kept as evidence",
+        pfl_once_name(what_of(now)), m->round);
+    note->round = m->round;
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_EVIDENCE, m->source);
     a->said = pfl_xcalloc(2, sizeof(*a->said));
     a->said[0] = *before;
     a->said[1] = *now;
     *before = *now = (struct pfl_statement){0};
-    struct pfl_note *note = pfl_core_note_text(
-        n, PFL_NOTE_EXCLUDED, m->source,
-        "it signed two different %s for round %d of this experiment: it is out, and the pair is kept as evidence",
-        strcmp(m->cmd, "vote_train_set") == 0 ? "votes" : "contributions", m->round);
-    note->round = m->round;
     if (p)
         p->takes_part = false;
     forget_ballots(n, m->source);
+    forget_results(n, m->source);
     pfl_core_drop_contribution(n, m->source, "it equivocated");
     n->dirty = true;
 }
@@ -173,14 +195,17 @@ static struct once once_of(struct pfl_node *n, const struct pfl_msg *m)
 {
     bool vote = m->kind == PFL_MSG_GOSSIP && strcmp(m->cmd, "vote_train_set") == 0;
     bool announced = n->learning && m->kind == PFL_MSG_GOSSIP && strcmp(m->cmd, "models_aggregated") == 0 && m->has_contribution;
+    bool ready = (n->learning || n->over) && m->kind == PFL_MSG_GOSSIP && strcmp(m->cmd, "models_ready") == 0 && m->computed;
     bool sent = m->kind == PFL_MSG_WEIGHTS && strcmp(m->cmd, "partial_model") == 0 && m->contributors.n == 1;
-    if (!vote && !announced && !sent)
+    if (!vote && !announced && !sent && !ready)
         return (struct once){0};
-    struct pfl_round *r = n->learning ? pfl_core_round_get(n, m->round) : n->early_round;
-    struct pfl_round_peer *row = r && (n->learning || m->round == 0) ? pfl_round_get(r, m->source) : NULL;
+    struct pfl_round *r = n->learning || ready ? pfl_core_round_get(n, m->round) : n->early_round;
+    struct pfl_round_peer *row = r && (n->learning || ready || m->round == 0) ? pfl_round_get(r, m->source) : NULL;
     if (!row || vote)
         return (struct once){row, row ? vote_slot(row) : NULL, NULL};
     struct pfl_trainer *t = pfl_round_trainer(row);
+    if (ready)
+        return (struct once){row, &t->said_ready, NULL};
     return announced ? (struct once){row, &t->said_own, &t->said_model} : (struct once){row, &t->said_model, &t->said_own};
 }
 

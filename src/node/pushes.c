@@ -35,12 +35,10 @@ static bool any_in(const struct pfl_strs *who, const struct pfl_strs *list)
 
 /* From when on it is our turn to send this entry. Our own: at once. Others': when its trainer is gone, or the target has lacked it
  * for so long that the trainer does not seem to reach it. */
-static pfl_ns turn_of(struct pfl_node *n, const struct pfl_round *r, const struct pfl_entry *e, bool plain)
+static pfl_ns turn_of(struct pfl_node *n, const struct pfl_entry *e, bool plain)
 {
     if (e->who.n == 1 && strcmp(e->who.items[0], n->addr) == 0)
         return e->at;
-    if (r->done)
-        return PFL_NEVER; /* the aggregate itself is spread by now */
     for (size_t i = 0; i < e->who.n; i++) {
         if (!pfl_core_alive(n, e->who.items[i]))
             return plain ? e->at + 2 * n->set.retry_period : e->at;
@@ -142,11 +140,11 @@ static void plan_relay(struct pfl_node *n, struct pfl_round *r, const char *to, 
     size_t n_due = 0;
     bool plain = pfl_core_plain_addr(n, to);
     for (size_t i = 0; i < n_entries; i++) {
-        if (turn_of(n, r, entries[i], plain) <= n->now)
+        if (turn_of(n, entries[i], plain) <= n->now)
             slack = n->set.retry_period;
     }
     for (size_t i = 0; i < n_entries; i++) {
-        pfl_ns turn = may_relay(n, r, entries[i], plain) ? turn_of(n, r, entries[i], plain) : PFL_NEVER;
+        pfl_ns turn = may_relay(n, r, entries[i], plain) ? turn_of(n, entries[i], plain) : PFL_NEVER;
         if (turn != PFL_NEVER && turn - slack <= n->now) {
             entries[n_due++] = entries[i];
             n_samples += entries[i]->n_samples;
@@ -211,10 +209,10 @@ static void plan_contributions(struct pfl_node *n, struct pfl_round *r)
 
 /* When this node should push its aggregate to p; PFL_NEVER: not. */
 static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p,
-                      const struct pfl_round_peer *canonical)
+                      const struct pfl_canon *canonical)
 {
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
-    const uint8_t *digest = canonical ? pfl_round_peer_digest(canonical) : NULL;
+    const uint8_t *digest = canonical->digest;
     bool have_canonical = digest && r->aggregate->has_digest && memcmp(digest, r->aggregate->digest, PFL_DIGEST_LEN) == 0;
     bool direct = p->link == PFL_LINK_UP;
     if (!row || !row->ready) {
@@ -226,7 +224,7 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
     }
     if (!have_canonical || row->n_results == 0 || pfl_round_peer_announced(row, digest))
         return PFL_NEVER;
-    if (strcmp(canonical->addr, n->addr) == 0)
+    if (strcmp(canonical->by->addr, n->addr) == 0)
         return n->now;
     return direct ? row->ready_at + n->set.retry_period : PFL_NEVER;
 }
@@ -236,14 +234,14 @@ static void plan_aggregate(struct pfl_node *n, const struct pfl_round *r)
     if (!r->done || r->closed)
         return;
     bool old = n->now - r->done_at > n->set.aggregation_timeout; /* whoever wanted it has it, or is gone */
-    const struct pfl_round_peer *canonical = pfl_core_canonical(n, r);
-    bool whole = canonical && strcmp(canonical->addr, n->addr) == 0;
+    const struct pfl_canon canonical = pfl_core_canonical(n, r);
+    bool whole = canonical.by && strcmp(canonical.by->addr, n->addr) == 0;
     /* Who is no neighbour gets it from the canonical node alone. */
     struct pfl_peer *const *peers = whole ? n->peers.items : n->peers.linked;
     for (size_t i = 0; i < (whole ? n->peers.n : n->peers.n_linked); i++) {
         const struct pfl_peer *p = peers[i];
         bool ours = p->link == PFL_LINK_UP || whole;
-        pfl_ns due = p->alive && ours && (!old || p->joins) ? add_due(n, r, p, canonical) : PFL_NEVER;
+        pfl_ns due = p->alive && ours && (!old || p->joins) ? add_due(n, r, p, &canonical) : PFL_NEVER;
         if (due <= n->now)
             pfl_spread_want(&n->spread, PFL_PUSH_ADD, r->round, p->addr, NULL, r->aggregate, 1, n->now);
         else if (due != PFL_NEVER)

@@ -178,12 +178,14 @@ static void names_deinit(struct pfl_round_names *t)
 static void round_peer_free(struct pfl_round_peer *p)
 {
     pfl_round_unset_ready(p);
+    pfl_round_unset_computed(p);
     if (p->said_vote)
         pfl_statement_deinit(p->said_vote);
     free(p->said_vote);
     if (p->trainer) {
         pfl_statement_deinit(&p->trainer->said_model);
         pfl_statement_deinit(&p->trainer->said_own);
+        pfl_statement_deinit(&p->trainer->said_ready);
         pfl_strs_deinit(&p->trainer->holds);
         early_deinit(&p->trainer->early);
     }
@@ -358,6 +360,26 @@ bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const ui
     return true;
 }
 
+bool pfl_round_set_computed(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
+{
+    if (p->computed)
+        return false;
+    p->computed = result_of(r, digest);
+    r->n_computed++;
+    return true;
+}
+
+void pfl_round_unset_computed(struct pfl_round_peer *p)
+{
+    result_unref(p->computed);
+    p->computed = NULL;
+}
+
+bool pfl_round_peer_computed(const struct pfl_round_peer *p, const struct pfl_payload *model)
+{
+    return p->computed && model->has_digest && memcmp(p->computed->digest, model->digest, PFL_DIGEST_LEN) == 0;
+}
+
 /* ---- ballots ---- */
 
 static uint64_t hash_of(const char *name)
@@ -497,25 +519,93 @@ bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t dige
     return false;
 }
 
-const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
+bool pfl_round_same_contributors(const struct pfl_round *r, const char *a, const char *b)
 {
+    const struct pfl_round_peer *pa = pfl_round_find(r, a), *pb = pfl_round_find(r, b);
+    if (!pa || !pb || pfl_round_holds(pa)->n == 0 || pfl_round_holds(pa)->n != pfl_round_holds(pb)->n)
+        return false;
+    for (size_t i = 0; i < pfl_round_holds(pa)->n; i++) {
+        if (!pfl_strs_has(pfl_round_holds(pb), pfl_round_holds(pa)->items[i]))
+            return false;
+    }
+    return true;
+}
+
+/* A dead member's result counts while somebody has it: when a node learns of the death differs, what was announced does not. */
+static bool is_held(const struct pfl_round *r, const uint8_t *digest, bool (*live)(void *user, const char *addr), void *user)
+{
+    for (size_t i = 0; i < r->n_peers; i++) {
+        if (pfl_round_peer_announced(r->peers[i], digest) && live(user, r->peers[i]->addr))
+            return true;
+    }
+    return false;
+}
+
+/* Results that members computed, each once, in order of their first authors. */
+struct tally {
+    struct pfl_canon *items; /* owned */
+    size_t n, cap;
+};
+
+static void tally_add(struct tally *t, const struct pfl_round_peer *by)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if (memcmp(t->items[i].digest, by->computed->digest, PFL_DIGEST_LEN) == 0) {
+            t->items[i].computed++;
+            return;
+        }
+    }
+    if (t->n == t->cap) {
+        t->cap = t->cap ? 2 * t->cap : 4;
+        t->items = pfl_xrealloc(t->items, t->cap * sizeof(*t->items));
+    }
+    t->items[t->n++] = (struct pfl_canon){.by = by, .digest = by->computed->digest, .computed = 1};
+}
+
+static struct pfl_canon most_computed(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
+{
+    struct tally t = {0};
+    struct pfl_canon best = {0};
+    bool known = r->members.n > 0;
+    for (size_t i = 0; r->n_computed > 0 && i < (known ? r->members.n : r->n_peers); i++) {
+        const struct pfl_round_peer *p = known ? pfl_round_find(r, r->members.items[i]) : r->peers[i];
+        if (p && p->computed)
+            tally_add(&t, p);
+    }
+    for (size_t i = 0; i < t.n; i++) {
+        bool more = t.items[i].computed > best.computed;
+        size_t less = more ? best.computed : t.items[i].computed, against = less > best.against ? less : best.against;
+        if (!is_held(r, t.items[i].digest, live, user))
+            continue;
+        best = more ? t.items[i] : best;
+        best.against = against;
+    }
+    free(t.items);
+    return best;
+}
+
+static struct pfl_canon canon_of(const struct pfl_round_peer *p)
+{
+    return (struct pfl_canon){.by = p, .digest = pfl_round_peer_digest(p)};
+}
+
+struct pfl_canon pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
+{
+    struct pfl_canon best = most_computed(r, live, user);
+    if (best.by)
+        return best;
     for (size_t i = 0; i < r->members.n; i++) {
         const struct pfl_round_peer *p = pfl_round_find(r, r->members.items[i]);
         const uint8_t *digest = p ? pfl_round_peer_digest(p) : NULL;
-        bool held = digest && live(user, p->addr);
-        /* A dead member's result counts while somebody has it: when a node learns of the death differs, what was announced does
-         * not. */
-        for (size_t k = 0; digest && !held && k < r->n_peers; k++)
-            held = pfl_round_peer_announced(r->peers[k], digest) && live(user, r->peers[k]->addr);
-        if (held)
-            return p;
+        if (digest && (live(user, p->addr) || is_held(r, digest, live, user)))
+            return canon_of(p);
     }
     for (size_t i = 0; i < r->n_peers; i++) {
         const struct pfl_round_peer *p = r->peers[i];
         if (pfl_round_peer_digest(p) && !pfl_round_is_member(r, p->addr) && live(user, p->addr))
-            return p;
+            return canon_of(p);
     }
-    return NULL;
+    return (struct pfl_canon){0};
 }
 
 void pfl_round_set_aggregate(struct pfl_round *r, struct pfl_payload *aggregate)

@@ -58,6 +58,7 @@ struct pfl_early {
 struct pfl_trainer {
     struct pfl_statement said_model; /* what it may say once only, with its signature; empty: nothing, or not signed */
     struct pfl_statement said_own;   /* the contribution that it announced to everybody; the same */
+    struct pfl_statement said_ready; /* the result that it computed; the same */
     struct pfl_strs holds;           /* its last models_aggregated */
     struct pfl_early early;
 };
@@ -82,6 +83,7 @@ struct pfl_round_names {
 struct pfl_round_peer {
     bool voted;     /* set by pfl_round_set_voted */
     bool two_faced; /* it sent another contribution than it announced */
+    bool named;     /* it computed another result than the common one, and the log says so */
     bool withdrawn; /* announced an empty models_aggregated: its training failed, do not wait for it */
     bool trains;    /* one of P2PFL's nodes: knows the train set, takes models */
     bool ready;     /* models_ready */
@@ -92,6 +94,7 @@ struct pfl_round_peer {
     /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
      * overtake each other. References. */
     struct pfl_result *results[PFL_READY_DIGESTS_MAX];
+    struct pfl_result *computed; /* the one that it made itself, of contributions. A reference; NULL: none that is known */
     pfl_ns ready_at;
     char addr[];
 };
@@ -101,6 +104,8 @@ struct pfl_round {
     struct pfl_round_peer **peers; /* owned, each owned; sorted by address; this node's own row is among them */
     size_t n_peers, cap_peers;
     size_t n_voted;               /* of them */
+    pfl_ns ended_at;              /* when another node first announced a result that it computed; 0: none did */
+    size_t n_computed;            /* of them said, ever, that they computed a result */
     struct pfl_round_names names; /* of the ballots */
     struct pfl_result *common[2]; /* references: what was announced last, to be shared; NULL: nothing */
     bool decided;                 /* the train set is known */
@@ -117,7 +122,8 @@ struct pfl_round {
     struct pfl_payload *former[PFL_READY_DIGESTS_MAX - 1];
     pfl_ns done_at;
     bool done;
-    bool closed;                 /* nobody needs anything of it any more but its aggregate */
+    bool settled; /* the common result is known, or was waited for in vain: the next round is built on what there is */
+    bool closed;  /* nobody needs anything of it any more but its aggregate */
     struct pfl_payload *offered; /* a reference: an add_model that is not adopted (yet) */
     char *offered_by;            /* owned */
 };
@@ -133,8 +139,13 @@ struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p);
 const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p);
 /** models_ready; digest NULL: without one. False where it says nothing new. */
 bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
-/** It is not ready any more, and did not announce anything. */
+/** It is not ready any more, and has nothing of what it announced. What it computed it has said for good. */
 void pfl_round_unset_ready(struct pfl_round_peer *p);
+/** It says that it made this result itself. The first counts; false where it said so before. */
+bool pfl_round_set_computed(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
+void pfl_round_unset_computed(struct pfl_round_peer *p);
+/** Did it make this model itself? */
+bool pfl_round_peer_computed(const struct pfl_round_peer *p, const struct pfl_payload *model);
 bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
 /** The latest; NULL where there is none. */
 const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
@@ -157,9 +168,20 @@ void pfl_round_drop_ballots(struct pfl_round *r);
 void pfl_round_prune(struct pfl_round *r);
 /** Some node that is or was a member (a live one or not) announced this digest. */
 bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t digest[PFL_DIGEST_LEN]);
-/** The round's canonical result: what the member with the lowest address announced, as long as a live node has it; where no member
- *  announced any, what the live node with the lowest address did. NULL: nobody announced one. */
-const struct pfl_round_peer *pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user);
+/** Do these two say that they hold the same contributions, and any? */
+bool pfl_round_same_contributors(const struct pfl_round *r, const char *a, const char *b);
+/** A round's canonical result. */
+struct pfl_canon {
+    const struct pfl_round_peer *by; /* who announced it first, in order of addresses. NULL: nobody announced one */
+    const uint8_t *digest;           /* borrowed until the next announcement */
+    size_t computed;                 /* members that computed it */
+    size_t against;                  /* the most that computed another one which somebody living has */
+};
+/** What most members computed, as long as a live node has it; of several the one with the lowest address among its authors. A
+ * result that was only taken from another counts where nobody computed one: then it is what the member with the lowest address
+ * announced last, and where no member announced any, what the live node with the lowest address did. Where the members are not
+ * known, everybody counts as one. Cost O(members * (log nodes + results)). */
+struct pfl_canon pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user);
 /** This node has ended the round with that; a reference is taken, the one before is kept among the former. */
 void pfl_round_set_aggregate(struct pfl_round *r, struct pfl_payload *aggregate);
 /** What this node had before, with that digest; NULL. Borrowed. */

@@ -13,7 +13,7 @@ static bool alive(void *user, const char *addr)
     return pfl_core_alive(user, addr);
 }
 
-const struct pfl_round_peer *pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r)
+struct pfl_canon pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r)
 {
     struct pfl_node *user = (struct pfl_node *)(uintptr_t)n; /* alive() only looks */
     return pfl_round_canonical(r, alive, user);
@@ -28,20 +28,75 @@ bool pfl_core_off_canon(const struct pfl_node *n, const struct pfl_round *r)
 {
     if (!r->done || !r->aggregate->has_digest)
         return false;
-    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
-    return c && !is_digest(r->aggregate, pfl_round_peer_digest(c));
+    struct pfl_canon c = pfl_core_canonical(n, r);
+    return c.by && !is_digest(r->aggregate, c.digest);
 }
 
 static bool canonical_offered(const struct pfl_node *n, const struct pfl_round *r)
 {
-    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
-    return c && is_digest(r->offered, pfl_round_peer_digest(c));
+    struct pfl_canon c = pfl_core_canonical(n, r);
+    return c.by && is_digest(r->offered, c.digest);
+}
+
+pfl_ns pfl_core_shows_until(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p)
+{
+    const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
+    if (r->ended_at == 0 || p->fits == r->round || (row && (row->ready || pfl_round_holds(row)->n > 0)))
+        return PFL_NEVER;
+    return r->ended_at + pfl_core_bulk_timeout(n) + 4 * n->set.retry_period;
+}
+
+/* Until when this other member may still announce a result that it computed; 0: it does not. Who waits for others' result looks
+ * like one that is slow. */
+static pfl_ns computes_until(const struct pfl_node *n, const struct pfl_round *r, const char *member)
+{
+    const struct pfl_peer *p = pfl_neighbours_find(&n->peers, member);
+    if (!p || !p->alive || !p->takes_part || p->from > r->round || pfl_core_plain(n, p))
+        return 0;
+    const struct pfl_round_peer *row = pfl_round_find(r, member);
+    return row && row->ready ? 0 : pfl_core_shows_until(n, r, p);
+}
+
+/* How many still may; *ret: when the first of them is not waited for any more. */
+static size_t still_computing(const struct pfl_node *n, const struct pfl_round *r, pfl_ns *ret)
+{
+    size_t open = 0;
+    *ret = PFL_NEVER;
+    for (size_t i = 0; !r->closed && i < r->members.n; i++) {
+        pfl_ns until = computes_until(n, r, r->members.items[i]);
+        open += until > n->now;
+        *ret = until > n->now && until < *ret ? until : *ret;
+    }
+    return open;
+}
+
+bool pfl_core_decided(struct pfl_node *n, const struct pfl_round *r)
+{
+    pfl_ns changes;
+    struct pfl_canon c = pfl_core_canonical(n, r);
+    size_t open = c.by ? still_computing(n, r, &changes) : 0;
+    if (open > 0)
+        pfl_core_wake(n, changes);
+    return c.by && (open == 0 || c.computed > c.against + open);
+}
+
+bool pfl_core_all_ended(const struct pfl_node *n, const struct pfl_round *r)
+{
+    pfl_ns changes;
+    return still_computing(n, r, &changes) == 0;
+}
+
+/* It took its result from another, so another one is as good. */
+static bool took_it(const struct pfl_node *n, const struct pfl_round *r)
+{
+    const struct pfl_round_peer *me = pfl_round_find(r, n->addr);
+    return !me || !me->computed;
 }
 
 void pfl_core_recall(struct pfl_node *n, struct pfl_round *r)
 {
-    const struct pfl_round_peer *c = pfl_core_off_canon(n, r) ? pfl_core_canonical(n, r) : NULL;
-    struct pfl_payload *p = c ? pfl_round_former(r, pfl_round_peer_digest(c)) : NULL;
+    struct pfl_canon c = pfl_core_off_canon(n, r) ? pfl_core_canonical(n, r) : (struct pfl_canon){0};
+    struct pfl_payload *p = c.by ? pfl_round_former(r, c.digest) : NULL;
     if (p && p != r->offered)
         pfl_round_set_offer(r, p, n->addr);
 }
@@ -59,14 +114,49 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
 {
     if (!r->offered || r->done)
         return false;
-    if (!r->decided) /* who comes late knows of nobody who could vouch for it */
-        return n->stage == PFL_STAGE_WAITING && r->offered->has_digest;
-    bool vouched = r->offered->has_digest && pfl_round_announced_by_member(r, r->offered->digest);
-    if (n->stage == PFL_STAGE_WAITING)
-        return vouched || pfl_core_plain_vouches(n, r) || !a_member_lives(n, r);
-    if (pfl_core_plain_left_alone(n, r))
-        return true;
-    return vouched && canonical_offered(n, r); /* a member gives up its own work for the common result only */
+    /* The members may use up their deadline first. */
+    pfl_ns patience = n->progress_at + n->set.aggregation_timeout + n->set.aggregation_timeout / 2;
+    bool late = patience <= n->now;
+    if (!late && n->stage == PFL_STAGE_WAITING)
+        pfl_core_wake(n, patience);
+    if (!r->decided) /* who comes late knows of nobody who could vouch for it, but perhaps who computed what */
+        return n->stage == PFL_STAGE_WAITING && r->offered->has_digest &&
+               (late || pfl_core_canonical(n, r).computed == 0 || canonical_offered(n, r));
+    bool common = canonical_offered(n, r) && pfl_round_announced_by_member(r, r->offered->digest);
+    if (n->stage != PFL_STAGE_WAITING) /* a member gives up its own work for what all others cannot outvote only */
+        return pfl_core_plain_left_alone(n, r) || (common && pfl_core_decided(n, r));
+    /* late: whoever might outvote it is slow, or waits as this node does */
+    return pfl_core_plain_vouches(n, r) || !a_member_lives(n, r) || (common && (late || pfl_core_decided(n, r)));
+}
+
+/* ---- who computed something else ---- */
+
+void pfl_core_note_result(struct pfl_node *n, struct pfl_round *r, struct pfl_round_peer *p)
+{
+    if (!r->settled || !p->computed || p->named || pfl_round_peer_computed(p, r->aggregate) || pfl_streq(p->addr, n->addr))
+        return;
+    p->named = true;
+    struct pfl_canon c = pfl_core_canonical(n, r);
+    bool same = !n->set.interop && pfl_round_same_contributors(r, n->addr, p->addr);
+    struct pfl_note *note =
+        pfl_core_note_text(n, PFL_NOTE_WARNING, p->addr,
+                           "it announced a result of round %d as computed that is not the common one, which %zu of "
+                           "%zu members computed: %s",
+                           r->round, is_digest(r->aggregate, c.digest) ? c.computed : 0, r->members.n,
+                           same ? "of the same contributors, so it computes otherwise, was sent other contributions, or lies"
+                                : "it had other contributions, or lies");
+    note->round = r->round;
+}
+
+/* Nothing more is changed here about the result of r. */
+static void settle(struct pfl_node *n, struct pfl_round *r)
+{
+    r->settled = true;
+    for (size_t i = 0; i < r->members.n; i++) {
+        struct pfl_round_peer *p = pfl_round_find(r, r->members.items[i]);
+        if (p)
+            pfl_core_note_result(n, r, p);
+    }
 }
 
 /* ---- syncing: before round r is worked on, the result of r - 1 must be the common one ---- */
@@ -85,43 +175,52 @@ static void missing_results(const struct pfl_node *n, struct pfl_strs *ret)
     }
 }
 
-/* True: the result of the round before is settled. */
-static bool settled(struct pfl_node *n)
+/* True: the result of the round before is settled. late: nobody is waited for any more. */
+static bool settled(struct pfl_node *n, bool late)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
     struct pfl_round *before = pfl_core_round(n, n->round - 1);
     if (!before || !before->done)
         return true;
     missing_results(n, &missing);
-    if (missing.n > 0)
+    if (missing.n > 0 && !late)
         return false;
     if (!pfl_core_off_canon(n, before))
-        return true;
+        return missing.n == 0;
     pfl_core_recall(n, before);
-    if (!canonical_offered(n, before))
+    if (!canonical_offered(n, before) || !(pfl_core_decided(n, before) || (late && took_it(n, before))))
         return false;
     pfl_core_adopt(n, before);
     return true;
 }
 
+static void go_on(struct pfl_node *n)
+{
+    struct pfl_round *before = pfl_core_round(n, n->round - 1);
+    if (before && before->done)
+        settle(n, before);
+    pfl_core_enter_train(n);
+}
+
 void pfl_core_after_vote(struct pfl_node *n)
 {
-    if (settled(n))
-        pfl_core_enter_train(n);
+    if (settled(n, false))
+        go_on(n);
     else
         pfl_core_stage(n, PFL_STAGE_SYNCING);
 }
 
 bool pfl_core_advance_sync(struct pfl_node *n)
 {
-    if (!settled(n)) {
-        if (pfl_core_stage_until(n) > n->now)
+    bool late = pfl_core_stage_until(n) <= n->now;
+    if (!settled(n, late)) {
+        if (!late)
             return false;
         pfl_core_note_text(n, PFL_NOTE_WARNING, NULL,
                            "the common result of round %d did not come within %.0f s: going on with another", n->round - 1,
                            (double)n->set.aggregation_timeout / (double)PFL_SEC);
     }
-    pfl_core_enter_train(n);
+    go_on(n);
     return true;
 }
 
@@ -172,30 +271,30 @@ void pfl_core_after_round(struct pfl_node *n)
         pfl_core_stage(n, PFL_STAGE_FINISHING);
 }
 
-/* It takes part and has not announced the common result c (NULL: there is none) of the last round. */
-static bool is_out_of_line(const struct pfl_round *r, const struct pfl_peer *p, const struct pfl_round_peer *c)
+/* It takes part and has not announced the common result c (where there is one) of the last round. */
+static bool is_out_of_line(const struct pfl_round *r, const struct pfl_peer *p, const struct pfl_canon *c)
 {
     if (!p->alive || !p->takes_part || p->lapsed || p->from > r->round)
         return false;
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
-    return !row || !row->ready || (c && row->n_results > 0 && !pfl_round_peer_announced(row, pfl_round_peer_digest(c)));
+    return !row || !row->ready || (c->by && row->n_results > 0 && !pfl_round_peer_announced(row, c->digest));
 }
 
 static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, struct pfl_strs *ret)
 {
-    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
+    struct pfl_canon c = pfl_core_canonical(n, r);
     for (size_t i = 0; i < n->peers.n; i++) {
-        if (is_out_of_line(r, n->peers.items[i], c))
+        if (is_out_of_line(r, n->peers.items[i], &c))
             pfl_strs_add(ret, n->peers.items[i]->addr);
     }
 }
 
 bool pfl_core_all_in_line(struct pfl_node *n, const struct pfl_round *r)
 {
-    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
+    struct pfl_canon c = pfl_core_canonical(n, r);
     for (size_t i = 0; i < n->peers.n; i++) {
         size_t at = (n->look_first + i) % n->peers.n;
-        if (is_out_of_line(r, n->peers.items[at], c)) {
+        if (is_out_of_line(r, n->peers.items[at], &c)) {
             n->look_first = at;
             return false;
         }
@@ -216,18 +315,20 @@ bool pfl_core_advance_finish(struct pfl_node *n)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs missing = {0};
     struct pfl_round *r = pfl_core_round(n, n->round);
+    bool late = pfl_core_stage_until(n) <= n->now;
     pfl_core_recall(n, r);
-    if (pfl_core_off_canon(n, r) && canonical_offered(n, r)) {
+    if (pfl_core_off_canon(n, r) && canonical_offered(n, r) && (pfl_core_decided(n, r) || (late && took_it(n, r)))) {
         pfl_core_adopt(n, r);
         return true;
     }
     if (!pfl_core_all_in_line(n, r) || pfl_core_off_canon(n, r)) {
-        if (pfl_core_stage_until(n) > n->now)
+        if (!late)
             return false;
         not_in_line(n, r, &missing);
         PFL_AUTO(pfl_freep) char *names = pfl_strs_join(&missing, " ");
         pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "ending without everybody's result of the last round: %s", names);
     }
+    settle(n, r);
     pfl_core_stage(n, PFL_STAGE_EVALUATING);
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_EVALUATE, NULL);
     a->id = ++n->next_id;

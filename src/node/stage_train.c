@@ -135,22 +135,35 @@ void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
     pfl_core_contribute_own(n, r, ev->payload, n_samples);
 }
 
-/* Is a contribution that this node lacks still to be expected? */
-static bool may_come(const struct pfl_node *n, const struct pfl_round *r, const char *member)
+/* Until when this one may bring a contribution that we lack. Who has ended the round has sent what it has, its own or others', and
+ * goes on to send it where that failed; but it may have sent it to others only, and then all who lack it give it up together. */
+static pfl_ns brings_until(const struct pfl_node *n, const char *addr, const struct pfl_round_peer *row)
+{
+    if (!pfl_neighbours_alive(&n->peers, addr))
+        return 0;
+    if (!row || !row->ready || pfl_core_plain_addr(n, addr))
+        return PFL_NEVER;
+    return row->ready_at + pfl_core_bulk_timeout(n) + 4 * n->set.retry_period;
+}
+
+/* Until when a contribution that this node lacks is still to be expected; PFL_NEVER: nobody knows. */
+static pfl_ns comes_until(const struct pfl_node *n, const struct pfl_round *r, const char *member)
 {
     const struct pfl_round_peer *row = pfl_round_find(r, member);
     bool withdrawn = row && row->withdrawn;
     if (pfl_core_barred(n, member) || pfl_core_excluded(n, member))
-        return false;
+        return 0;
     const struct pfl_round_peer *two_faced = row && row->two_faced ? row : NULL; /* what it announced may come from others only */
-    if (!withdrawn && !two_faced && pfl_neighbours_alive(&n->peers, member))
-        return true;
-    for (size_t i = 0; i < r->n_peers; i++) {
-        const struct pfl_round_peer *p = r->peers[i];
-        if (p != two_faced && pfl_strs_has(pfl_round_holds(p), member) && pfl_neighbours_alive(&n->peers, p->addr))
-            return true;
+    const struct pfl_peer *p = pfl_neighbours_find(&n->peers, member);
+    pfl_ns until = withdrawn || two_faced ? 0 : brings_until(n, member, row);
+    pfl_ns shows = p && !pfl_core_plain(n, p) ? pfl_core_shows_until(n, r, p) : PFL_NEVER;
+    until = shows < until ? shows : until;
+    for (size_t i = 0; until != PFL_NEVER && i < r->n_peers; i++) {
+        const struct pfl_round_peer *o = r->peers[i];
+        pfl_ns its = o != two_faced && pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, o->addr, o) : 0;
+        until = its > until ? its : until;
     }
-    return false;
+    return until;
 }
 
 void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *ret)
@@ -158,7 +171,7 @@ void pfl_core_missing_contributions(const struct pfl_node *n, struct pfl_strs *r
     const struct pfl_round *r = pfl_core_round(n, n->round);
     for (size_t i = 0; r && i < r->members.n; i++) {
         const char *m = r->members.items[i];
-        if (strcmp(m, n->addr) != 0 && !pfl_book_has(&r->book, m) && may_come(n, r, m))
+        if (strcmp(m, n->addr) != 0 && !pfl_book_has(&r->book, m) && comes_until(n, r, m) > n->now)
             pfl_strs_add(ret, m);
     }
 }
@@ -234,8 +247,11 @@ bool pfl_core_advance_train(struct pfl_node *n)
     if (n->stage == PFL_STAGE_EVALUATING || !n->fit_ended)
         return false;
     pfl_core_missing_contributions(n, &missing);
-    if (missing.n > 0 && pfl_core_stage_until(n) > n->now)
+    if (missing.n > 0 && pfl_core_stage_until(n) > n->now) {
+        for (size_t i = 0; i < missing.n; i++)
+            pfl_core_wake(n, comes_until(n, r, missing.items[i]));
         return false;
+    }
     note_excluded(n, r);
     if (!is_quorate(n, r)) {
         pfl_core_note_text(
@@ -251,6 +267,7 @@ bool pfl_core_advance_train(struct pfl_node *n)
         return true;
     }
     pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "nobody contributed to round %d: the model stays as it is", r->round);
+    pfl_core_computed(n, r, n->model);
     pfl_core_round_done(n, r, n->model);
     return true;
 }
@@ -269,5 +286,6 @@ void pfl_core_aggregated(struct pfl_node *n, const struct pfl_event *ev)
     pfl_book_union(&r->book, &note->list);
     note->n_samples = pfl_book_samples(&r->book);
     pfl_note_set_digest(note, ev->payload);
+    pfl_core_computed(n, r, ev->payload);
     pfl_core_round_done(n, r, ev->payload);
 }

@@ -105,11 +105,20 @@ const char *pfl_core_waits_for(const struct pfl_node *n, struct pfl_strs *ret)
     return stages[n->stage].waits(n, ret);
 }
 
+/* Who is still in the round before cannot vote yet: the time for it runs from when its last member has ended that. */
+static pfl_ns vote_until(const struct pfl_node *n)
+{
+    const struct pfl_round *before = pfl_core_round(n, n->round - 1);
+    if (before && before->done && !pfl_core_all_ended(n, before))
+        return n->stage_since + n->set.aggregation_timeout + n->set.vote_timeout;
+    return (n->progress_at > n->stage_since ? n->progress_at : n->stage_since) + n->set.vote_timeout;
+}
+
 pfl_ns pfl_core_stage_until(const struct pfl_node *n)
 {
     switch (n->stage) {
     case PFL_STAGE_VOTING:
-        return n->stage_since + n->set.vote_timeout;
+        return vote_until(n);
     case PFL_STAGE_STARTING:
     case PFL_STAGE_SYNCING:
         return n->stage_since + n->set.aggregation_timeout;
@@ -369,14 +378,22 @@ void pfl_core_on_stop(struct pfl_node *n, const struct pfl_event *ev)
 
 /* ---- the end of a round, and of jobs ---- */
 
+void pfl_core_computed(struct pfl_node *n, struct pfl_round *r, const struct pfl_payload *p)
+{
+    if (p->has_digest)
+        (void)pfl_round_set_computed(r, pfl_round_get(r, n->addr), p->digest);
+}
+
 void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r)
 {
     const struct pfl_payload *p = r->aggregate;
-    pfl_round_set_ready(r, pfl_round_get(r, n->addr), p->has_digest ? p->digest : NULL, n->now);
+    struct pfl_round_peer *me = pfl_round_get(r, n->addr);
+    pfl_round_set_ready(r, me, p->has_digest ? p->digest : NULL, n->now);
     struct pfl_msg *m = pfl_msg_new(n->addr, r->round, "models_ready", PFL_MSG_GOSSIP);
     m->has_model_digest = p->has_digest;
     if (p->has_digest)
         memcpy(m->model_digest, p->digest, sizeof(m->model_digest));
+    m->computed = pfl_round_peer_computed(me, p);
     pfl_core_flood(n, m);
 }
 
@@ -406,16 +423,10 @@ void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_pay
  * with P2PFL's own nodes they are not. */
 static void note_other_result(struct pfl_node *n, const struct pfl_round *r)
 {
-    const struct pfl_round_peer *me = pfl_round_find(r, n->addr), *c = pfl_core_canonical(n, r);
-    if (!r->done || n->set.interop || !me || !c || pfl_streq(r->offered_by, n->addr)) /* the last: it had this one before */
+    const struct pfl_round_peer *c = pfl_core_canonical(n, r).by;
+    if (!r->done || n->set.interop || !c || pfl_streq(r->offered_by, n->addr) || /* the last: it had this one before */
+        !pfl_round_same_contributors(r, n->addr, c->addr))
         return;
-    const struct pfl_strs *mine = pfl_round_holds(me), *its = pfl_round_holds(c);
-    if (mine->n == 0 || mine->n != its->n)
-        return;
-    for (size_t i = 0; i < mine->n; i++) {
-        if (!pfl_strs_has(its, mine->items[i]))
-            return;
-    }
     pfl_core_note_text(
         n, PFL_NOTE_WARNING, c->addr,
         "its result of round %d counts and is another than this node's, of the same contributors: it computes otherwise, "
@@ -448,8 +459,8 @@ static bool advance_idle(struct pfl_node *n)
         pfl_core_recall(n, r);
     if (!r || !r->offered || !pfl_core_off_canon(n, r))
         return false;
-    const struct pfl_round_peer *c = pfl_core_canonical(n, r);
-    if (!r->offered->has_digest || memcmp(r->offered->digest, pfl_round_peer_digest(c), PFL_DIGEST_LEN) != 0)
+    struct pfl_canon c = pfl_core_canonical(n, r);
+    if (!r->offered->has_digest || memcmp(r->offered->digest, c.digest, PFL_DIGEST_LEN) != 0 || !pfl_core_decided(n, r))
         return false;
     pfl_core_adopt(n, r);
     return true;

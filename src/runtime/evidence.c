@@ -192,8 +192,8 @@ static enum pfl_rc prove(const json_t *root, struct pfl_evidence *e, struct pfl_
         rc = pfl_origin_said_parse(pfl_buf_view(&e->said[0].text), &e->about, err);
     if (rc == PFL_OK && !pfl_origin_contradict(pfl_buf_view(&e->said[0].text), pfl_buf_view(&e->said[1].text)))
         rc = pfl_err_set(err, PFL_AUTH,
-                         "the statements do not contradict each other: two different votes, or two different contributions of "
-                         "its own, for one round of one experiment are wanted");
+                         "the statements do not contradict each other: two different votes, contributions of its own or "
+                         "results that it computed, for one round of one experiment are wanted");
     return rc;
 }
 

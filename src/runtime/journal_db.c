@@ -11,14 +11,15 @@
 #include "base/fs.h"
 #include "runtime/journal_impl.h"
 
-enum { SCHEMA_VERSION = 1, APPLICATION_ID = 0x7032666e /* "p2fn" */, WAL_PAGES = 64, WAL_BYTES = 256 << 10, BUSY_MS = 1000 };
+enum { SCHEMA_VERSION = 2, APPLICATION_ID = 0x7032666e /* "p2fn" */, WAL_PAGES = 64, WAL_BYTES = 256 << 10, BUSY_MS = 1000 };
 
 static const char schema[] =
     "CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), seq INTEGER NOT NULL, experiment TEXT, learning INTEGER NOT NULL,"
     " over INTEGER NOT NULL, rounds INTEGER NOT NULL, epochs INTEGER NOT NULL, trainset_size INTEGER NOT NULL,"
     " rounds_done INTEGER NOT NULL, round INTEGER NOT NULL, members TEXT NOT NULL, voted INTEGER NOT NULL, ballot TEXT NOT NULL,"
     " contributed INTEGER NOT NULL, samples INTEGER NOT NULL, neighbours TEXT NOT NULL, others TEXT NOT NULL,"
-    " model TEXT, model_digest BLOB, previous TEXT, previous_digest BLOB, contribution TEXT, contribution_digest BLOB);"
+    " model TEXT, model_digest BLOB, previous TEXT, previous_digest BLOB, contribution TEXT, contribution_digest BLOB,"
+    " computed INTEGER NOT NULL DEFAULT 0);"
     "CREATE TABLE finished (experiment TEXT PRIMARY KEY, rounds INTEGER NOT NULL, digest BLOB NOT NULL,"
     " at INTEGER NOT NULL DEFAULT (unixepoch()));";
 
@@ -58,6 +59,15 @@ static int make_schema(sqlite3 *db)
     if (code != SQLITE_OK)
         (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
     return code;
+}
+
+/* A journal of version 1 does not say whether the last result was computed here. */
+static int migrate(sqlite3 *db)
+{
+    return sqlite3_exec(db,
+                        "BEGIN IMMEDIATE; ALTER TABLE state ADD COLUMN computed INTEGER NOT NULL DEFAULT 0;"
+                        " PRAGMA user_version = 2; COMMIT",
+                        NULL, NULL, NULL);
 }
 
 /* The first column of the first row; -1 as number and text "" where it fails. */
@@ -114,6 +124,10 @@ static enum pfl_rc check(sqlite3 *db, const char *path, struct pfl_err *err)
     if (code == SQLITE_OK && version == 0 && application == 0 && tables == 0) {
         code = make_schema(db);
         application = APPLICATION_ID;
+        version = SCHEMA_VERSION;
+    }
+    if (code == SQLITE_OK && application == APPLICATION_ID && version == 1) {
+        code = migrate(db);
         version = SCHEMA_VERSION;
     }
     if (code != SQLITE_OK)
@@ -188,10 +202,10 @@ static void bind_file(sqlite3_stmt *s, int at, const struct pfl_journal_file *f)
 
 static void bind_state(sqlite3_stmt *s, const struct pfl_durable *d)
 {
-    const int64_t numbers[] = {(int64_t)d->seq,      d->learning,    d->over,  d->rounds, d->epochs,
-                               d->trainset_size,     d->rounds_done, d->round, d->voted,  d->contributed,
-                               (int64_t)d->n_samples};
-    static const int at[] = {1, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14};
+    const int64_t numbers[] = {(int64_t)d->seq,       d->learning,    d->over,  d->rounds, d->epochs,
+                               d->trainset_size,      d->rounds_done, d->round, d->voted,  d->contributed,
+                               (int64_t)d->n_samples, d->computed};
+    static const int at[] = {1, 3, 4, 5, 6, 7, 8, 9, 11, 13, 14, 23};
     for (size_t i = 0; i < PFL_ARRAY_LEN(at); i++)
         (void)sqlite3_bind_int64(s, at[i], numbers[i]);
     if (d->experiment)
@@ -214,7 +228,7 @@ static int write_state(sqlite3 *db, const struct pfl_durable *d, const struct pf
 {
     sqlite3_stmt *s = NULL;
     int code = sqlite3_prepare_v2(
-        db, "REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", -1, &s, NULL);
+        db, "REPLACE INTO state VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", -1, &s, NULL);
     if (code != SQLITE_OK)
         return code;
     bind_state(s, d);
@@ -327,6 +341,7 @@ static bool get_row(sqlite3_stmt *s, struct pfl_journal_row *row)
     struct pfl_durable *d = row->state;
     const char *experiment = (const char *)sqlite3_column_text(s, 1);
     d->experiment = experiment ? pfl_xstrdup(experiment) : NULL;
+    d->computed = sqlite3_column_int64(s, 22) != 0;
     return get_numbers(s, d) && get_list(s, 9, &d->members) && get_list(s, 11, &d->ballot) && get_list(s, 14, &d->neighbours) &&
            get_list(s, 15, &d->others) && get_file(s, 16, &row->model) && get_file(s, 18, &row->previous) &&
            get_file(s, 20, &row->contribution);
@@ -338,7 +353,7 @@ enum pfl_rc pfl_journal_db_read(sqlite3 *db, const char *path, struct pfl_journa
     int code = sqlite3_prepare_v2(db,
                                   "SELECT seq, experiment, learning, over, rounds, epochs, trainset_size, rounds_done, round,"
                                   " members, voted, ballot, contributed, samples, neighbours, others, model, model_digest,"
-                                  " previous, previous_digest, contribution, contribution_digest FROM state",
+                                  " previous, previous_digest, contribution, contribution_digest, computed FROM state",
                                   -1, &s, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_step(s);

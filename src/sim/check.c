@@ -28,11 +28,13 @@ void pfl_sim_checks_deinit(struct pfl_sim *s)
 {
     for (unsigned i = 0; s->nodes && i < s->n; i++) {
         free(s->nodes[i].watch.results);
+        free(s->nodes[i].watch.computed);
         free(s->nodes[i].watch.seen);
         free(s->nodes[i].watch.failed);
         free(s->nodes[i].watch.company);
         free(s->nodes[i].watch.votes);
         free(s->nodes[i].watch.works);
+        free(s->nodes[i].watch.said);
     }
     free(s->checks.knows);
 }
@@ -224,6 +226,10 @@ static void check_words(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
         return;
     if (strcmp(m->cmd, "vote_train_set") == 0)
         check_said(s, i, &x->watch.votes, m->round, hash_of(&m->args), "ballot");
+    if (m->computed && m->has_model_digest) {
+        memcpy(&work, m->model_digest, sizeof(work));
+        check_said(s, i, &x->watch.said, m->round, work | 1, "computed result");
+    }
     if (strcmp(m->cmd, "partial_model") != 0 || m->contributors.n != 1 || strcmp(m->contributors.items[0], x->addr) != 0)
         return;
     memcpy(&work, m->digest, sizeof(work));
@@ -301,6 +307,8 @@ static void on_started(struct pfl_sim *s, unsigned i)
     size_t n = s->sc->rounds < RESULTS_MAX ? s->sc->rounds : RESULTS_MAX;
     if (!w->results)
         w->results = pfl_xcalloc(n, sizeof(*w->results));
+    if (!w->computed)
+        w->computed = pfl_xcalloc(n, sizeof(*w->computed));
 }
 
 static void on_resumed(struct pfl_sim *s, unsigned i, int32_t round)
@@ -359,6 +367,8 @@ static void on_aggregated(struct pfl_sim *s, unsigned i, const struct pfl_note *
         pfl_sim_fail(s, "aggregate", i, "an aggregate of round %d in round %d, after that of round %d", note->round, w->round,
                      w->aggregated);
     w->aggregated = note->round;
+    if (note->has_digest && w->computed && note->round >= 0 && note->round < RESULTS_MAX)
+        memcpy(&w->computed[note->round], note->digest, sizeof(*w->computed));
     check_counted(s, i, note);
 }
 

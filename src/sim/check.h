@@ -10,13 +10,14 @@
  *   limits      actions of one step, calls under way, sends per second and memory stay within bounds
  *   codec       what is sent can be decoded
  *   kept        who comes back with its disk is where it was: no round that it said was finished is lost
- *   contradicts a node has one ballot and one contribution for a round, also after it was started again
+ *   contradicts a node has one ballot, one contribution and one computed result for a round, also after it was started again
  *   deadline    a node that learns says what it waits for; a wait for others has an end, at which the node goes on; all have ended
  *               by the scenario's limit
  *   reason      who stops says why; without any fault nobody stops
  *   started     who was there at the start takes part
  *   one-model   nodes that could talk to each other end with one model
  *   one-result  the same for the results of the rounds before
+ *   false-result  nobody honest keeps a result that a liar announced, where more honest nodes computed one than there are liars
  *   converged   after all faults, those who can reach each other know each other
  *   learning    the common model is nearer to the nodes' data than the initial one (the stand-in only) */
 #ifndef PFL_SIM_CHECK_H
@@ -33,12 +34,13 @@ struct pfl_sim_watch {
     pfl_ns last_round_at; /* when the last round of the experiment began here */
     uint8_t *company;     /* owned, n bits: whom it knew then */
     uint64_t *results;    /* owned, per round: the first bytes of its result's digest, 0: none */
+    uint64_t *computed;   /* owned, per round: the same of the result that it computed itself, whether it kept that or not */
     double loss;
     uint8_t digest[PFL_DIGEST_LEN];
-    int32_t promised;        /* the last round that it said was finished, with a disk that works; -1 */
-    bool again;              /* it comes back in the round that it was in */
-    bool forgot;             /* it may not know any more what it said */
-    uint64_t *votes, *works; /* owned, per round: of the ballot and of the contribution that it sent; 0: none */
+    int32_t promised;               /* the last round that it said was finished, with a disk that works; -1 */
+    bool again;                     /* it comes back in the round that it was in */
+    bool forgot;                    /* it may not know any more what it said */
+    uint64_t *votes, *works, *said; /* owned, per round: of the ballot, the contribution and the result that it sent; 0: none */
     /* gossip that it processed: a set of keys, open addressing */
     int64_t *seen; /* owned */
     size_t n_seen, cap_seen;

@@ -189,6 +189,39 @@ static void check_one_result(struct pfl_sim *s)
     }
 }
 
+/* The most honest nodes that computed one and the same result of this round. */
+static unsigned most_honest(const struct pfl_sim *s, unsigned round)
+{
+    unsigned most = 0;
+    for (unsigned i = 0; i < s->n; i++) {
+        const uint64_t *mine = s->nodes[i].watch.computed;
+        unsigned same = 0;
+        for (unsigned k = 0; k < s->n && mine && mine[round] && counts(s, i); k++) {
+            const uint64_t *its = s->nodes[k].watch.computed;
+            same += its && its[round] == mine[round] && counts(s, k);
+        }
+        most = same > most ? same : most;
+    }
+    return most;
+}
+
+static void check_false_result(struct pfl_sim *s)
+{
+    uint64_t lie = 0;
+    unsigned liars = 0;
+    memcpy(&lie, s->false_result, sizeof(lie));
+    for (unsigned i = 0; i < s->n; i++)
+        liars += s->nodes[i].lied && s->nodes[i].lie == PFL_SIM_LIE_FALSE_RESULT;
+    for (unsigned round = 0; round < s->sc->rounds && s->has_false_result && !s->checks.any_apart; round++) {
+        for (unsigned i = 0; i < s->n && most_honest(s, round) > liars; i++) {
+            const struct pfl_sim_watch *w = &s->nodes[i].watch;
+            if (counts(s, i) && w->results && w->results[round] == lie)
+                pfl_sim_fail(s, "false-result", i, "keeps a result of round %u that nobody computed, and that a liar announced",
+                             round);
+        }
+    }
+}
+
 /* Those who can reach each other over nodes that are up: the whole network, once all faults are over. */
 static void check_converged(struct pfl_sim *s)
 {
@@ -241,6 +274,7 @@ void pfl_sim_check_end(struct pfl_sim *s)
     tally(s);
     check_all_ended(s);
     check_started(s);
+    check_false_result(s);
     check_one_model(s);
     check_one_result(s);
     check_converged(s);

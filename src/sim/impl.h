@@ -129,6 +129,8 @@ struct pfl_sim {
     pfl_ns learn_at, last_end, faults_over;
     size_t faults_open;
     struct pfl_sim_checks checks;
+    bool has_false_result; /* somebody said that it computed this */
+    uint8_t false_result[PFL_DIGEST_LEN];
     struct pfl_sim_result *result;
 };
 

@@ -12,6 +12,7 @@
 
 static const pfl_ns lie_period = PFL_SEC / 3;
 static const float poison_value = -1000.0F;
+static const float false_value = -2000.0F;
 
 /* A message of its own that says the same as m. */
 static struct pfl_msg *copy_msg(const struct pfl_msg *m)
@@ -30,6 +31,7 @@ static struct pfl_msg *copy_msg(const struct pfl_msg *m)
     c->has_contribution = m->has_contribution;
     c->contribution_samples = m->contribution_samples;
     memcpy(c->contribution, m->contribution, sizeof(c->contribution));
+    c->computed = m->computed;
     c->sign_for = m->origin ? pfl_xstrdup(m->origin->experiment) : m->sign_for ? pfl_xstrdup(m->sign_for) : NULL;
     return c;
 }
@@ -124,6 +126,24 @@ static struct pfl_scatter *poison_announced(struct pfl_sim *s, unsigned i, const
     return encode(s, i, c, NULL);
 }
 
+/* It ends every round with what suits it: says that it computed that, and pushes it to who asks for the round's aggregate. */
+static struct pfl_scatter *false_result(struct pfl_sim *s, unsigned i, const struct pfl_msg *m)
+{
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = poison(s, false_value);
+    struct pfl_msg *c = copy_msg(m);
+    bool weights = m->kind == PFL_MSG_WEIGHTS;
+    memcpy(s->false_result, p->digest, sizeof(s->false_result));
+    s->has_false_result = true;
+    c->has_model_digest = true;
+    memcpy(c->model_digest, p->digest, sizeof(c->model_digest));
+    c->computed = !weights;
+    if (!weights)
+        return encode(s, i, c, NULL);
+    c->has_digest = true;
+    memcpy(c->digest, p->digest, sizeof(c->digest));
+    return flat(encode(s, i, c, p));
+}
+
 static struct pfl_scatter *forged(struct pfl_sim *s, unsigned i, const struct pfl_msg *m, const struct pfl_scatter *body)
 {
     struct pfl_sim_node *x = &s->nodes[i];
@@ -198,6 +218,9 @@ struct pfl_scatter *pfl_sim_lie(struct pfl_sim *s, unsigned i, unsigned to, cons
         return vote ? stuffed_vote(s, i, m) : pfl_scatter_ref(body);
     case PFL_SIM_LIE_SILENCE: /* of its own only: it would be found out by what does not come through it otherwise */
         return own && strncmp(m->cmd, "beat", 4) != 0 ? NULL : pfl_scatter_ref(body);
+    case PFL_SIM_LIE_FALSE_RESULT:
+        return own && (pfl_streq(m->cmd, "models_ready") || pfl_streq(m->cmd, "add_model")) ? false_result(s, i, m)
+                                                                                            : pfl_scatter_ref(body);
     case PFL_SIM_LIE_REPLAY:
     case PFL_SIM_LIE_IMPERSONATE:
     case PFL_SIM_LIES:

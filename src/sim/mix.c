@@ -105,6 +105,15 @@ static bool of_link(enum pfl_sim_fault_kind k)
     return k == PFL_SIM_PARTITION || k == PFL_SIM_ONE_WAY || k == PFL_SIM_LINK_CUT || k == PFL_SIM_RESET;
 }
 
+/* The last of them came later. It is drawn from the seed by itself, so that what the others found is found again. */
+static enum pfl_sim_lie draw_lie(struct draw *d, unsigned node)
+{
+    struct pfl_rng rng;
+    enum pfl_sim_lie lie = (enum pfl_sim_lie)pfl_rng_below(&d->rng, PFL_SIM_LIE_FALSE_RESULT);
+    pfl_rng_seed_named(&rng, d->s->seed * 4096 + node, "false-result");
+    return pfl_rng_below(&rng, 4) == 0 ? PFL_SIM_LIE_FALSE_RESULT : lie;
+}
+
 static void draw_fault(struct draw *d)
 {
     enum pfl_sim_fault_kind kind = (enum pfl_sim_fault_kind)pfl_rng_below(&d->rng, PFL_SIM_FAULT_KINDS);
@@ -132,7 +141,7 @@ static void draw_fault(struct draw *d)
         f->factor = 0.999 + 0.002 * unit(d);
     f->amount = kind == PFL_SIM_CLOCK_JUMP ? between(d, -3600 * PFL_SEC, 3600 * PFL_SEC) : 0;
     f->disk = chance(d, 0.5);
-    f->lie = (enum pfl_sim_lie)pfl_rng_below(&d->rng, PFL_SIM_LIES);
+    f->lie = draw_lie(d, node);
 }
 
 void pfl_sim_mix(struct pfl_sim_scenario *s)

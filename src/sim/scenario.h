@@ -50,7 +50,8 @@ bool pfl_sim_fault_parse(const char *name, enum pfl_sim_fault_kind *ret);
     X(REPLAY, "replay")                    /* it sends what it saw again, later, as it came and with new hashes */                 \
     X(STUFF, "vote-stuffing")              /* it votes many times, with more votes than there are */                               \
     X(IMPERSONATE, "impersonation")        /* it votes in others' names, and ends the experiment in the name of the first */       \
-    X(SILENCE, "silence")                  /* it beats, and says nothing else */
+    X(SILENCE, "silence")                  /* it beats, and says nothing else */                                                   \
+    X(FALSE_RESULT, "false-result")        /* it announces, and hands out, another result than it computed */
 enum pfl_sim_lie {
 #define X(id, name) PFL_SIM_LIE_##id,
     PFL_SIM_LIE_LIST(X)

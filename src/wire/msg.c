@@ -163,6 +163,7 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
     if (!take_digest(pb->model_digest.size, pb->model_digest.bytes, m->model_digest, &m->has_model_digest))
         return pfl_err_set(err, PFL_MALFORMED, "model_digest is %u bytes, %d are needed", (unsigned)pb->model_digest.size,
                            PFL_DIGEST_LEN);
+    m->computed = pb->computed;
     m->contribution_samples = pb->contribution.num_samples;
     if (pb->has_contribution &&
         (!take_digest(pb->contribution.model.size, pb->contribution.model.bytes, m->contribution, &m->has_contribution) ||
@@ -218,6 +219,7 @@ static void put_digests(node_RootMessage *pb, const struct pfl_msg *m)
 {
     if (m->has_model_digest)
         put_digest(pb->model_digest.bytes, &pb->model_digest.size, m->model_digest);
+    pb->computed = m->computed;
     pb->has_contribution = m->has_contribution;
     if (!m->has_contribution)
         return;

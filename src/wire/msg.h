@@ -43,6 +43,7 @@ struct pfl_msg {
     uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate; of what a compressed contribution is */
     uint8_t contribution[PFL_DIGEST_LEN]; /* models_aggregated: the model that its author contributes to the round */
     int32_t contribution_samples;
+    bool computed;             /* models_ready: its author made the aggregate itself, from contributions */
     struct pfl_blob *blob;     /* what it was decoded from (a reference), or NULL for one made here */
     struct pfl_origin *origin; /* who wrote it, not checked (a reference), or NULL: it does not say */
     char *

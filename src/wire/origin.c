@@ -92,6 +92,8 @@ static void put_content(struct pfl_buf *out, const struct pfl_msg *m)
         pfl_buf_append(out, m->contribution, sizeof(m->contribution));
         pfl_buf_u32be(out, (uint32_t)m->contribution_samples);
     }
+    if (m->computed)
+        put_bytes(out, "\1", 1);
 }
 
 enum pfl_rc pfl_origin_text(const struct pfl_msg *m, const char *experiment, int64_t sent_at_ms, struct pfl_buf *out,
@@ -160,6 +162,27 @@ static void take_announced(struct pfl_reader *r, struct pfl_bytes contribution, 
     s->announces = true;
 }
 
+/* model_digest, contribution, computed: in this order, each of a length of its own, each once at most. */
+static void skip_tails(struct pfl_reader *r, struct pfl_origin_said *s)
+{
+    bool has_model = false, announces = false, computed = false;
+    while (!r->failed && pfl_reader_left(r) > 0) {
+        struct pfl_bytes tail = take_bytes(r);
+        if (tail.len == CONTRIBUTION_LEN && !announces && !computed) {
+            take_announced(r, tail, s);
+            announces = true;
+        } else if (tail.len == 1 && tail.data[0] == 1 && !computed) {
+            computed = true;
+        } else if (!has_model && !announces && !computed) {
+            take_model(r, tail, s);
+            has_model = true;
+        } else {
+            r->failed = true;
+        }
+    }
+    s->computed = s->kind == PFL_MSG_GOSSIP && computed && has_model && !announces;
+}
+
 /* A contribution is the same whether it travels compressed or not: what counts is the model that it is, which model_digest says
  * where the digest is of other bytes. */
 static void skip_content(struct pfl_reader *r, struct pfl_origin_said *s)
@@ -172,15 +195,7 @@ static void skip_content(struct pfl_reader *r, struct pfl_origin_said *s)
     }
     skip_list(r, &s->sole);
     s->content_end = r->pos;
-    for (unsigned i = 0; i < 2 && !r->failed && pfl_reader_left(r) > 0; i++) { /* model_digest, contribution */
-        struct pfl_bytes tail = take_bytes(r);
-        if (i == 0 && tail.len != CONTRIBUTION_LEN) {
-            take_model(r, tail, s);
-            continue;
-        }
-        take_announced(r, tail, s);
-        break;
-    }
+    skip_tails(r, s);
     if (s->kind != PFL_MSG_WEIGHTS)
         s->content_end = r->pos;
 }
@@ -226,16 +241,21 @@ static bool about_the_same(const struct pfl_origin_said *a, const struct pfl_ori
     return a->round == b->round && strcmp(a->source, b->source) == 0 && strcmp(a->experiment, b->experiment) == 0;
 }
 
-/* What a node may say once only. It may hold more and more, end a round anew, and pass on others' models. */
-enum once { ONCE_NOT, ONCE_VOTE, ONCE_CONTRIBUTION };
-
-static enum once once_only(const struct pfl_origin_said *s)
+enum pfl_once pfl_origin_once(const struct pfl_origin_said *s)
 {
     if (s->kind == PFL_MSG_GOSSIP && strcmp(s->cmd, "vote_train_set") == 0)
-        return ONCE_VOTE;
+        return PFL_ONCE_VOTE;
+    if (s->computed && strcmp(s->cmd, "models_ready") == 0)
+        return PFL_ONCE_RESULT;
     bool announced = s->kind == PFL_MSG_GOSSIP && strcmp(s->cmd, "models_aggregated") == 0 && s->announces;
     bool sent = s->kind == PFL_MSG_WEIGHTS && strcmp(s->cmd, "partial_model") == 0 && pfl_streq(s->sole, s->source);
-    return announced || sent ? ONCE_CONTRIBUTION : ONCE_NOT;
+    return announced || sent ? PFL_ONCE_CONTRIBUTION : PFL_ONCE_NOT;
+}
+
+const char *pfl_once_name(enum pfl_once what)
+{
+    static const char *const names[] = {"things", "votes", "contributions", "results"};
+    return names[what];
 }
 
 static bool same_contribution(const struct pfl_origin_said *a, const struct pfl_origin_said *b)
@@ -247,10 +267,12 @@ bool pfl_origin_contradict(struct pfl_bytes a, struct pfl_bytes b)
 {
     struct pfl_origin_said sa = {0}, sb = {0};
     bool both = pfl_origin_said_parse(a, &sa, NULL) == PFL_OK && pfl_origin_said_parse(b, &sb, NULL) == PFL_OK;
-    enum once what = both && about_the_same(&sa, &sb) && once_only(&sa) == once_only(&sb) ? once_only(&sa) : ONCE_NOT;
-    bool differ = (what == ONCE_CONTRIBUTION && !same_contribution(&sa, &sb)) ||
-                  (what == ONCE_VOTE && !pfl_bytes_eq(pfl_bytes_sub(a, sa.content_at, sa.content_end - sa.content_at),
-                                                      pfl_bytes_sub(b, sb.content_at, sb.content_end - sb.content_at)));
+    bool alike = both && about_the_same(&sa, &sb) && pfl_origin_once(&sa) == pfl_origin_once(&sb);
+    enum pfl_once what = alike ? pfl_origin_once(&sa) : PFL_ONCE_NOT;
+    bool differ = (what == PFL_ONCE_CONTRIBUTION && !same_contribution(&sa, &sb)) ||
+                  (what == PFL_ONCE_RESULT && memcmp(sa.model, sb.model, sizeof(sa.model)) != 0) ||
+                  (what == PFL_ONCE_VOTE && !pfl_bytes_eq(pfl_bytes_sub(a, sa.content_at, sa.content_end - sa.content_at),
+                                                          pfl_bytes_sub(b, sb.content_at, sb.content_end - sb.content_at)));
     pfl_origin_said_deinit(&sa);
     pfl_origin_said_deinit(&sb);
     return differ;

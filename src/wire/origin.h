@@ -4,8 +4,8 @@
  *
  * The signed text, "p2pfl-origin-v1": everything of a message that means something, in a fixed order, each text and each run of
  * bytes behind its length as u32, all integers big-endian. The ttl is not in it, because relays lower it. A message with a
- * model_digest has it at the end, then one with a contribution that (36 bytes: the model's digest and the samples as i32); one
- * without has nothing there. Two messages have the same text only if they say the same. */
+ * model_digest has it at the end, then one with a contribution that (36 bytes: the model's digest and the samples as i32), then one
+ * that is `computed` a byte of 1; one without has nothing there. Two messages have the same text only if they say the same. */
 #ifndef PFL_WIRE_ORIGIN_H
 #define PFL_WIRE_ORIGIN_H
 
@@ -42,14 +42,20 @@ struct pfl_origin_said {
     uint8_t model[PFL_DIGEST_LEN]; /* weights: of the model that they are, compressed or not; content_at is then behind codec and
                                       digest. Gossip that announces a contribution: of that */
     bool announces;                /* gossip with its author's contribution */
+    bool computed;                 /* gossip with a result (`model`) that its author made itself */
     uint32_t n_samples;            /* where there is a model: of it */
     char *sole;                    /* owned: the only argument or contributor; NULL where there are none or several */
 };
 /** Reads a signed text strictly: every byte must belong to something. MALFORMED. */
 enum pfl_rc pfl_origin_said_parse(struct pfl_bytes text, struct pfl_origin_said *ret, struct pfl_err *err) PFL_WARN_UNUSED;
 void pfl_origin_said_deinit(struct pfl_origin_said *s);
-/** Is it equivocation: two votes of one node for one round of one experiment that differ, or two contributions of its own, sent or
- *  announced? False for whatever else differs or is about different things. */
+/** What a node may say once only for a round: its vote, its own contribution (sent or announced), and the result that it computed.
+ *  It may hold more and more, take others' results, and pass on others' models. */
+enum pfl_once { PFL_ONCE_NOT, PFL_ONCE_VOTE, PFL_ONCE_CONTRIBUTION, PFL_ONCE_RESULT };
+enum pfl_once pfl_origin_once(const struct pfl_origin_said *s);
+const char *pfl_once_name(enum pfl_once what); /* "votes", "contributions", "results" */
+/** Is it equivocation: two statements of one kind that is said once only, of one node for one round of one experiment, that
+ *  differ? False for whatever else differs or is about different things. */
 bool pfl_origin_contradict(struct pfl_bytes a, struct pfl_bytes b);
 
 /** Appends the field (tag, length, Origin) as it stands in a RootMessage. TOO_BIG. */

@@ -8,6 +8,7 @@ import json
 import lzma
 import re
 import shutil
+import signal
 import sqlite3
 import struct
 import sys
@@ -21,6 +22,7 @@ import grpc
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import node_kit  # noqa: E402
 from attack_kit import Member, Message, field  # noqa: E402
+from fault_kit import free_ports  # noqa: E402
 from node_kit import Node, make_certificates, node_file, run, wait_until  # noqa: E402
 
 DENIED = grpc.StatusCode.PERMISSION_DENIED
@@ -315,6 +317,79 @@ class Attacks(unittest.TestCase):
         self.a.do("crl", self.dir / "ca" / "crl.pem")
         code, text, _ = self.mallory.send(self.a, self.vote(self.m_address, "x"))
         self.assertNotEqual(code, grpc.StatusCode.OK, text)
+
+
+class FalseResult(unittest.TestCase):
+    """A member of the train set, with the lowest address, contributes as all do, and then announces and hands out a result that nobody
+    computed, before anybody else could compute one: a node that is stopped at that moment, and a program with its key."""
+
+    def setUp(self):
+        self.dir = Path(tempfile.mkdtemp(prefix="pfl-"))
+        self.addCleanup(shutil.rmtree, self.dir)
+        self.nodes = []
+        self.addCleanup(lambda: [n.kill() for n in self.nodes])
+        make_certificates(self.dir, ("a", "b", "c", "mallory"))
+        for name in ("a", "b", "c"):
+            node_file(self.dir / name, period=1, timeout=8, delay=4000)
+            self.nodes.append(Node(self.dir / name))
+        self.honest = list(self.nodes)
+        (port,) = free_ports(1)  # below those that the system chose, as text too
+        node_file(self.dir / "mallory", address=f"127.0.0.1:{port}", period=1, timeout=8, delay=50)
+        self.mallory = Node(self.dir / "mallory")
+        self.nodes.append(self.mallory)
+        self.assertLess(self.mallory.address, min(n.address for n in self.honest))
+        for i, n in enumerate(self.nodes):
+            for other in self.nodes[:i]:
+                n.do("connect", other.address)
+        for n in self.nodes:
+            wait_until("all know each other", lambda n=n: len(n.status()["peers"]) == 3)
+
+    def announce(self, x, payload):
+        return Message(self.mallory.address, "models_ready", 0, experiment=x, model=hashlib.sha256(payload).digest(),
+                       computed=True).sign(self.dir / "mallory")
+
+    def test_false_result(self):
+        self.honest[0].do("learn", "--rounds", 2, "--trainset-size", 4)
+        x = self.honest[0].wait_event("learning_started")["experiment"]
+        for n in self.honest:
+            wait_until("mallory's contribution", lambda n=n: [e for e in n.events("contribution") if e["from"] == self.mallory.address])
+        self.mallory.proc.send_signal(signal.SIGSTOP)
+        self.assertEqual([e for n in self.nodes for e in n.events("aggregated")], [], "nobody computed a result yet")
+        payload = bytearray(next((self.mallory.state / "models").glob("contribution-*.safetensors")).read_bytes())
+        payload[-1] ^= 1
+        digest = hashlib.sha256(payload).digest()
+        member = Member(self.dir / "mallory")
+        for n in self.honest:
+            add = Message(self.mallory.address, "add_model", 0, kind=3, experiment=x, payload=bytes(payload), model=digest).sign(self.dir / "mallory")
+            for message in (self.announce(x, payload), add):
+                self.assertEqual(member.send(n, message), (grpc.StatusCode.OK, "", b""))
+        for n in self.honest:
+            named = wait_until("it is named", lambda n=n: [e for e in n.events("warning") if e["address"] == self.mallory.address and "not the common one" in e["text"]])
+            self.assertRegex(named[0]["text"], "it announced a result of round 0 as computed that is not the common one, which 3 of 4 members computed")
+        print(f"  test_false_result: {named[0]['text']}", file=sys.stderr)
+        self.says_another(x, member, payload)
+        self.ended_with_their_own(digest.hex())
+        self.mallory.proc.send_signal(signal.SIGCONT)
+
+    def says_another(self, x, member, payload):
+        payload[-1] ^= 3
+        code, text, _ = member.send(self.honest[0], self.announce(x, payload))
+        self.assertEqual(code, DENIED)
+        self.assertRegex(text, f"the second of {self.mallory.address} for round 0, and another than the first")
+        shown = json.loads(run("node", "evidence", "--state", self.honest[0].state, "--json").stdout)
+        self.assertEqual([(e["proves"], e["address"], e["what"], e["round"]) for e in shown], [(True, self.mallory.address, "two results", 0)])
+
+    def ended_with_their_own(self, false):
+        ends = set()
+        for n in self.honest:
+            ends.add(n.wait_event("learning_finished", 90)["digest"])
+            results = [e["digest"] for e in n.events("round_finished")] + [e["digest"] for e in n.events("adopted")]
+            self.assertNotIn(false, results)
+            first = [e for e in n.events("aggregated") if e["round"] == 0]
+            self.assertEqual([set(e["contributors"]) for e in first], [{m.address for m in self.nodes}])
+            self.assertEqual([e["digest"] for e in n.events("round_finished") if e["round"] == 0], [first[0]["digest"]])
+            self.assertEqual([e for e in n.events("adopted") if e["round"] == 0], [])
+        self.assertEqual(len(ends), 1)
 
 
 class Policy(unittest.TestCase):

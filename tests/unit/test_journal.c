@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #include "base/fs.h"
 #include "pki/digest.h"
@@ -85,6 +86,7 @@ static struct pfl_durable *state_of(const struct world *w, unsigned round, bool 
     d->rounds_done = round;
     d->model = payload(w, round);
     d->voted = (int32_t)round;
+    d->computed = contributed;
     pfl_strs_add(&d->ballot, "127.0.0.1:6001");
     pfl_strs_add(&d->ballot, "17");
     pfl_strs_add(&d->members, "127.0.0.1:6001");
@@ -107,6 +109,7 @@ static void check_state(const struct world *w, const struct pfl_durable *d)
     assert_memory_equal(d->model->model->data, want->model->model->data, w->layout->bytes);
     assert_memory_equal(d->model->digest, want->model->digest, PFL_DIGEST_LEN);
     assert_int_equal(d->voted, want->voted);
+    assert_int_equal(d->computed, want->computed);
     assert_int_equal(d->ballot.n, 2);
     assert_string_equal(d->ballot.items[1], "17");
     assert_string_equal(d->others.items[0], want->others.items[0]);
@@ -294,6 +297,25 @@ static void write__then_open__gives_the_same(void **state)
     struct stat st;
     assert_int_equal(stat(w->db, &st), 0);
     assert_int_equal(st.st_mode & 0777, 0600);
+}
+
+static void open__made_by_the_version_before__is_gone_on_with(void **state)
+{
+    const struct world *w = *state;
+    struct pfl_durable *kept = NULL;
+    sqlite3 *db = NULL;
+    prepare(w, 3, true);
+    assert_int_equal(sqlite3_open(w->db, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "ALTER TABLE state DROP COLUMN computed; PRAGMA user_version = 1", NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    for (unsigned i = 0; i < 2; i++) {
+        struct pfl_journal *j = open_ok(w, &kept);
+        assert_int_equal(kept->rounds_done, 3);
+        assert_int_equal(kept->computed, false);
+        pfl_durable_free(pfl_steal(&kept));
+        pfl_journal_close(j);
+    }
 }
 
 static void write__many_rounds__stays_within_its_bounds(void **state)
@@ -513,6 +535,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(open__second_process__is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(open__readable_by_others__is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(open__made_by_the_version_before__is_gone_on_with, set_up, tear_down),
         cmocka_unit_test_setup_teardown(open__no_database__is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(open__damaged_checkpoint_while_learning__is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(open__missing_contribution_while_learning__is_refused, set_up, tear_down),

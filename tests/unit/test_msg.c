@@ -397,6 +397,23 @@ static void test_msg_encode__an_announced_contribution__comes_back(void **state)
     assert_memory_equal(back->contribution, m->contribution, PFL_DIGEST_LEN);
 }
 
+static void test_msg_encode__a_computed_result__comes_back(void **state)
+{
+    (void)state;
+    static const uint8_t mark[] = {0xb8, 0x06, 0x01};
+    for (int computed = 0; computed < 2; computed++) {
+        PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new("a:1", 3, "models_ready", PFL_MSG_GOSSIP), *back = NULL;
+        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = NULL;
+        m->has_model_digest = true;
+        m->computed = computed;
+        assert_int_equal(pfl_msg_encode(m, NULL, &s, NULL), PFL_OK);
+        PFL_AUTO(pfl_buf_deinit) struct pfl_buf bytes = join(s);
+        assert_int_equal(memcmp(bytes.data + bytes.len - sizeof(mark), mark, sizeof(mark)) == 0, computed);
+        assert_int_equal(decode(bytes.data, bytes.len, &back, NULL), PFL_OK);
+        assert_true(back->has_model_digest && back->computed == m->computed);
+    }
+}
+
 static void test_msg_encode__any_source__the_model_begins_aligned(void **state)
 {
     (void)state;
@@ -525,6 +542,7 @@ int main(void)
         cmocka_unit_test(test_msg_decode__extremes_of_numbers__kept),
         cmocka_unit_test(test_msg_encode__a_model__is_a_scatter_list_that_copies_nothing_and_decodes),
         cmocka_unit_test(test_msg_encode__an_announced_contribution__comes_back),
+        cmocka_unit_test(test_msg_encode__a_computed_result__comes_back),
         cmocka_unit_test(test_msg_encode__any_source__the_model_begins_aligned),
         cmocka_unit_test(test_msg_encode__a_decoded_model__gives_its_bytes_again),
         cmocka_unit_test(test_msg_encode__over_the_control_limit__too_big),

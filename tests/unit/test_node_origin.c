@@ -235,6 +235,38 @@ static void test_equivocation__evidence_once__and_out(void **state)
     world_free(w);
 }
 
+/* models_ready: what it computed, or took. */
+static struct pfl_msg *ready(const char *source, uint8_t digest, bool computed)
+{
+    struct pfl_msg *m = gossip(source, "models_ready", "x-1", NULL);
+    m->has_model_digest = true;
+    memset(m->model_digest, digest, sizeof(m->model_digest));
+    m->computed = computed;
+    return m;
+}
+
+static void test_two_computed_results__evidence__and_out(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w, "x-1");
+    assert_string_equal(say(w, gossip(A, "model_initialized", "x-1", NULL), PFL_MAY_TRAIN), "");
+    assert_string_equal(say(w, ready(A, 1, true), PFL_MAY_TRAIN), "");
+    assert_string_equal(say(w, ready(A, 2, false), PFL_MAY_TRAIN), ""); /* it takes the common one */
+    assert_string_equal(say(w, ready(A, 1, true), PFL_MAY_TRAIN), "");  /* and its own again */
+    assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 0);
+    assert_refused(w, ready(A, 3, true), PFL_MAY_TRAIN, "another than the first");
+    assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 1);
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_EXCLUDED), 1);
+    for (size_t i = 0; i < w->out.n; i++) {
+        const struct pfl_note *note = w->out.items[i].kind == PFL_ACT_NOTE ? w->out.items[i].note : NULL;
+        if (note && note->kind == PFL_NOTE_EXCLUDED)
+            assert_non_null(strstr(note->text, "two different results for round 0"));
+    }
+    assert_refused(w, ready(A, 1, true), PFL_MAY_TRAIN, "said two different things");
+    world_free(w);
+}
+
 static struct pfl_msg *contribution(const char *source, const char *const *who)
 {
     struct pfl_msg *m = pfl_msg_new(source, 0, "partial_model", PFL_MSG_WEIGHTS);
@@ -396,6 +428,7 @@ int main(void)
         cmocka_unit_test(test_policy__a_longer_experiment__not_begun),
         cmocka_unit_test(test_replay__another_experiment_or_an_old_start__nothing_happens),
         cmocka_unit_test(test_equivocation__evidence_once__and_out),
+        cmocka_unit_test(test_two_computed_results__evidence__and_out),
         cmocka_unit_test(test_contributors__only_the_signer_itself),
         cmocka_unit_test(test_announced_one_contribution_and_sent_another__that_is_refused),
         cmocka_unit_test(test_sent_one_contribution_and_announced_another__evidence_and_that_counts),

@@ -44,6 +44,16 @@ static struct pfl_msg *announced(int32_t samples, uint8_t byte)
     return m;
 }
 
+/* models_ready of a:1, with what it computed or took. */
+static struct pfl_msg *ready(uint8_t byte, bool computed)
+{
+    struct pfl_msg *m = pfl_msg_new("a:1", 3, "models_ready", PFL_MSG_GOSSIP);
+    m->has_model_digest = true;
+    memset(m->model_digest, byte, sizeof(m->model_digest));
+    m->computed = computed;
+    return m;
+}
+
 /* Takes m. */
 static struct pfl_buf text_of(struct pfl_msg *m, const char *experiment, int64_t at)
 {
@@ -101,10 +111,10 @@ static void test_origin_text__vectors(void **state)
                    "00000001"
                    "00000003"
                    "613a31");
-    struct pfl_msg *ready = pfl_msg_new("a:1", -1, "r", PFL_MSG_GOSSIP);
-    ready->has_model_digest = true;
-    memset(ready->model_digest, 1, sizeof(ready->model_digest));
-    PFL_AUTO(pfl_buf_deinit) struct pfl_buf r = text_of(ready, "", 0);
+    struct pfl_msg *digest = pfl_msg_new("a:1", -1, "r", PFL_MSG_GOSSIP);
+    digest->has_model_digest = true;
+    memset(digest->model_digest, 1, sizeof(digest->model_digest));
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf r = text_of(digest, "", 0);
     assert_hex(&r, "0000000f"
                    "703270666c2d6f726967696e2d7631"
                    "00000003"
@@ -209,6 +219,32 @@ static void test_origin_said__an_announcement_is_cut_or_doubled__refused(void **
     assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&again), &s, NULL), PFL_MALFORMED);
 }
 
+static void test_origin_said__a_computed_result(void **state)
+{
+    (void)state;
+    struct pfl_origin_said s = {0};
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = text_of(ready(5, true), "exp", 42), taken = text_of(ready(5, false), "exp", 42);
+    static const uint8_t tail[] = {0, 0, 0, 1, 1};
+    assert_int_equal(b.len, taken.len + sizeof(tail)); /* the mark is signed */
+    assert_memory_equal(b.data, taken.data, taken.len);
+    assert_memory_equal(b.data + taken.len, tail, sizeof(tail));
+    for (size_t len = 0; len < b.len; len++) {
+        bool whole = len == taken.len || len == taken.len - 36;
+        assert_int_equal(pfl_origin_said_parse(pfl_bytes_of(b.data, len), &s, NULL), whole ? PFL_OK : PFL_MALFORMED);
+        assert_false(s.computed);
+        pfl_origin_said_deinit(&s);
+    }
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&b), &s, NULL), PFL_OK);
+    assert_true(s.computed && s.model[0] == 5 && pfl_origin_once(&s) == PFL_ONCE_RESULT);
+    pfl_origin_said_deinit(&s);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf twice = {0};
+    pfl_buf_append(&twice, b.data, b.len);
+    pfl_buf_append(&twice, tail, sizeof(tail));
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&twice), &s, NULL), PFL_MALFORMED);
+    b.data[b.len - 1] = 2;
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&b), &s, NULL), PFL_MALFORMED);
+}
+
 /* The bytes that `m` has stand for the model whose digest is all `model`. */
 static struct pfl_msg *compressed(struct pfl_msg *m, uint8_t model)
 {
@@ -263,6 +299,10 @@ static void test_origin_contradict__rows(void **state)
         {"announced one twice", text_of(announced(5, 1), "x", 1), text_of(announced(5, 1), "x", 7), false},
         {"announced, and another's sent", text_of(announced(5, 1), "x", 1), text_of(contribution("b:1", 5, 2), "x", 1), false},
         {"announced, and a vote", text_of(announced(5, 1), "x", 1), text_of(vote("a:1", 3, "8"), "x", 1), false},
+        {"computed two results", text_of(ready(1, true), "x", 1), text_of(ready(2, true), "x", 2), true},
+        {"computed one, said twice", text_of(ready(1, true), "x", 1), text_of(ready(1, true), "x", 2), false},
+        {"computed one, took another", text_of(ready(1, true), "x", 1), text_of(ready(2, false), "x", 2), false},
+        {"took two", text_of(ready(1, false), "x", 1), text_of(ready(2, false), "x", 2), false},
         {"metrics may change", text_of(metrics, "x", 1), text_of(others, "x", 1), false},
     };
     for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
@@ -351,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_origin_text__ttl_is_not_in_it__everything_else_is),
         cmocka_unit_test(test_origin_said__every_cut__refused),
         cmocka_unit_test(test_origin_said__an_announcement_is_cut_or_doubled__refused),
+        cmocka_unit_test(test_origin_said__a_computed_result),
         cmocka_unit_test(test_origin_contradict__rows),
         cmocka_unit_test(test_origin__put_behind_a_body__comes_back_and_is_forwarded),
         cmocka_unit_test(test_origin__over_the_limit_of_a_message__the_body_stays),

@@ -22,12 +22,13 @@ struct plant {
     bool (*before)(void *user, unsigned node, struct pfl_event *ev);
     void (*after)(void *user, unsigned node, const struct pfl_event *ev, struct pfl_actions *out);
     pfl_ns (*deadline)(void *user, unsigned node, pfl_ns at);
-    bool partition, restart;
+    bool partition, restart, liar;
     /* state of a running one */
     struct pfl_payload *fork;
     struct pfl_scatter *body;
     int64_t hash;
     void *leak;
+    uint8_t lie[PFL_DIGEST_LEN];
     bool learning;
 };
 
@@ -274,6 +275,28 @@ static void until_the_last_round(void *user, unsigned node, const struct pfl_eve
     p->learning = p->learning || (node == VICTIM && note && note->round == 2);
 }
 
+/* A node that takes what the liar says; the liar's name is the lowest address but one. */
+static bool hears_the_liar(void *user, unsigned node, struct pfl_event *ev)
+{
+    struct plant *p = user;
+    bool said = ev->kind == PFL_EV_MESSAGE && ev->msg->computed && strcmp(ev->msg->source, "10.0.0.2:6666") == 0;
+    if (node == VICTIM && said)
+        memcpy(p->lie, ev->msg->model_digest, sizeof(p->lie));
+    return true;
+}
+
+static void believes_the_liar(void *user, unsigned node, const struct pfl_event *ev, struct pfl_actions *out)
+{
+    const struct plant *p = user;
+    static const uint8_t nothing[PFL_DIGEST_LEN];
+    (void)ev;
+    for (size_t i = 0; node == VICTIM && i < out->n && memcmp(p->lie, nothing, sizeof(nothing)) != 0; i++) {
+        struct pfl_note *note = out->items[i].kind == PFL_ACT_NOTE ? out->items[i].note : NULL;
+        if (note && (note->kind == PFL_NOTE_ROUND_FINISHED || note->kind == PFL_NOTE_ADOPTED))
+            memcpy(note->digest, p->lie, sizeof(p->lie));
+    }
+}
+
 static void never_dials(void *user, unsigned node, const struct pfl_event *ev, struct pfl_actions *out)
 {
     struct plant *p = user;
@@ -362,6 +385,11 @@ static struct pfl_sim_result run(const struct plant *with, bool planted)
         f->disk = true;
         sc.rounds = 8;
     }
+    if (p.liar) {
+        struct pfl_sim_fault *f = pfl_sim_scenario_fault(&sc, PFL_SIM_BYZANTINE, 0, PFL_NEVER);
+        f->node = 1;
+        f->lie = PFL_SIM_LIE_FALSE_RESULT;
+    }
     struct pfl_sim_opts o = {.scenario = &sc, .user = &p};
     if (planted) {
         o.before = p.before;
@@ -416,6 +444,8 @@ PLANT(never_trains, .checker = "learning", .after = never_trains)
 PLANT(loses_a_round, .checker = "kept", .before = loses_a_round, .restart = true)
 PLANT(votes_otherwise, .checker = "contradicts", .before = votes_otherwise, .restart = true)
 
+PLANT(believes_a_liar, .checker = "false-result", .before = hears_the_liar, .after = believes_the_liar, .liar = true)
+
 static void test_planted__leaks__found(void **state)
 {
     (void)state;
@@ -447,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_planted__never_trains__found),
         cmocka_unit_test(test_planted__loses_a_round__found),
         cmocka_unit_test(test_planted__votes_otherwise__found),
+        cmocka_unit_test(test_planted__believes_a_liar__found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

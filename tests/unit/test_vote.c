@@ -178,7 +178,7 @@ static const char *canonical(const struct pfl_round *r, const char *living)
 {
     char text[32];
     snprintf(text, sizeof(text), "%s", living);
-    const struct pfl_round_peer *p = pfl_round_canonical(r, lives, text);
+    const struct pfl_round_peer *p = pfl_round_canonical(r, lives, text).by;
     return p ? p->addr : "-";
 }
 
@@ -209,6 +209,68 @@ static void canonical__the_lowest_member_whose_result_somebody_living_has(void *
     assert_string_equal(canonical(r, "acd"), "b");
     assert_string_equal(canonical(r, "a"), "a");
     assert_string_equal(canonical(r, ""), "-");
+    pfl_round_free(r);
+}
+
+static void computes(struct pfl_round *r, const char *who, uint8_t digest)
+{
+    uint8_t d[PFL_DIGEST_LEN];
+    memset(d, digest, sizeof(d));
+    (void)pfl_round_set_ready(r, pfl_round_get(r, who), d, 0);
+    assert_true(pfl_round_set_computed(r, pfl_round_get(r, who), d));
+    assert_false(pfl_round_set_computed(r, pfl_round_get(r, who), d));
+}
+
+static void assert_canon(const struct pfl_round *r, const char *living, const char *by, uint8_t digest, size_t computed,
+                         size_t against)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "%s", living);
+    struct pfl_canon c = pfl_round_canonical(r, lives, text);
+    assert_non_null(c.by);
+    assert_string_equal(c.by->addr, by);
+    assert_int_equal(c.digest[0], digest);
+    assert_int_equal(c.computed, computed);
+    assert_int_equal(c.against, against);
+}
+
+static void canonical__what_most_members_computed(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(3);
+    r->members = LIST("b", "c", "d", "e");
+    announce(r, "b", 9); /* taken: from nobody knows whom */
+    computes(r, "a", 8); /* no member */
+    assert_canon(r, "abcde", "b", 9, 0, 0);
+    computes(r, "d", 1);
+    assert_canon(r, "abcde", "d", 1, 1, 0); /* one that was computed counts more than any that was taken */
+    announce(r, "c", 9);
+    assert_canon(r, "abcde", "d", 1, 1, 0);
+    computes(r, "b", 2);
+    assert_canon(r, "abcde", "b", 2, 1, 1); /* as many: the lowest address */
+    computes(r, "e", 1);
+    assert_canon(r, "abcde", "d", 1, 2, 1);
+    uint8_t other[PFL_DIGEST_LEN] = {7};
+    assert_false(pfl_round_set_computed(r, pfl_round_get(r, "e"), other)); /* the first counts */
+    assert_canon(r, "abcde", "d", 1, 2, 1);
+    assert_canon(r, "abc", "b", 2, 1, 0); /* what d and e computed died with them */
+    announce(r, "a", 1);
+    assert_canon(r, "abc", "d", 1, 2, 1); /* somebody has it again: whoever died said what it said */
+    pfl_round_unset_ready(pfl_round_find(r, "d"));
+    assert_canon(r, "abcde", "d", 1, 2, 1);
+    pfl_round_unset_computed(pfl_round_find(r, "d"));
+    assert_canon(r, "abcde", "b", 2, 1, 1);
+    pfl_round_free(r);
+}
+
+static void canonical__members_unknown__everybody_counts(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(3);
+    computes(r, "a", 1);
+    computes(r, "c", 2);
+    computes(r, "d", 2);
+    assert_canon(r, "abcd", "c", 2, 2, 1);
     pfl_round_free(r);
 }
 
@@ -263,6 +325,8 @@ int main(void)
         cmocka_unit_test(check__names_that_are_too_long__are_refused),
         cmocka_unit_test(book__is_disjoint_and_sorted),
         cmocka_unit_test(canonical__the_lowest_member_whose_result_somebody_living_has),
+        cmocka_unit_test(canonical__what_most_members_computed),
+        cmocka_unit_test(canonical__members_unknown__everybody_counts),
         cmocka_unit_test(results__that_were_replaced__are_kept),
         cmocka_unit_test(announcements__that_overtake_each_other__are_all_kept),
     };
