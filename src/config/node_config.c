@@ -64,6 +64,28 @@ static enum pfl_rc check_name(const struct pfl_yaml_doc *doc, struct pfl_yaml *m
                          near ? "did you mean" : "a valid name is", near ? near : ok[0]);
 }
 
+static enum pfl_rc read_learner_numbers(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
+                                        struct pfl_err *err)
+{
+    int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, values = -1;
+    TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
+    TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
+    TRY(pfl_yaml_int(doc, m, "batch_size", 1, 1000000, &batch, err));
+    TRY(pfl_yaml_int(doc, m, "dummy_delay_ms", 0, 3600000, &delay, err));
+    TRY(pfl_yaml_int(doc, m, "dummy_values", 1, (int64_t)1 << 31, &values, err));
+    TRY(pfl_yaml_u64(doc, m, "model_seed", &l->model_seed, err));
+    TRY(pfl_yaml_u64(doc, m, "part_seed", &l->part_seed, err));
+    TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1.0, &l->reduction_factor, err));
+    TRY(pfl_yaml_double(doc, m, "learning_rate", 1e-9, 1e3, &l->learning_rate, err));
+    l->part_index = (unsigned)index;
+    l->part_count = (unsigned)count;
+    l->batch_size = (unsigned)batch;
+    l->dummy_delay = delay >= 0 ? delay * PFL_MS : l->dummy_delay;
+    l->dummy_values = values > 0 ? (uint64_t)values : l->dummy_values;
+    l->has_model_seed = pfl_yaml_get(m, "model_seed") != NULL;
+    return PFL_OK;
+}
+
 static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml *m, struct pfl_learner_config *l,
                                 struct pfl_err *err)
 {
@@ -125,22 +147,7 @@ static enum pfl_rc read_learner(const struct pfl_yaml_doc *doc, struct pfl_yaml 
     TRY(pfl_learner_config_read_aggregator(doc, aggregator, l, NULL, err));
     TRY(pfl_learner_config_read_compression(doc, m, l, err));
     TRY(pfl_attack_config_read(doc, m, &l->attack, err));
-    int64_t index = l->part_index, count = l->part_count, batch = 0, delay = -1, values = -1;
-    TRY(pfl_yaml_int(doc, m, "part_count", 1, 1000000, &count, err));
-    TRY(pfl_yaml_int(doc, m, "part_index", 0, count - 1, &index, err));
-    TRY(pfl_yaml_int(doc, m, "batch_size", 1, 1000000, &batch, err));
-    TRY(pfl_yaml_int(doc, m, "dummy_delay_ms", 0, 3600000, &delay, err));
-    TRY(pfl_yaml_int(doc, m, "dummy_values", 1, (int64_t)1 << 31, &values, err));
-    TRY(pfl_yaml_u64(doc, m, "model_seed", &l->model_seed, err));
-    TRY(pfl_yaml_u64(doc, m, "part_seed", &l->part_seed, err));
-    TRY(pfl_yaml_double(doc, m, "reduction_factor", 1e-6, 1.0, &l->reduction_factor, err));
-    TRY(pfl_yaml_double(doc, m, "learning_rate", 1e-9, 1e3, &l->learning_rate, err));
-    l->part_index = (unsigned)index;
-    l->part_count = (unsigned)count;
-    l->batch_size = (unsigned)batch;
-    l->dummy_delay = delay >= 0 ? delay * PFL_MS : l->dummy_delay;
-    l->dummy_values = values > 0 ? (uint64_t)values : l->dummy_values;
-    l->has_model_seed = pfl_yaml_get(m, "model_seed") != NULL;
+    TRY(read_learner_numbers(doc, m, l, err));
     return pfl_learner_config_read_model(doc, m, l, err);
 }
 

@@ -420,6 +420,37 @@ static enum pfl_rc open_method(struct pfl_driver *d, const struct pfl_driver_opt
     return rc == PFL_OK ? rc : pfl_err_wrap(err, "settings.general.interop_compression");
 }
 
+/* What the node is to do, with what only its driver knows. */
+static struct pfl_node_settings settings_of(const struct pfl_driver *d, const struct pfl_driver_opts *opts)
+{
+    struct pfl_node_settings s = opts->settings;
+    s.federation = d->federation;
+    s.entropy = pfl_rng_entropy();
+    s.durable = d->keeper != NULL;
+    s.signatures = d->origins != NULL;
+    s.max_rounds = (unsigned)d->policy.max_rounds;
+    s.max_epochs = (unsigned)d->policy.max_epochs;
+    s.max_model_bytes = d->policy.max_model_bytes;
+    return s;
+}
+
+static void say_started(struct pfl_driver *d)
+{
+    const char *tls = d->tls ? "mutual TLS" : "none: PLAINTEXT";
+    pfl_events_emit(d->events, "started",
+                    json_pack("{s:s, s:i, s:s, s:s}", "address", d->address, "pid", (int)uv_os_getpid(), "tls", tls, "interop",
+                              d->interop ? "p2pfl" : "off"));
+    pfl_info("%s listens on %s (%s)", d->name, d->address, tls);
+    if (!d->tls)
+        pfl_warn("%s: use_ssl is false: everything is sent in PLAINTEXT and nobody's identity is checked", d->name);
+    if (d->interop)
+        pfl_warn("%s: interop: p2pfl: %s", d->name, pfl_driver_interop_weaker);
+    if (d->state_dir)
+        d->audit = pfl_node_audit_new(d);
+    pfl_node_audit_add(d->audit, d->tls ? pfl_identity_text(pfl_tls_client_identity(d->tls)) : d->name, "node-start", d->address,
+                       d->interop ? "mutual TLS, interop with P2PFL" : tls);
+}
+
 enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver **ret, struct pfl_err *err)
 {
     struct pfl_driver *d = pfl_xcalloc(1, sizeof(*d));
@@ -459,14 +490,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
         free_now(d);
         return rc;
     }
-    struct pfl_node_settings s = opts->settings;
-    s.federation = d->federation;
-    s.entropy = pfl_rng_entropy();
-    s.durable = d->keeper != NULL;
-    s.signatures = d->origins != NULL;
-    s.max_rounds = (unsigned)d->policy.max_rounds;
-    s.max_epochs = (unsigned)d->policy.max_epochs;
-    s.max_model_bytes = d->policy.max_model_bytes;
+    const struct pfl_node_settings s = settings_of(d, opts);
     d->address = pfl_xstrdup(pfl_rpc_server_address(d->server));
     d->node = pfl_node_new(d->address, d->method.model, &s);
     uv_timer_init(d->loop, &d->timer);
@@ -482,19 +506,7 @@ enum pfl_rc pfl_driver_new(const struct pfl_driver_opts *opts, struct pfl_driver
     }
     if (d->state_dir)
         d->control_closed = false;
-    const char *tls = d->tls ? "mutual TLS" : "none: PLAINTEXT";
-    pfl_events_emit(d->events, "started",
-                    json_pack("{s:s, s:i, s:s, s:s}", "address", d->address, "pid", (int)uv_os_getpid(), "tls", tls, "interop",
-                              d->interop ? "p2pfl" : "off"));
-    pfl_info("%s listens on %s (%s)", d->name, d->address, tls);
-    if (!d->tls)
-        pfl_warn("%s: use_ssl is false: everything is sent in PLAINTEXT and nobody's identity is checked", d->name);
-    if (d->interop)
-        pfl_warn("%s: interop: p2pfl: %s", d->name, pfl_driver_interop_weaker);
-    if (d->state_dir)
-        d->audit = pfl_node_audit_new(d);
-    pfl_node_audit_add(d->audit, d->tls ? pfl_identity_text(pfl_tls_client_identity(d->tls)) : d->name, "node-start", d->address,
-                       d->interop ? "mutual TLS, interop with P2PFL" : tls);
+    say_started(d);
     begin(d, kept);
     *ret = d;
     return PFL_OK;

@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import node_kit  # noqa: E402
 from node_kit import SRC, Node, NodeTest, node_file, run, wait_until  # noqa: E402
 
 
@@ -120,6 +121,21 @@ class TwoNodes(NodeTest):
         a = self.start("node1", values=20_000_000)
         self.assertEqual(a.do("learn", "--rounds", "1"), "ok\n")
         a.wait_event("learning_finished", 120)
+        self.end()
+
+    @unittest.skipIf(node_kit.cache("PFL_SANITIZE"), "a sanitizer keeps what is freed")
+    def test_quiet__after_an_experiment__gives_memory_back(self):
+        """What the last round's models of 12 MB lay in stays for the next round, and with a node that has nothing to do it goes."""
+        def resident_kb(node):
+            return int(re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{node.proc.pid}/status").read_text())[1])
+
+        a, b = self.pair(values=3_000_000)
+        for node in (a, b):
+            wait_until("the initial model", lambda node=node: node.status()["model_ready"])
+        a.do("learn", "--rounds", "2", "--trainset-size", "2")
+        busy = {node: (node.wait_event("learning_finished"), resident_kb(node))[1] for node in (a, b)}
+        for node in (a, b):
+            wait_until(f"{node.name} gives 8 MB of {busy[node]} kB back", lambda node=node: resident_kb(node) < busy[node] - 8000, period=0.2)
         self.end()
 
     def test_stop__during_a_slow_fit__ends_it_everywhere(self):
