@@ -22,7 +22,7 @@ RULES = {"FedAvg": ["aggregator=fedavg"], "median": ["aggregator=fedmedian"], "t
 COMPRESSION = ["nodes=10", "part=iid", "share=0.2", "hidden=128,64", "batch=32", "rounds=15"]
 PIPELINES = {
     "none": "", "float16": "ptq:F16", "bfloat16": "ptq:BF16", "int8": "ptq:I8", "uint8": "ptq:U8", "int16": "ptq:I16",
-    "top 10 %, error feedback": "topk:0.1", "top 10 %, without": "topk:forget", "top 1 %, error feedback": "topk:0.01",
+    "top 10 %, error feedback": "topk:0.1", "top 10 %, no error feedback": "topk:forget", "top 1 %, error feedback": "topk:0.01",
     "low rank, 95 % of the energy": "low_rank:0.95", "zlib": "zlib", "lzma": "lzma", "zstd": "zstd", "top 10 %, int8, zstd": "topk:0.1,ptq:I8,zstd",
     "dp: noise 0.001 of clip 1": "dp:0.001",
 }
