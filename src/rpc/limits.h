@@ -55,7 +55,7 @@ enum {
     PFL_RPC_READ_PROGRESS = 16 << 10,
 
     PFL_RPC_CONNECTIONS_MAX = 1024,
-    PFL_RPC_CONNECTIONS_PER_IP_MAX = 256, /* many nodes share a machine in experiments */
+    PFL_RPC_CONNECTIONS_PER_IP_MAX = 256, /* of IPv6 per /64; many nodes share a machine in experiments */
     /* TLS handshakes under way: each costs a signature and holds about 100 KiB. Twice what one address may have, so that nobody
        keeps all others out with one. */
     PFL_RPC_HANDSHAKES_MAX = 512,

@@ -103,11 +103,15 @@ static const struct pfl_conn_ops OPS = {
 
 /* ---- accepting ---- */
 
-static void ip_of(const struct sockaddr_storage *sa, char *out, size_t out_size)
+void pfl_server_ip_of(const struct sockaddr_storage *sa, char *out, size_t out_size)
 {
     char text[PFL_ADDR_MAX];
-    pfl_sockaddr_text((const void *)sa, text, sizeof text);
-    char *port = sa->ss_family == AF_UNIX ? NULL : strrchr(text, ':');
+    struct sockaddr_storage of = *sa;
+    struct in6_addr *v6 = &((struct sockaddr_in6 *)(void *)&of)->sin6_addr;
+    if (of.ss_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(v6))
+        memset(v6->s6_addr + 8, 0, 8);
+    pfl_sockaddr_text((const void *)&of, text, sizeof text);
+    char *port = of.ss_family == AF_UNIX ? NULL : strrchr(text, ':');
     if (port)
         *port = '\0';
     snprintf(out, out_size, "%.*s", (int)out_size - 1, text);
@@ -139,7 +143,7 @@ static void welcome(struct pfl_rpc_server *s, int fd, const struct sockaddr_stor
 {
     char remote[PFL_ADDR_MAX], ip[INET6_ADDRSTRLEN + 2];
     pfl_sockaddr_text((const void *)sa, remote, sizeof remote);
-    ip_of(sa, ip, sizeof ip);
+    pfl_server_ip_of(sa, ip, sizeof ip);
     const char *why_not = over_limit(s, ip);
     if (why_not) {
         close(fd);

@@ -47,9 +47,14 @@ struct pfl_server_conn {
     struct pfl_server_stream *streams;
     size_t in_bytes; /* announced by messages that are not complete */
     bool open;
-    bool stale; /* its handshake began with a certificate that was replaced since */
-    char ip[INET6_ADDRSTRLEN + 2];
+    bool stale;                    /* its handshake began with a certificate that was replaced since */
+    char ip[INET6_ADDRSTRLEN + 2]; /* see pfl_server_ip_of */
 };
+
+/* ---- server.c ---- */
+/** The key under which connections of an address are counted: its text without the port, of IPv6 that of its /64, which is what one
+ *  customer has at least. Unix sockets: their path. Cut to out_size. */
+void pfl_server_ip_of(const struct sockaddr_storage *sa, char *out, size_t out_size);
 
 /* ---- server_stream.c: the part of struct pfl_conn_ops that is about streams ---- */
 int pfl_server_begin_headers(struct pfl_conn *c, const nghttp2_frame *frame);

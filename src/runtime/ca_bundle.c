@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "pki/digest.h"
 #include "runtime/ca_limits.h"
+#include "runtime/ca_rate.h"
 #include "runtime/ca_server_impl.h"
 #include "wire/limits.h"
 
@@ -56,16 +57,6 @@ static void give(struct pfl_ca_server *s, struct pfl_rpc_call *call, bool ok)
     pfl_rpc_call_reply(call, &body);
 }
 
-/* "192.0.2.1:53422" without its port. */
-static void ip_of(const struct pfl_rpc_call *call, char out[PFL_ADDR_MAX])
-{
-    const char *remote = pfl_rpc_call_peer(call)->remote, *colon = strrchr(remote, ':');
-    size_t len = colon ? (size_t)(colon - remote) : strlen(remote);
-    len = len < PFL_ADDR_MAX ? len : PFL_ADDR_MAX - 1;
-    memcpy(out, remote, len);
-    out[len] = '\0';
-}
-
 static bool may_wait(const struct pfl_ca_server *s, const char *ip)
 {
     unsigned n = 0, of_ip = 0;
@@ -87,7 +78,7 @@ void pfl_ca_on_bundle(void *user, struct pfl_rpc_call *call, struct pfl_blob *re
         return;
     }
     bool ok = refresh(s);
-    ip_of(call, ip);
+    pfl_rate_key_of(pfl_rpc_call_peer(call)->remote, ip);
     bool newest = ok && r.has_known && memcmp(r.known, s->bundle_digest, sizeof r.known) == 0;
     if (!newest || r.wait_s == 0 || s->closed || !may_wait(s, ip)) {
         give(s, call, ok);
