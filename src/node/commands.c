@@ -151,7 +151,7 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     if (n->learning && in->peer) {
         in->peer->takes_part = true;
         in->peer->joins = false;
-        if (in->peer->from > r->round)
+        if (in->peer->from == r->round + 1) /* an older ballot was overtaken by its going to a later round */
             in->peer->from = r->round;
         in->peer->lapsed = in->peer->lapsed && r->round < n->round;
     }

@@ -134,6 +134,7 @@ struct pfl_node {
     bool restored; /* it has taken up what it kept before it was started anew */
     int32_t ahead; /* a round that somebody showed to be in; see join.c */
     pfl_ns ahead_at;
+    size_t ahead_denied;   /* neighbours asked since that are not */
     uint64_t state_id;     /* of a question for a neighbour's state; 0: none */
     char *state_to;        /* owned: who was asked last */
     pfl_ns state_at;       /* not before */
@@ -358,6 +359,8 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
 /** Gossip of a round that this node does not keep (yet): if it joins or jumps there soon, it is looked at again. Returns PFL_OK. */
 enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in);
 void pfl_core_put_off_clear(struct pfl_node *n);
+/** This node is in another round: what was put off may be for that one. */
+void pfl_core_look_again(struct pfl_node *n);
 /** Somebody is in that round. */
 void pfl_core_ahead(struct pfl_node *n, int32_t round);
 /** Asks a neighbour where it is, if there is a reason to. */

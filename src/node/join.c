@@ -23,6 +23,7 @@ void pfl_core_ahead(struct pfl_node *n, int32_t round)
     if (n->ahead <= n->round)
         n->ahead_at = n->now;
     n->ahead = round;
+    n->ahead_denied = 0;
     n->dirty = true;
 }
 
@@ -128,7 +129,8 @@ void pfl_core_join_run(struct pfl_node *n)
 enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in)
 {
     bool later = !n->learning || in->msg->round > n->round;
-    if (!n->set.late_join || !later || !in->peer || pfl_core_is_past(n, in->msg))
+    bool known = in->peer || pfl_core_gone_why(n, in->msg->source); /* who was cut off may be back before that is noticed */
+    if (!n->set.late_join || !later || !known || pfl_core_is_past(n, in->msg))
         return PFL_OK;
     size_t expired = 0;
     while (expired < n->n_put_off &&
@@ -148,7 +150,7 @@ void pfl_core_put_off_clear(struct pfl_node *n)
         pfl_msg_unref(n->put_off[--n->n_put_off].msg);
 }
 
-static void look_again(struct pfl_node *n)
+void pfl_core_look_again(struct pfl_node *n)
 {
     struct pfl_put_off *all = n->put_off;
     size_t n_all = n->n_put_off;
@@ -219,7 +221,7 @@ static void go_to(struct pfl_node *n, int32_t round, const char *by)
         pfl_core_note(n, PFL_NOTE_ROUND_STARTED, NULL);
     pfl_core_stage(n, PFL_STAGE_WAITING);
     pfl_core_keep_soon(n);
-    look_again(n);
+    pfl_core_look_again(n);
 }
 
 static void jump(struct pfl_node *n, const struct pfl_state *s, const char *by)
@@ -258,6 +260,17 @@ static void take_train_set(struct pfl_node *n, const struct pfl_state *s)
     pfl_core_after_vote(n);
 }
 
+/* A neighbour is no further than we are. It may be behind as well: only where all of them say so, whoever said otherwise was wrong.
+ */
+static void deny(struct pfl_node *n)
+{
+    size_t askable = 0;
+    for (size_t i = 0; i < n->peers.n_linked; i++)
+        askable += can_ask(n->peers.linked[i]);
+    if (++n->ahead_denied >= askable)
+        n->ahead = n->round;
+}
+
 static void take_state(struct pfl_node *n, const struct pfl_state *s, const char *by)
 {
     if (!may_join(n, s))
@@ -271,7 +284,7 @@ static void take_state(struct pfl_node *n, const struct pfl_state *s, const char
         struct pfl_learn_args args = {.rounds = s->rounds, .epochs = s->epochs, .trainset_size = s->trainset_size, .name = s->name};
         pfl_core_begin(n, by, &args);
         if (s->round == 0 && s->members.n == 0) { /* in time for the first vote */
-            look_again(n);
+            pfl_core_look_again(n);
             return;
         }
         go_to(n, s->round, by);
@@ -291,7 +304,7 @@ static void take_state(struct pfl_node *n, const struct pfl_state *s, const char
     else if (s->round == n->round)
         take_train_set(n, s);
     if (s->round <= n->round)
-        n->ahead = n->round; /* whoever said otherwise */
+        deny(n);
 }
 
 bool pfl_core_state_sent(struct pfl_node *n, const struct pfl_event *ev)

@@ -119,7 +119,7 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
     bool late = patience <= n->now;
     if (!late && n->stage == PFL_STAGE_WAITING)
         pfl_core_wake(n, patience);
-    if (!r->decided) /* who comes late knows of nobody who could vouch for it, but perhaps who computed what */
+    if (!r->decided || r->given) /* who comes late knows of nobody who could vouch for it, but perhaps who computed what */
         return n->stage == PFL_STAGE_WAITING && r->offered->has_digest &&
                (late || pfl_core_canonical(n, r).computed == 0 || canonical_offered(n, r));
     bool common = canonical_offered(n, r) && pfl_round_announced_by_member(r, r->offered->digest);

@@ -137,9 +137,10 @@ void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
 
 /* Until when this one may bring a contribution that we lack. Who has ended the round has sent what it has, its own or others', and
  * goes on to send it where that failed; but it may have sent it to others only, and then all who lack it give it up together. */
-static pfl_ns brings_until(const struct pfl_node *n, const char *addr, const struct pfl_round_peer *row)
+static pfl_ns brings_until(const struct pfl_node *n, const struct pfl_round *r, const char *addr, const struct pfl_round_peer *row)
 {
-    if (!pfl_neighbours_alive(&n->peers, addr))
+    const struct pfl_peer *p = pfl_neighbours_find(&n->peers, addr);
+    if (!p || !p->alive || p->from > r->round) /* dead, or gone on to a later round */
         return 0;
     if (!row || !row->ready || pfl_core_plain_addr(n, addr))
         return PFL_NEVER;
@@ -155,12 +156,12 @@ static pfl_ns comes_until(const struct pfl_node *n, const struct pfl_round *r, c
         return 0;
     const struct pfl_round_peer *two_faced = row && row->two_faced ? row : NULL; /* what it announced may come from others only */
     const struct pfl_peer *p = pfl_neighbours_find(&n->peers, member);
-    pfl_ns until = withdrawn || two_faced ? 0 : brings_until(n, member, row);
+    pfl_ns until = withdrawn || two_faced ? 0 : brings_until(n, r, member, row);
     pfl_ns shows = p && !pfl_core_plain(n, p) ? pfl_core_shows_until(n, r, p) : PFL_NEVER;
     until = shows < until ? shows : until;
     for (size_t i = 0; until != PFL_NEVER && i < r->n_peers; i++) {
         const struct pfl_round_peer *o = r->peers[i];
-        pfl_ns its = o != two_faced && pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, o->addr, o) : 0;
+        pfl_ns its = o != two_faced && pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, r, o->addr, o) : 0;
         until = its > until ? its : until;
     }
     return until;

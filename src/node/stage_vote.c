@@ -51,6 +51,7 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     }
     pfl_core_keep(n);
     pfl_core_gossip(n, "vote_train_set", round, &ballot);
+    pfl_core_look_again(n);
 }
 
 bool pfl_core_has_voted(const struct pfl_node *n, const char *addr)
@@ -208,11 +209,18 @@ static bool somebody_is_ready(const struct pfl_round *r)
     return false;
 }
 
+/* A train set that a neighbour told stands, unless it told it before our own ballot came there. */
+static bool is_settled(struct pfl_node *n, const struct pfl_round *r)
+{
+    const struct pfl_round_peer *me = pfl_round_find(r, n->addr);
+    return r->given && (!me || !me->voted || some_vote_missing(n, r));
+}
+
 void pfl_core_recount(struct pfl_node *n)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
     struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
-    if (!r || !r->decided || r->given || r->done || n->stage == PFL_STAGE_AGGREGATING || r->n_voted == r->n_counted)
+    if (!r || !r->decided || is_settled(n, r) || r->done || n->stage == PFL_STAGE_AGGREGATING || r->n_voted == r->n_counted)
         return;
     count(n, r, &set);
     if (same_names(&set, &r->train_set) || somebody_is_ready(r))

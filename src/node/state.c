@@ -98,9 +98,12 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     if (!started && !n->over)
         return PFL_OK;
     int32_t round = n->over ? (int32_t)n->rounds - 1 : n->round;
+    struct pfl_round *last = n->over ? pfl_core_round(n, round) : NULL;
     bool same = theirs >= 0 && pfl_streq(name, n->experiment);
     bool ended = theirs < 0 && pfl_streq(name, n->experiment); /* there, in order: it needs nothing, and what it said holds */
     in->text = describe(n, round);
+    if (same && last && last->done) /* it was somewhere else when this was said: nobody should wait for it at the end */
+        pfl_core_announce_ready(n, last);
     if ((theirs < 0 && !ended) || anew)
         forget_former_life(n, p, same);
     /* The words of who started it; ours are no proof. One that was started anew needs them for those who ask it in turn. */

@@ -100,6 +100,17 @@ class Simulate(unittest.TestCase):
             done = simulate("--seed", seed, "--quiet")
             self.assertEqual(done.returncode, 0, f"seed {seed} ({what}): {done.stderr}")
 
+    def test_cut_off_and_ahead__all_meet_without_a_timeout(self):
+        """One of four goes on alone for some rounds and comes back. Nobody waits for what will not come: all is over before the
+        aggregation timeout (60 s) could have passed once."""
+        plan = (ROOT / "tests" / "fixtures" / "sim" / "cut-off.yaml").read_text()
+        for until in (5, 12):
+            path = self.file(plan.replace("until_s: 5", f"until_s: {until}"))
+            for seed in range(1, 9 if SANITIZED else 31):
+                r = self.json_of(path, "--seed", seed)
+                self.assertEqual((r["failed"], r["stopped"], r["apart"]), ([], 0, 0), f"until {until} s, seed {seed}")
+                self.assertLess(r["virtual_s"], 40, f"until {until} s, seed {seed}")
+
     def test_same_seed__same_run__another_seed__another(self):
         a, b, c = (self.ok("--seed", s, "--trace") for s in (7, 7, 8))
         self.assertEqual(re.sub(r"[0-9.]+ s, peak.*", "", a), re.sub(r"[0-9.]+ s, peak.*", "", b))
