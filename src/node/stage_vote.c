@@ -218,12 +218,14 @@ static bool is_settled(struct pfl_node *n, const struct pfl_round *r)
 
 void pfl_core_recount(struct pfl_node *n)
 {
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0};
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0}, members = {0};
     struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
     if (!r || !r->decided || is_settled(n, r) || r->done || n->stage == PFL_STAGE_AGGREGATING || r->n_voted == r->n_counted)
         return;
     count(n, r, &set);
-    if (same_names(&set, &r->train_set) || somebody_is_ready(r))
+    pfl_strs_copy(&members, &set);
+    pfl_strs_sort(&members);
+    if (same_names(&members, &r->members) || somebody_is_ready(r))
         return;
     bool was_member = pfl_round_is_member(r, n->addr);
     pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "a late ballot changes the train set of round %d", r->round);
