@@ -43,6 +43,7 @@ FOUND = {
     4549: "a voter gave each neighbour another vote under one hash: the second passed for a copy of the first, nobody found it out",
     5000: "the same",
     5224: "the same, and a link that was there on one side only",
+    6443: "a trainer that was put out while a round ended was counted by some and not by others: two results, and one that came late took the first",
     7135: "the same as 4549",
     829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
 }
