@@ -15,9 +15,10 @@
  * The form: a safetensors file with what each technique makes of tensor i ("i", "i#x" ...), `__metadata__` with "techniques" (a
  * JSON list of names) and "base" (the SHA-256 of the model to add to, absent where nothing is a difference); where its bytes are
  * compressed, behind "PFLZ", one byte (1 zlib, 2 xz, 3 zstd) and its length (u64, little-endian). What each technique adds:
- *   topk      "#x" the values in order of position, "#i" their positions (I32) or "#b" a bit for each position, whichever is
- * smaller low_rank  "#u" (m, r) and "#v" (r, n) ptq       the same name in another type, "#s" scales (F32), "#z" zero points (I32)
- * where asymmetric Undoing is done in a fixed order in double: every node gets the same bytes, also the one that compressed. */
+ * topk: "#x", the values in order of position, and "#i", their positions (I32), or "#b", a bit for each position, whichever is
+ * smaller. low_rank: "#u" (m, r) and "#v" (r, n). ptq: the same name in another type, "#s", scales (F32), and "#z", zero points
+ * (I32), where asymmetric. Undoing is done in a fixed order in double: every node gets the same bytes, also the one that
+ * compressed. */
 #ifndef PFL_LEARNING_COMPRESSION_H
 #define PFL_LEARNING_COMPRESSION_H
 
