@@ -341,6 +341,8 @@ bool pfl_core_take_begin(struct pfl_node *n)
     struct pfl_round *before = pfl_core_round(n, n->round - 1), *r = pfl_core_round(n, n->round);
     if (!before || before->done || !before->offered || !r || r->done || n->stage != PFL_STAGE_WAITING)
         return false;
+    if (pfl_core_canonical(n, before).computed > 0 && !pfl_core_canonical_offered(n, before))
+        return false; /* it would build on what nobody computed */
     PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = pfl_payload_ref(before->offered);
     struct pfl_note *note = pfl_core_note(n, PFL_NOTE_ADOPTED, before->offered_by);
     note->round = before->round;

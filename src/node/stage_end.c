@@ -32,7 +32,7 @@ bool pfl_core_off_canon(const struct pfl_node *n, const struct pfl_round *r)
     return c.by && !is_digest(r->aggregate, c.digest);
 }
 
-static bool canonical_offered(const struct pfl_node *n, const struct pfl_round *r)
+bool pfl_core_canonical_offered(const struct pfl_node *n, const struct pfl_round *r)
 {
     struct pfl_canon c = pfl_core_canonical(n, r);
     return c.by && is_digest(r->offered, c.digest);
@@ -121,8 +121,8 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
         pfl_core_wake(n, patience);
     if (!r->decided || r->given) /* who comes late knows of nobody who could vouch for it, but perhaps who computed what */
         return n->stage == PFL_STAGE_WAITING && r->offered->has_digest &&
-               (late || pfl_core_canonical(n, r).computed == 0 || canonical_offered(n, r));
-    bool common = canonical_offered(n, r) && pfl_round_announced_by_member(r, r->offered->digest);
+               (pfl_core_canonical(n, r).computed == 0 || pfl_core_canonical_offered(n, r));
+    bool common = pfl_core_canonical_offered(n, r) && pfl_round_announced_by_member(r, r->offered->digest);
     if (n->stage != PFL_STAGE_WAITING) /* a member gives up its own work for what all others cannot outvote only */
         return pfl_core_plain_left_alone(n, r) || (common && pfl_core_decided(n, r));
     /* late: whoever might outvote it is slow, or waits as this node does */
@@ -188,7 +188,7 @@ static bool settled(struct pfl_node *n, bool late)
     if (!pfl_core_off_canon(n, before))
         return missing.n == 0;
     pfl_core_recall(n, before);
-    if (!canonical_offered(n, before) || !(pfl_core_decided(n, before) || (late && took_it(n, before))))
+    if (!pfl_core_canonical_offered(n, before) || !(pfl_core_decided(n, before) || (late && took_it(n, before))))
         return false;
     pfl_core_adopt(n, before);
     return true;
@@ -317,7 +317,7 @@ bool pfl_core_advance_finish(struct pfl_node *n)
     struct pfl_round *r = pfl_core_round(n, n->round);
     bool late = pfl_core_stage_until(n) <= n->now;
     pfl_core_recall(n, r);
-    if (pfl_core_off_canon(n, r) && canonical_offered(n, r) && (pfl_core_decided(n, r) || (late && took_it(n, r)))) {
+    if (pfl_core_off_canon(n, r) && pfl_core_canonical_offered(n, r) && (pfl_core_decided(n, r) || (late && took_it(n, r)))) {
         pfl_core_adopt(n, r);
         return true;
     }

@@ -45,6 +45,8 @@ FOUND = {
     5224: "the same, and a link that was there on one side only",
     6443: "a trainer that was put out while a round ended was counted by some and not by others: two results, and one that came late took the first",
     7135: "the same as 4549",
+    1621: "a node that only a liar connected with the rest took the liar's result in the end, though it knew that members had computed another",
+    1690: "a node that came late began the next round with a liar's result, though it knew the same",
     829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
 }
 
