@@ -122,6 +122,25 @@ static bool excused(const struct pfl_sim *s)
     return false;
 }
 
+/* A liar through whom alone a node hears of the others can keep from it what it likes, the evidence against itself too:
+ * docs/SECURITY.md, "Not protected yet". *ret: for each node the number of its part of the network, in which all are joined by
+ * links of honest ones. */
+static void honest_parts(const struct pfl_sim *s, unsigned *ret)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        ret[i] = i;
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t e = 0; e < s->sc->n_edges; e++) {
+            unsigned a = s->sc->edges[e].a, b = s->sc->edges[e].b, low = ret[a] < ret[b] ? ret[a] : ret[b];
+            if (s->nodes[a].lied || s->nodes[b].lied || ret[a] == ret[b])
+                continue;
+            ret[a] = ret[b] = low;
+            changed = true;
+        }
+    }
+}
+
 static bool were_together(const struct pfl_sim *s, unsigned i, unsigned k)
 {
     const uint8_t *a = s->nodes[i].watch.company, *b = s->nodes[k].watch.company;
@@ -156,6 +175,8 @@ static void check_one_model(struct pfl_sim *s)
     struct pfl_sim_result *r = s->result;
     unsigned first = UINT_MAX;
     bool excuse = excused(s);
+    unsigned *part = pfl_xcalloc(s->n, sizeof(*part));
+    honest_parts(s, part);
     r->one_model = true;
     for (unsigned i = 0; i < s->n; i++) {
         if (!ended_well(s, i))
@@ -168,25 +189,32 @@ static void check_one_model(struct pfl_sim *s)
         /* With one that has the same model as the first all is said. */
         for (unsigned k = first; k < i && !same_model(s, i, first); k++) {
             if (ended_well(s, k))
-                check_pair(s, i, k, excuse);
+                check_pair(s, i, k, excuse || part[i] != part[k]);
         }
     }
+    free(part);
+}
+
+static bool has_result(const struct pfl_sim *s, unsigned i, unsigned round)
+{
+    const struct pfl_sim_watch *w = &s->nodes[i].watch;
+    return counts(s, i) && w->finished && w->results && w->results[round];
 }
 
 static void check_one_result(struct pfl_sim *s)
 {
+    unsigned *part = pfl_xcalloc(s->n, sizeof(*part));
+    honest_parts(s, part);
     for (unsigned round = 0; round < s->sc->rounds && !s->checks.any_apart; round++) {
-        unsigned first = UINT_MAX;
         for (unsigned i = 0; i < s->n; i++) {
-            const struct pfl_sim_watch *w = &s->nodes[i].watch;
-            if (!counts(s, i) || !w->finished || !w->results || !w->results[round])
-                continue;
-            if (first == UINT_MAX)
-                first = i;
-            else if (w->results[round] != s->nodes[first].watch.results[round])
-                pfl_sim_fail(s, "one-result", i, "has another result of round %u than %s", round, s->nodes[first].name);
+            unsigned k = 0; /* the first of its part */
+            while (k < i && !(part[k] == part[i] && has_result(s, k, round)))
+                k++;
+            if (has_result(s, i, round) && s->nodes[i].watch.results[round] != s->nodes[k].watch.results[round])
+                pfl_sim_fail(s, "one-result", i, "has another result of round %u than %s", round, s->nodes[k].name);
         }
     }
+    free(part);
 }
 
 /* The most honest nodes that computed one and the same result of this round. */
