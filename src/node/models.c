@@ -70,7 +70,8 @@ enum pfl_rc pfl_core_cmd_pre_send(struct pfl_node *n, struct pfl_incoming *in, s
         return pfl_err_set(err, PFL_MALFORMED, "PRE_SEND_MODEL: '%s' is no model command", pfl_q(args->items[0]));
     }
     pfl_ns until = n->now + pfl_core_bulk_timeout(n) + n->set.retry_period;
-    wanted = wanted && pfl_offers_take(&n->offers, kind, in->msg->round, in->msg->source, &who, n->now, until);
+    bool counts = !pfl_core_excluded(n, in->msg->source) && !pfl_core_barred(n, in->msg->source); /* else its model is refused */
+    wanted = wanted && counts && pfl_offers_take(&n->offers, kind, in->msg->round, in->msg->source, &who, n->now, until);
     in->answer = wanted ? "true" : "false";
     in->hello = true; /* the asker may not be a neighbour, and know nothing of this node */
     return PFL_OK;

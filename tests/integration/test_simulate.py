@@ -48,6 +48,7 @@ FOUND = {
     1621: "a node that only a liar connected with the rest took the liar's result in the end, though it knew that members had computed another",
     1690: "a node that came late began the next round with a liar's result, though it knew the same",
     8088: "the simulator: a node that an equivocating voter alone linked with the rest was taken for one that could know the evidence",
+    9237: "an equivocator that was out took the place of those who had the common result: it asked, was told to come, and was refused",
     829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
 }
 
