@@ -375,7 +375,8 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
     if (!p)
         return false;
     struct pfl_peer *peer = pfl_neighbours_find(&n->peers, p->to);
-    if (peer && !pfl_core_is_outage(ev->rc))
+    bool answered = !pfl_core_is_outage(ev->rc) && ev->rc != PFL_AUTH; /* AUTH: perhaps its certificate, and nobody has listened */
+    if (peer && answered)
         peer->last_heard = peer->last_direct = n->now;
     n->dirty = true;
     bool plain = p->state == PFL_PUSH_ASK && ev->rc == PFL_OK && pfl_core_answered_plain(peer, ev->hello);
