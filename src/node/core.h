@@ -135,6 +135,7 @@ struct pfl_node {
     int32_t ahead; /* a round that somebody showed to be in; see join.c */
     pfl_ns ahead_at;
     size_t ahead_denied;   /* neighbours asked since that are not */
+    pfl_ns said_again_at;  /* when its last result was announced anew, for one who asked */
     uint64_t state_id;     /* of a question for a neighbour's state; 0: none */
     char *state_to;        /* owned: who was asked last */
     pfl_ns state_at;       /* not before */

@@ -102,8 +102,12 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     bool same = theirs >= 0 && pfl_streq(name, n->experiment);
     bool ended = theirs < 0 && pfl_streq(name, n->experiment); /* there, in order: it needs nothing, and what it said holds */
     in->text = describe(n, round);
-    if (same && last && last->done) /* it was somewhere else when this was said: nobody should wait for it at the end */
+    /* It was somewhere else when this was said: nobody should wait for it at the end. Not at each question: a flood is dearer than
+     * one. */
+    if (same && last && last->done && n->said_again_at + n->set.heartbeat_period <= n->now) {
+        n->said_again_at = n->now;
         pfl_core_announce_ready(n, last);
+    }
     if ((theirs < 0 && !ended) || anew)
         forget_former_life(n, p, same);
     /* The words of who started it; ours are no proof. One that was started anew needs them for those who ask it in turn. */
