@@ -174,22 +174,50 @@ static void expire(struct pfl_offers *o, pfl_ns now)
     }
 }
 
+/* Its sender asks again: it lost the model, or our answer, on the way. */
+static bool renew(struct pfl_offer *x, pfl_ns until, pfl_ns vacant_until)
+{
+    if (x->vacant)
+        return false;
+    x->vacant = x->contested;
+    x->until = x->vacant ? vacant_until : until;
+    return !x->vacant;
+}
+
+static bool conflicts(const struct pfl_offer *x, enum pfl_push_kind kind, int32_t round, const struct pfl_strs *who)
+{
+    return x->kind == kind && x->round == round && (kind != PFL_PUSH_PARTIAL || overlap(&x->contributors, who));
+}
+
+/* Is somebody else sending that? */
+static bool is_taken(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const struct pfl_strs *who)
+{
+    bool taken = false;
+    for (size_t i = 0; i < o->n; i++) {
+        if (!conflicts(&o->items[i], kind, round, who) || o->items[i].vacant)
+            continue;
+        o->items[i].contested = true;
+        taken = true;
+    }
+    return taken;
+}
+
 bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from,
-                     const struct pfl_strs *contributors, pfl_ns now, pfl_ns until)
+                     const struct pfl_strs *contributors, pfl_ns now, pfl_ns until, pfl_ns vacant_until)
 {
     static const struct pfl_strs none = {0};
     const struct pfl_strs *who = contributors ? contributors : &none;
     expire(o, now);
     for (size_t i = 0; i < o->n; i++) {
         struct pfl_offer *x = &o->items[i];
-        if (x->kind != kind || x->round != round)
-            continue;
-        if (strcmp(x->from, from) == 0 && same_list(&x->contributors, who)) {
-            x->until = until;
-            return true;
-        }
-        if (kind != PFL_PUSH_PARTIAL || overlap(&x->contributors, who))
-            return false;
+        if (x->kind == kind && x->round == round && strcmp(x->from, from) == 0 && same_list(&x->contributors, who))
+            return renew(x, until, vacant_until);
+    }
+    if (is_taken(o, kind, round, who))
+        return false;
+    for (size_t i = o->n; i > 0; i--) { /* what is left of them is vacant */
+        if (conflicts(&o->items[i - 1], kind, round, who))
+            offer_remove(o, i - 1);
     }
     if (o->n == PFL_OFFERS_MAX)
         return false;

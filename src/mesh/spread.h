@@ -60,15 +60,20 @@ struct pfl_offer {
     char *from;                   /* owned */
     struct pfl_strs contributors; /* partial only */
     pfl_ns until;
+    bool contested; /* another one offered it, and was told that this one is sending */
+    bool vacant;    /* its sender lost it on the way: kept for another one until `until` */
 };
 struct pfl_offers {
     struct pfl_offer *items; /* owned */
     size_t n, cap;
 };
 void pfl_offers_deinit(struct pfl_offers *o);
-/** True: `from` may send; the mark is made or renewed. False: somebody else is sending that or a part of it, or too many are. */
+/** True: `from` may send, until then; the mark is made or renewed. False: somebody else is sending that or a part of it, or too
+ * many are. Who asks again while it is marked has lost the model, or the answer, on the way: where others offered the same
+ * meanwhile, it is one of them that may send, whoever asks first until `vacant_until`; so one bad link does not keep a model away
+ * that others have. */
 bool pfl_offers_take(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from,
-                     const struct pfl_strs *contributors, pfl_ns now, pfl_ns until);
+                     const struct pfl_strs *contributors, pfl_ns now, pfl_ns until, pfl_ns vacant_until);
 void pfl_offers_arrived(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const char *from);
 /** The same for who passed on what somebody else sent. */
 void pfl_offers_fulfilled(struct pfl_offers *o, enum pfl_push_kind kind, int32_t round, const struct pfl_strs *contributors);

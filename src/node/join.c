@@ -126,19 +126,35 @@ void pfl_core_join_run(struct pfl_node *n)
 
 /* ---- what came for a round that we were not in ---- */
 
+/* What belongs to a later round of our experiment waits until we are there, however long that takes: its author does not say it
+ * again. The rest is of an experiment that we may never hear of. */
+static bool is_stale(const struct pfl_node *n, const struct pfl_put_off *p)
+{
+    int32_t round = p->msg->round;
+    bool to_come = n->learning && round >= n->round && round < (int32_t)n->rounds && !pfl_core_foreign(n, p->msg);
+    return !to_come && n->now - p->at > 2 * n->set.heartbeat_timeout;
+}
+
+static void drop_stale(struct pfl_node *n)
+{
+    size_t kept = 0;
+    size_t first = n->n_put_off == PFL_PUT_OFF_MAX ? 1 : 0; /* the oldest gives way */
+    for (size_t i = 0; i < n->n_put_off; i++) {
+        if (i < first || is_stale(n, &n->put_off[i]))
+            pfl_msg_unref(n->put_off[i].msg);
+        else
+            n->put_off[kept++] = n->put_off[i];
+    }
+    n->n_put_off = kept;
+}
+
 enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in)
 {
     bool later = !n->learning || in->msg->round > n->round;
     bool known = in->peer || pfl_core_gone_why(n, in->msg->source); /* who was cut off may be back before that is noticed */
     if (!n->set.late_join || !later || !known || pfl_core_is_past(n, in->msg))
         return PFL_OK;
-    size_t expired = 0;
-    while (expired < n->n_put_off &&
-           (n->n_put_off - expired == PFL_PUT_OFF_MAX || n->now - n->put_off[expired].at > 2 * n->set.heartbeat_timeout))
-        pfl_msg_unref(n->put_off[expired++].msg);
-    n->n_put_off -= expired;
-    if (expired)
-        memmove(n->put_off, n->put_off + expired, n->n_put_off * sizeof(*n->put_off));
+    drop_stale(n);
     n->put_off = pfl_xrealloc(n->put_off, (n->n_put_off + 1) * sizeof(*n->put_off));
     n->put_off[n->n_put_off++] = (struct pfl_put_off){.msg = pfl_msg_ref(in->msg), .at = n->now};
     return PFL_OK;
@@ -157,7 +173,7 @@ void pfl_core_look_again(struct pfl_node *n)
     n->put_off = NULL; /* what is too early still is put off anew */
     n->n_put_off = 0;
     for (size_t i = 0; i < n_all; i++) {
-        if (n->now - all[i].at <= 2 * n->set.heartbeat_timeout)
+        if (!is_stale(n, &all[i]))
             pfl_core_again(n, all[i].msg);
         pfl_msg_unref(all[i].msg);
     }

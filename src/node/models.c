@@ -71,7 +71,9 @@ enum pfl_rc pfl_core_cmd_pre_send(struct pfl_node *n, struct pfl_incoming *in, s
     }
     pfl_ns until = n->now + pfl_core_bulk_timeout(n) + n->set.retry_period;
     bool counts = !pfl_core_excluded(n, in->msg->source) && !pfl_core_barred(n, in->msg->source); /* else its model is refused */
-    wanted = wanted && counts && pfl_offers_take(&n->offers, kind, in->msg->round, in->msg->source, &who, n->now, until);
+    wanted =
+        wanted && counts &&
+        pfl_offers_take(&n->offers, kind, in->msg->round, in->msg->source, &who, n->now, until, n->now + 2 * n->set.retry_period);
     in->answer = wanted ? "true" : "false";
     in->hello = true; /* the asker may not be a neighbour, and know nothing of this node */
     return PFL_OK;

@@ -39,7 +39,8 @@ FOUND = {
     974: "of two results of the last round first one was the common one, then the other, then the first again: who had announced both was "
          "given none, for it was taken to have it",
     2140: "the same",
-    3939: "a link that one side had given up: the other went on sending digests, was told that it is no neighbour, and did not shake hands again",
+    3939: "a link that one side had given up: the other went on sending digests, was told that it is no neighbour, and did not shake hands again; "
+          "later: votes that came two rounds early had been thrown away when their round began",
     4549: "a voter gave each neighbour another vote under one hash: the second passed for a copy of the first, nobody found it out",
     5000: "the same",
     5224: "the same, and a link that was there on one side only",
@@ -49,6 +50,7 @@ FOUND = {
     1690: "a node that came late began the next round with a liar's result, though it knew the same",
     8088: "the simulator: a node that an equivocating voter alone linked with the rest was taken for one that could know the evidence",
     9237: "an equivocator that was out took the place of those who had the common result: it asked, was told to come, and was refused",
+    3645: "a sender that lost a model on the way, or the answer, kept its place before others who had it, each time it asked again",
     829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
 }
 

@@ -92,20 +92,36 @@ static void offers__the_first_sender_of_a_contribution_is_told_true(void **state
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs a = LIST("a");
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs ab = LIST("a", "b");
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs c = LIST("c");
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "x", &a, 0, 10));
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "x", &a, 1, 11));   /* asks again: still its turn */
-    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &a, 1, 11));  /* somebody else sends it */
-    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &ab, 1, 11)); /* or a part of it */
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &c, 1, 11));
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 2, "y", &a, 1, 11)); /* another round */
-    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 1, 11));   /* another kind */
-    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 1, 11));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "x", &a, 0, 10, 2));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "x", &a, 1, 11, 3));   /* asks again: still its turn */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &a, 1, 11, 3));  /* somebody else sends it */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &ab, 1, 11, 3)); /* or a part of it */
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "y", &c, 1, 11, 3));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 2, "y", &a, 1, 11, 3)); /* another round */
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 1, 11, 3));   /* another kind */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 1, 11, 3));
     pfl_offers_arrived(&o, PFL_PUSH_PARTIAL, 1, "x");
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "z", &a, 2, 12));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "z", &a, 2, 12, 4));
     pfl_offers_forget(&o, "z");
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "w", &a, 3, 13));
-    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "v", &a, 12, 22));
-    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "v", &a, 13, 23)); /* its time is over */
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "w", &a, 3, 13, 5));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "v", &a, 12, 22, 14));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_PARTIAL, 1, "v", &a, 13, 23, 15)); /* its time is over */
+    pfl_offers_deinit(&o);
+}
+
+static void offers__sender_that_lost_it_asks_again__another_that_offered_it_may_send(void **state)
+{
+    (void)state;
+    struct pfl_offers o = {0};
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 0, 10, 2));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 1, 11, 3));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 9, 19, 11)); /* it lost it, and y offers it too */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 10, 20, 12));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 10, 20, 12));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "x", NULL, 11, 21, 13));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 19, 29, 21)); /* y lost it as well: nobody takes the place ... */
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 20, 30, 22));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, 1, "y", NULL, 21, 31, 23)); /* ... until its time is over */
     pfl_offers_deinit(&o);
 }
 
@@ -114,9 +130,9 @@ static void offers__too_many__are_told_false(void **state)
     (void)state;
     struct pfl_offers o = {0};
     for (int32_t i = 0; i < PFL_OFFERS_MAX; i++)
-        assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, i, "x", NULL, 0, 10));
-    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, PFL_OFFERS_MAX, "x", NULL, 0, 10));
-    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, PFL_OFFERS_MAX, "x", NULL, 10, 20));
+        assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, i, "x", NULL, 0, 10, 2));
+    assert_false(pfl_offers_take(&o, PFL_PUSH_ADD, PFL_OFFERS_MAX, "x", NULL, 0, 10, 2));
+    assert_true(pfl_offers_take(&o, PFL_PUSH_ADD, PFL_OFFERS_MAX, "x", NULL, 10, 20, 12));
     pfl_offers_deinit(&o);
 }
 
@@ -184,6 +200,7 @@ int main(void)
         cmocka_unit_test(peer__backoff_doubles_up_to_five_seconds),
         cmocka_unit_test(peer__only_so_many_wait_for_a_link),
         cmocka_unit_test(offers__the_first_sender_of_a_contribution_is_told_true),
+        cmocka_unit_test(offers__sender_that_lost_it_asks_again__another_that_offered_it_may_send),
         cmocka_unit_test(offers__too_many__are_told_false),
         cmocka_unit_test(spread__what_is_not_wanted_goes_unless_it_is_under_way),
         cmocka_unit_test(spread__another_payload__is_offered_anew),
