@@ -137,15 +137,13 @@ void pfl_sim_calls_forget(struct pfl_sim *s, unsigned caller)
 
 /* ---- sending ---- */
 
-/* The slot of a body that is one part, as gossip's are; NULL for others. */
-static struct pfl_msg **lately_of(struct pfl_sim *s, const struct pfl_scatter *body)
+/* The slot of these bytes. */
+static struct pfl_msg **lately_of(struct pfl_sim *s, const struct pfl_blob *body)
 {
-    uint64_t h = body->total;
-    if (body->n != 1)
-        return NULL;
-    for (size_t at = 0; at < body->total; at += sizeof(h)) {
+    uint64_t h = body->len;
+    for (size_t at = 0; at < body->len; at += sizeof(h)) {
         uint64_t v = 0;
-        memcpy(&v, body->parts[0].data + at, body->total - at < sizeof(v) ? body->total - at : sizeof(v));
+        memcpy(&v, body->data + at, body->len - at < sizeof(v) ? body->len - at : sizeof(v));
         h = (h ^ v) * UINT64_C(0x9e3779b97f4a7c15);
         h ^= h >> 32;
     }
@@ -166,19 +164,18 @@ struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter
 {
     if (body == s->last_body)
         return pfl_msg_ref(s->last_msg);
-    struct pfl_msg **lately = lately_of(s, body);
-    if (lately && *lately && (*lately)->blob->len == body->total &&
-        memcmp((*lately)->blob->data, body->parts[0].data, body->total) == 0) {
-        remember(s, body, *lately);
-        return pfl_msg_ref(*lately);
-    }
     PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_new(body->total);
-    struct pfl_msg *m = NULL;
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = NULL;
     struct pfl_err err = {0};
     size_t off = 0;
     for (size_t k = 0; k < body->n; k++) {
         memcpy(blob->data + off, body->parts[k].data, body->parts[k].len);
         off += body->parts[k].len;
+    }
+    struct pfl_msg **lately = body->keep ? NULL : lately_of(s, blob); /* no models: those are not gossip */
+    if (lately && *lately && (*lately)->blob->len == blob->len && memcmp((*lately)->blob->data, blob->data, blob->len) == 0) {
+        remember(s, body, *lately);
+        return pfl_msg_ref(*lately);
     }
     if (pfl_msg_decode(blob, &m, &err) != PFL_OK) {
         pfl_sim_fail(s, "codec", i, "sends what cannot be decoded: %s", err.msg);
@@ -189,7 +186,7 @@ struct pfl_msg *pfl_sim_msg_of(struct pfl_sim *s, unsigned i, struct pfl_scatter
         pfl_msg_unref(*lately);
         *lately = pfl_msg_ref(m);
     }
-    return m;
+    return pfl_steal(&m);
 }
 
 static void count(struct pfl_sim *s, unsigned from, unsigned to, const struct pfl_msg *m, size_t bytes)

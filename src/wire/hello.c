@@ -63,13 +63,11 @@ static void put_hello(node_Hello *pb, bool *has, const struct pfl_hello *h)
 static enum pfl_rc encode(const pb_msgdesc_t *fields, const void *msg, const char *what, struct pfl_scatter **ret,
                           struct pfl_err *err)
 {
-    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
-    s->own[0].limit = PFL_WIRE_CONTROL_MAX;
-    enum pfl_rc rc = pfl_pb_encode(&s->own[0], fields, msg, what, err);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf out = {.limit = PFL_WIRE_CONTROL_MAX};
+    enum pfl_rc rc = pfl_pb_encode(&out, fields, msg, what, err);
     if (rc != PFL_OK)
         return rc;
-    pfl_scatter_add(s, pfl_buf_view(&s->own[0]));
-    *ret = pfl_steal(&s);
+    *ret = pfl_scatter_of(out.data, out.len);
     return PFL_OK;
 }
 

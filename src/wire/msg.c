@@ -134,6 +134,81 @@ static enum pfl_rc fill_origin(struct pfl_msg *m, const node_RootMessage *pb, co
     return PFL_OK;
 }
 
+/* ---- where the gossip part is ---- */
+
+/* Length of the field at the cursor, its tag included; moves behind it. False where it is cut off or of a type that proto3 has not.
+ */
+static bool skip_field(struct pfl_reader *r, uint64_t *ret_tag, struct pfl_bytes *ret_raw, struct pfl_bytes *ret_inner)
+{
+    size_t start = r->pos;
+    uint64_t tag = pfl_reader_varint(r);
+    struct pfl_bytes inner = {NULL, 0};
+    switch (tag & 7) {
+    case 0:
+        pfl_reader_varint(r);
+        break;
+    case 1:
+        inner = pfl_reader_bytes(r, 8);
+        break;
+    case 2: {
+        uint64_t len = pfl_reader_varint(r);
+        inner = pfl_reader_bytes(r, len > SIZE_MAX ? SIZE_MAX : (size_t)len);
+        break;
+    }
+    case 5:
+        inner = pfl_reader_bytes(r, 4);
+        break;
+    default:
+        r->failed = true;
+    }
+    if (r->failed)
+        return false;
+    *ret_tag = tag;
+    *ret_raw = pfl_bytes_sub(r->in, start, r->pos - start);
+    *ret_inner = inner;
+    return true;
+}
+
+/* Where in the bytes the one field with that number is: from its tag to its end. *ret_begin: where its content begins. False where
+ * it comes twice or is broken. */
+static bool find_field(struct pfl_bytes in, unsigned number, size_t *ret_tag, size_t *ret_begin, size_t *ret_end)
+{
+    struct pfl_reader r = pfl_reader_of(in);
+    bool found = false;
+    while (pfl_reader_left(&r) > 0) {
+        uint64_t tag;
+        struct pfl_bytes raw, inner;
+        size_t start = r.pos;
+        if (!skip_field(&r, &tag, &raw, &inner))
+            return false;
+        if (tag >> 3 != number)
+            continue;
+        if (found)
+            return false;
+        found = true;
+        *ret_tag = start;
+        *ret_begin = r.pos - inner.len;
+        *ret_end = r.pos;
+    }
+    return true;
+}
+
+/* protobuf would merge a part that comes twice. No peer sends that, and who passes it on would have to say it otherwise than it
+ * came. */
+static enum pfl_rc find_gossip(struct pfl_msg *m, struct pfl_bytes in, struct pfl_err *err)
+{
+    struct pfl_gossip_at *at = &m->gossip_at;
+    size_t ttl_begin = 0;
+    if (!find_field(in, node_RootMessage_gossip_message_tag, &at->tag, &at->begin, &at->end))
+        return pfl_err_set(err, PFL_MALFORMED, "message '%s': its gossip part comes twice or is broken", pfl_q(m->cmd));
+    bool once = find_field(pfl_bytes_sub(in, at->begin, at->end - at->begin), node_GossipMessage_ttl_tag, &at->ttl, &ttl_begin,
+                           &at->ttl_end);
+    at->ttl += at->begin;
+    at->ttl_end += at->begin;
+    return once ? PFL_OK
+                : pfl_err_set(err, PFL_MALFORMED, "message '%s': its ttl comes twice or its gossip part is broken", pfl_q(m->cmd));
+}
+
 static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wants *w, struct pfl_err *err)
 {
     m->source = pfl_steal(&w->source.value);
@@ -189,6 +264,8 @@ enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct p
         struct pfl_msg *m = pfl_xcalloc(1, sizeof(*m));
         atomic_init(&m->refs, 1);
         rc = fill(m, &pb, &w, e);
+        if (rc == PFL_OK && m->kind == PFL_MSG_GOSSIP)
+            rc = find_gossip(m, input.in, e);
         m->blob = pfl_blob_ref(blob);
         if (rc == PFL_OK)
             *ret = m;
@@ -241,10 +318,10 @@ static enum pfl_rc encode_control(const struct pfl_msg *m, struct pfl_scatter *s
         pfl_pb_put_strs(&pb.direct_message.args, &m->args);
     }
     put_digests(&pb, m);
-    s->own[0].limit = PFL_WIRE_CONTROL_MAX;
-    enum pfl_rc rc = pfl_pb_encode(&s->own[0], node_RootMessage_fields, &pb, m->cmd, err);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf out = {.limit = PFL_WIRE_CONTROL_MAX};
+    enum pfl_rc rc = pfl_pb_encode(&out, node_RootMessage_fields, &pb, m->cmd, err);
     if (rc == PFL_OK)
-        pfl_scatter_add(s, pfl_buf_view(&s->own[0]));
+        pfl_scatter_add_copy(s, pfl_buf_view(&out));
     return rc;
 }
 
@@ -301,27 +378,27 @@ static void put_weights_head(struct pfl_buf *head, size_t bytes, size_t tail_len
 static enum pfl_rc encode_weights(const struct pfl_msg *m, const struct pfl_bytes *parts, size_t n_parts, bool aligned,
                                   struct pfl_scatter *s, struct pfl_err *err)
 {
-    struct pfl_buf *head = &s->own[0], *tail = &s->own[1];
-    head->limit = tail->limit = PFL_WIRE_CONTROL_MAX;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf head = {.limit = PFL_WIRE_CONTROL_MAX};
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf tail = {.limit = PFL_WIRE_CONTROL_MAX};
     node_RootMessage before = node_RootMessage_init_zero, after = node_RootMessage_init_zero;
     put_envelope(&before, m);
     put_digests(&after, m);
-    enum pfl_rc rc = pfl_pb_encode(head, node_RootMessage_fields, &before, m->cmd, err);
+    enum pfl_rc rc = pfl_pb_encode(&head, node_RootMessage_fields, &before, m->cmd, err);
     if (rc == PFL_OK)
-        rc = encode_weights_tail(m, tail, err);
+        rc = encode_weights_tail(m, &tail, err);
     if (rc != PFL_OK)
         return rc;
     size_t bytes = 0;
     for (size_t i = 0; i < n_parts; i++)
         bytes += parts[i].len;
-    put_weights_head(head, bytes, tail->len, aligned);
-    rc = pfl_pb_encode(tail, node_RootMessage_fields, &after, m->cmd, err);
-    if (rc != PFL_OK || head->failed || tail->failed)
+    put_weights_head(&head, bytes, tail.len, aligned);
+    rc = pfl_pb_encode(&tail, node_RootMessage_fields, &after, m->cmd, err);
+    if (rc != PFL_OK || head.failed || tail.failed)
         return pfl_err_set(err, PFL_TOO_BIG, "%s: over %d bytes besides the weights", m->cmd, PFL_WIRE_CONTROL_MAX);
-    pfl_scatter_add(s, pfl_buf_view(head));
+    pfl_scatter_add_copy(s, pfl_buf_view(&head));
     for (size_t i = 0; i < n_parts; i++)
         pfl_scatter_add(s, parts[i]);
-    pfl_scatter_add(s, pfl_buf_view(tail));
+    pfl_scatter_add_copy(s, pfl_buf_view(&tail));
     return PFL_OK;
 }
 
@@ -342,7 +419,7 @@ static void release_payload(void *p)
 enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret,
                            struct pfl_err *err)
 {
-    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new(PFL_SCATTER_PARTS);
     enum pfl_rc rc;
     if (m->kind != PFL_MSG_WEIGHTS) {
         rc = encode_control(m, s, err);
@@ -365,84 +442,29 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
 
 /* ---- forwarding ---- */
 
-/* Length of the field at the cursor, its tag included; moves behind it. False where it is cut off or of a type that proto3 has not.
- */
-static bool skip_field(struct pfl_reader *r, uint64_t *ret_tag, struct pfl_bytes *ret_raw, struct pfl_bytes *ret_inner)
-{
-    size_t start = r->pos;
-    uint64_t tag = pfl_reader_varint(r);
-    struct pfl_bytes inner = {NULL, 0};
-    switch (tag & 7) {
-    case 0:
-        pfl_reader_varint(r);
-        break;
-    case 1:
-        inner = pfl_reader_bytes(r, 8);
-        break;
-    case 2: {
-        uint64_t len = pfl_reader_varint(r);
-        inner = pfl_reader_bytes(r, len > SIZE_MAX ? SIZE_MAX : (size_t)len);
-        break;
-    }
-    case 5:
-        inner = pfl_reader_bytes(r, 4);
-        break;
-    default:
-        r->failed = true;
-    }
-    if (r->failed)
-        return false;
-    *ret_tag = tag;
-    *ret_raw = pfl_bytes_sub(r->in, start, r->pos - start);
-    *ret_inner = inner;
-    return true;
-}
-
-/* The gossip message with another ttl; all its other fields as they came. */
-static bool copy_gossip(struct pfl_bytes gossip, int32_t ttl, struct pfl_buf *out)
-{
-    if (ttl != 0) {
-        pfl_buf_varint(out, node_GossipMessage_ttl_tag << 3);
-        pfl_buf_varint(out, (uint64_t)(int64_t)ttl);
-    }
-    struct pfl_reader r = pfl_reader_of(gossip);
-    while (pfl_reader_left(&r) > 0) {
-        uint64_t tag;
-        struct pfl_bytes raw, inner;
-        if (!skip_field(&r, &tag, &raw, &inner))
-            return false;
-        if (tag >> 3 != node_GossipMessage_ttl_tag)
-            pfl_buf_append(out, raw.data, raw.len);
-    }
-    return true;
-}
-
 enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err)
 {
     PFL_ASSERT(m->blob && m->kind == PFL_MSG_GOSSIP);
-    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = pfl_scatter_new();
-    PFL_AUTO(pfl_buf_deinit) struct pfl_buf gossip = {.limit = PFL_WIRE_CONTROL_MAX};
-    struct pfl_buf *out = &s->own[0];
-    out->limit = PFL_WIRE_CONTROL_MAX + 16;
-    struct pfl_reader r = pfl_reader_of(pfl_bytes_of(m->blob->data, m->blob->len));
-    unsigned seen = 0;
-    while (pfl_reader_left(&r) > 0) {
-        uint64_t tag;
-        struct pfl_bytes raw, inner;
-        if (!skip_field(&r, &tag, &raw, &inner))
-            return pfl_err_set(err, PFL_MALFORMED, "message '%s': a field is cut off", pfl_q(m->cmd));
-        if (tag >> 3 != node_RootMessage_gossip_message_tag) {
-            pfl_buf_append(out, raw.data, raw.len);
-            continue;
-        }
-        if (++seen > 1 || (tag & 7) != 2 || !copy_gossip(inner, ttl, &gossip))
-            return pfl_err_set(err, PFL_MALFORMED, "message '%s': its gossip part comes twice or is broken", pfl_q(m->cmd));
-        put_tag(out, node_RootMessage_gossip_message_tag, gossip.len);
-        pfl_buf_append(out, gossip.data, gossip.len);
+    const struct pfl_gossip_at *at = &m->gossip_at;
+    const struct pfl_bytes in = pfl_bytes_of(m->blob->data, m->blob->len);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf field = {.limit = 16}, head = {.limit = 32};
+    if (ttl != 0) {
+        pfl_buf_varint(&field, node_GossipMessage_ttl_tag << 3);
+        pfl_buf_varint(&field, (uint64_t)(int64_t)ttl);
     }
-    if (out->failed || gossip.failed)
+    size_t inner = at->end - at->begin - (at->ttl_end - at->ttl) + field.len;
+    size_t outer = at->tag + 1 + varint_len(inner) + inner + in.len - at->end;
+    if (outer > PFL_WIRE_CONTROL_MAX)
         return pfl_err_set(err, PFL_TOO_BIG, "message '%s': over %d bytes", pfl_q(m->cmd), PFL_WIRE_CONTROL_MAX);
-    pfl_scatter_add(s, pfl_buf_view(out));
-    *ret = pfl_steal(&s);
+    put_tag(&head, node_RootMessage_gossip_message_tag, inner);
+    pfl_buf_append(&head, field.data, field.len);
+    PFL_ASSERT(!field.failed && !head.failed);
+    struct pfl_scatter *s = pfl_scatter_new(4);
+    s->blob = pfl_blob_ref(m->blob);
+    pfl_scatter_add(s, pfl_bytes_sub(in, 0, at->tag));
+    pfl_scatter_add_copy(s, pfl_buf_view(&head));
+    pfl_scatter_add(s, pfl_bytes_sub(in, at->begin, at->ttl - at->begin));
+    pfl_scatter_add(s, pfl_bytes_sub(in, at->ttl_end, in.len - at->ttl_end));
+    *ret = s;
     return PFL_OK;
 }

@@ -25,6 +25,11 @@ void pfl_hello_deinit(struct pfl_hello *h);
 struct pfl_origin; /* wire/origin.h */
 
 /** One RootMessage. All strings and lists owned; refcounted so that it can wait and be forwarded without a copy. */
+/** Where in its bytes a decoded message's gossip part and its ttl are: what changes when it is passed on. */
+struct pfl_gossip_at {
+    size_t tag, begin, end; /* of the part: its tag, its content */
+    size_t ttl, ttl_end;    /* of the field; the same where there is none: it would be 0 */
+};
 struct pfl_msg {
     atomic_uint refs;
     char *source;
@@ -43,9 +48,10 @@ struct pfl_msg {
     uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate; of what a compressed contribution is */
     uint8_t contribution[PFL_DIGEST_LEN]; /* models_aggregated: the model that its author contributes to the round */
     int32_t contribution_samples;
-    bool computed;             /* models_ready: its author made the aggregate itself, from contributions */
-    struct pfl_blob *blob;     /* what it was decoded from (a reference), or NULL for one made here */
-    struct pfl_origin *origin; /* who wrote it, not checked (a reference), or NULL: it does not say */
+    bool computed;                  /* models_ready: its author made the aggregate itself, from contributions */
+    struct pfl_blob *blob;          /* what it was decoded from (a reference), or NULL for one made here */
+    struct pfl_gossip_at gossip_at; /* in blob; gossip */
+    struct pfl_origin *origin;      /* who wrote it, not checked (a reference), or NULL: it does not say */
     char *
         sign_for; /* one made here that its sender is to sign: the experiment it belongs to, "" for none. Owned; NULL: not signed */
 };
@@ -54,28 +60,33 @@ struct pfl_msg *pfl_msg_ref(struct pfl_msg *m);
 void pfl_msg_unref(struct pfl_msg *m);
 PFL_DEFINE_FREEP(msg, struct pfl_msg, pfl_msg_unref)
 
-/** Decodes a RootMessage; takes a reference to blob. MALFORMED, TOO_BIG, UNSUPPORTED with the field's name. */
+/** Decodes a RootMessage; takes a reference to blob. MALFORMED, TOO_BIG, UNSUPPORTED with the field's name. A gossip part or a ttl
+ *  that comes more than once (which protobuf would merge, and no peer sends) is MALFORMED: what counts here can be passed on. */
 enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** Bytes to send: parts in order, kept alive by what the struct holds. Refcounted: one encoding may go to many peers. */
 struct pfl_scatter {
     atomic_uint refs;
-    size_t n;
-    struct pfl_bytes parts[5];
+    uint16_t n, cap;         /* of parts */
     size_t total;            /* bytes of all parts */
-    struct pfl_buf own[3];   /* head, tail, origin */
+    struct pfl_owned *own;   /* owned: bytes that were copied for it */
     struct pfl_msg *to_sign; /* a reference: what this says, while its signature is still to be made; see wire/origin.h */
     struct pfl_blob *blob;   /* a reference or NULL */
     void *keep;              /* anything else the parts point into (a model), released with keep_free */
     void (*keep_free)(void *);
+    struct pfl_bytes parts[];
 };
+enum { PFL_SCATTER_PARTS = 5 }; /* head, at most two of weights, tail, origin */
 struct pfl_scatter *pfl_scatter_ref(struct pfl_scatter *s);
 void pfl_scatter_unref(struct pfl_scatter *s);
 PFL_DEFINE_FREEP(scatter, struct pfl_scatter, pfl_scatter_unref)
-/** Empty; for encoders. */
-struct pfl_scatter *pfl_scatter_new(void);
-/** Adds a part (an empty one is left out). What it points into must be kept by own, blob or keep. */
+/** Empty, with room for so many parts; for encoders. Gossip that is passed on is many small ones at once: they have no room to
+ * spare. */
+struct pfl_scatter *pfl_scatter_new(size_t parts);
+/** Adds a part (an empty one is left out). What it points into must be kept by blob or keep. */
 void pfl_scatter_add(struct pfl_scatter *s, struct pfl_bytes part);
+/** Adds a copy of these bytes. */
+void pfl_scatter_add_copy(struct pfl_scatter *s, struct pfl_bytes part);
 /** One part, copied. */
 struct pfl_scatter *pfl_scatter_of(const void *data, size_t len);
 
@@ -86,9 +97,8 @@ struct pfl_payload;
 enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *payload, struct pfl_scatter **ret,
                            struct pfl_err *err) PFL_WARN_UNUSED;
 
-/** A received gossip message as it came, with another ttl: unknown fields survive. m->blob must be there. A ttl that comes more
- *  than once is replaced by the one; a gossip part that comes more than once (which protobuf would merge, and no peer sends) is
- *  MALFORMED. */
+/** A received gossip message as it came, with another ttl: unknown fields survive. Nothing is copied: it keeps m->blob, which must
+ *  be there. */
 enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
 /** HandShakeRequest {addr, hello}. hello NULL: not sent. */

@@ -304,15 +304,12 @@ enum pfl_rc pfl_origin_encode(const struct pfl_origin *o, struct pfl_buf *out, s
 
 enum pfl_rc pfl_scatter_put_origin(struct pfl_scatter *s, const struct pfl_origin *o, struct pfl_err *err)
 {
-    struct pfl_buf *out = &s->own[2];
     size_t weights = s->to_sign && s->to_sign->kind == PFL_MSG_WEIGHTS ? s->total : 0; /* they have a limit of their own */
-    out->limit = weights > 0 ? PFL_WIRE_CONTROL_MAX : PFL_WIRE_CONTROL_MAX - s->total;
-    enum pfl_rc rc = pfl_origin_encode(o, out, err);
-    if (rc != PFL_OK) {
-        pfl_buf_deinit(out);
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf out = {.limit = weights > 0 ? PFL_WIRE_CONTROL_MAX : PFL_WIRE_CONTROL_MAX - s->total};
+    enum pfl_rc rc = pfl_origin_encode(o, &out, err);
+    if (rc != PFL_OK)
         return rc;
-    }
-    pfl_scatter_add(s, pfl_buf_view(out));
+    pfl_scatter_add_copy(s, pfl_buf_view(&out));
     pfl_msg_unref(s->to_sign);
     s->to_sign = NULL;
     return PFL_OK;

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Scatter lists: what is sent, part by part, with what keeps the parts alive. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "wire/msg.h"
+
+struct pfl_owned {
+    struct pfl_owned *next;
+    uint8_t bytes[];
+};
 
 struct pfl_scatter *pfl_scatter_ref(struct pfl_scatter *s)
 {
@@ -18,14 +24,19 @@ void pfl_scatter_unref(struct pfl_scatter *s)
         s->keep_free(s->keep);
     pfl_blob_unref(s->blob);
     pfl_msg_unref(s->to_sign);
-    for (size_t i = 0; i < PFL_ARRAY_LEN(s->own); i++)
-        pfl_buf_deinit(&s->own[i]);
+    while (s->own) {
+        struct pfl_owned *o = s->own;
+        s->own = o->next;
+        free(o);
+    }
     free(s);
 }
 
-struct pfl_scatter *pfl_scatter_new(void)
+struct pfl_scatter *pfl_scatter_new(size_t parts)
 {
-    struct pfl_scatter *s = pfl_xcalloc(1, sizeof(*s));
+    PFL_ASSERT(parts <= UINT16_MAX);
+    struct pfl_scatter *s = pfl_xcalloc(1, sizeof(*s) + parts * sizeof(s->parts[0]));
+    s->cap = (uint16_t)parts;
     atomic_init(&s->refs, 1);
     return s;
 }
@@ -34,16 +45,25 @@ void pfl_scatter_add(struct pfl_scatter *s, struct pfl_bytes part)
 {
     if (part.len == 0)
         return;
-    PFL_ASSERT(s->n < PFL_ARRAY_LEN(s->parts));
+    PFL_ASSERT(s->n < s->cap);
     s->parts[s->n++] = part;
     s->total += part.len;
 }
 
+void pfl_scatter_add_copy(struct pfl_scatter *s, struct pfl_bytes part)
+{
+    if (part.len == 0)
+        return;
+    struct pfl_owned *o = pfl_xmalloc(sizeof(*o) + part.len);
+    memcpy(o->bytes, part.data, part.len);
+    o->next = s->own;
+    s->own = o;
+    pfl_scatter_add(s, pfl_bytes_of(o->bytes, part.len));
+}
+
 struct pfl_scatter *pfl_scatter_of(const void *data, size_t len)
 {
-    struct pfl_scatter *s = pfl_scatter_new();
-    s->own[0].limit = len ? len : 1;
-    PFL_ASSERT(pfl_buf_append(&s->own[0], data, len));
-    pfl_scatter_add(s, pfl_buf_view(&s->own[0]));
+    struct pfl_scatter *s = pfl_scatter_new(1);
+    pfl_scatter_add_copy(s, pfl_bytes_of(data, len));
     return s;
 }

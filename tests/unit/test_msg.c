@@ -499,7 +499,9 @@ static void test_msg_forward__only_the_ttl_changes(void **state)
                              "uu"));
     assert_forwards("ttl absent", RAW(HEAD "\x22\x02\x10\x07"), 9, RAW(HEAD "\x22\x04\x08\x09\x10\x07"));
     assert_forwards("ttl to 0", RAW(HEAD "\x22\x04\x08\x01\x10\x07"), 0, RAW(HEAD "\x22\x02\x10\x07"));
-    assert_forwards("ttl twice", RAW(HEAD "\x22\x06\x08\x01\x10\x07\x08\x02"), 1, RAW(HEAD "\x22\x04\x08\x01\x10\x07"));
+    assert_forwards("ttl last", RAW(HEAD "\x22\x04\x10\x07\x08\x02"), 1, RAW(HEAD "\x22\x04\x08\x01\x10\x07"));
+    assert_forwards("shorter ttl", RAW(HEAD "\x22\x05\x08\x80\x01\x10\x07"), 127, RAW(HEAD "\x22\x04\x08\x7f\x10\x07"));
+    assert_forwards("no gossip but the part", RAW(HEAD "\x22\x00"), 1, RAW(HEAD "\x22\x02\x08\x01"));
     assert_forwards("gossip first", RAW("\x22\x02\x08\x05" HEAD), 4, RAW("\x22\x02\x08\x04" HEAD));
 }
 
@@ -516,15 +518,18 @@ static void test_msg_forward__origin_and_digest__travel(void **state)
     assert_forwards("ours", RAW(HEAD "\x22\x02\x08\x05" EXT), 4, RAW(HEAD "\x22\x02\x08\x04" EXT));
 }
 
-static void test_msg_forward__gossip_part_twice__refused(void **state)
+/* What a node believed but could not pass on, a relay could keep from all behind it. */
+static void test_msg_decode__gossip_part_or_ttl_twice__refused(void **state)
 {
     (void)state;
-    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = NULL;
-    struct pfl_scatter *s = NULL;
+    struct pfl_msg *m = NULL;
     struct pfl_err err = {0};
-    assert_int_equal(decode(RAW(HEAD GOSSIP GOSSIP), &m, &err), PFL_OK);
-    assert_int_equal(pfl_msg_forward(m, 2, &s, &err), PFL_MALFORMED);
-    assert_null(s);
+    assert_int_equal(decode(RAW(HEAD GOSSIP GOSSIP), &m, &err), PFL_MALFORMED);
+    assert_non_null(strstr(err.msg, "gossip part comes twice"));
+    assert_int_equal(decode(RAW(HEAD GOSSIP "\x22\x00"), &m, &err), PFL_MALFORMED);
+    assert_int_equal(decode(RAW(HEAD "\x22\x06\x08\x01\x10\x07\x08\x02"), &m, &err), PFL_MALFORMED);
+    assert_non_null(strstr(err.msg, "ttl comes twice"));
+    assert_null(m);
 }
 
 int main(void)
@@ -548,7 +553,7 @@ int main(void)
         cmocka_unit_test(test_msg_encode__over_the_control_limit__too_big),
         cmocka_unit_test(test_msg_forward__only_the_ttl_changes),
         cmocka_unit_test(test_msg_forward__origin_and_digest__travel),
-        cmocka_unit_test(test_msg_forward__gossip_part_twice__refused),
+        cmocka_unit_test(test_msg_decode__gossip_part_or_ttl_twice__refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
