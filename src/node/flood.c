@@ -52,13 +52,23 @@ void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const s
     pfl_core_flood(n, m);
 }
 
+/* The ttl to pass it on with; -1: it ends here. Relays lower the ttl, so it cannot be signed, and one that lowers it to nothing
+ * would keep the message from all who are behind this node: what is signed goes to everybody, once, by its hash. But for the start,
+ * which is handed to who comes late with a ttl of 0, and would begin anew where it is forgotten. */
+static int32_t onward(const struct pfl_node *n, const struct pfl_msg *m)
+{
+    bool everywhere = n->set.signatures && m->origin && strcmp(m->cmd, "start_learning") != 0;
+    int32_t ttl = (m->ttl < PFL_GOSSIP_TTL_MAX ? m->ttl : PFL_GOSSIP_TTL_MAX) - 1;
+    return everywhere && ttl < 1 ? 1 : ttl < 0 ? -1 : ttl;
+}
+
 void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
 {
     PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
     struct pfl_err err = {0};
-    if (msg->ttl <= 0 || !msg->blob)
+    int32_t ttl = onward(n, msg);
+    if (ttl < 0 || !msg->blob)
         return;
-    int32_t ttl = (msg->ttl < PFL_GOSSIP_TTL_MAX ? msg->ttl : PFL_GOSSIP_TTL_MAX) - 1;
     if (pfl_msg_forward(msg, ttl, &body, &err) != PFL_OK) {
         pfl_core_note_text(n, PFL_NOTE_WARNING, msg->source, "%s is not passed on: %s", pfl_q(msg->cmd), err.msg);
         return;

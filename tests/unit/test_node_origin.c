@@ -393,6 +393,60 @@ static void test_equivocation__under_one_hash__found(void **state)
     }
 }
 
+/* As it came with this ttl: it is passed on to how many, and with which ttl? */
+static unsigned passed_on(struct world *w, struct pfl_msg *m, int32_t ttl, unsigned may, int32_t *ret_ttl)
+{
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = NULL;
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *made = m;
+    struct pfl_origin *origin = pfl_steal(&m->origin);
+    struct pfl_msg *got = NULL;
+    unsigned n = 0;
+    m->ttl = ttl;
+    assert_int_equal(pfl_msg_encode(m, NULL, &s, NULL), PFL_OK);
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_copy(s->parts[0].data, s->parts[0].len);
+    assert_int_equal(pfl_msg_decode(blob, &got, NULL), PFL_OK);
+    got->origin = origin;
+    assert_string_equal(say(w, got, may), "");
+    for (size_t i = 0; i < w->out.n; i++) {
+        const struct pfl_action *a = &w->out.items[i];
+        PFL_AUTO(pfl_buf_deinit) struct pfl_buf bytes = {0};
+        PFL_AUTO(pfl_msg_freep) struct pfl_msg *sent = NULL;
+        for (size_t k = 0; a->kind == PFL_ACT_SEND && k < a->body->n; k++)
+            pfl_buf_append(&bytes, a->body->parts[k].data, a->body->parts[k].len);
+        PFL_AUTO(pfl_blob_freep) struct pfl_blob *out = pfl_blob_copy(bytes.data, bytes.len);
+        if (a->kind != PFL_ACT_SEND || pfl_msg_decode(out, &sent, NULL) != PFL_OK || strcmp(sent->source, made->source) != 0)
+            continue;
+        n++;
+        *ret_ttl = sent->ttl;
+    }
+    return n;
+}
+
+/* A relay that takes the ttl from a message keeps it from nobody behind this node. */
+static void test_forward__signed__whatever_the_ttl(void **state)
+{
+    (void)state;
+    int32_t ttl = -7;
+    for (int interop = 0; interop < 2; interop++) {
+        struct world *w = world_new(interop == 1);
+        struct pfl_event ev = {.kind = PFL_EV_HANDSHAKE, .addr = B, .hello = pfl_node_hello(), .call = 3};
+        step(w, &ev);
+        ev = (struct pfl_event){.kind = PFL_EV_LINK_UP, .addr = B, .hello = pfl_node_hello()};
+        step(w, &ev);
+        assert_int_equal(
+            passed_on(w, gossip(A, "start_learning", "x-1", LIST("3", "1", "4", "x-1")), 0, PFL_MAY_TRAIN | PFL_MAY_START, &ttl),
+            0);
+        static const int32_t rows[][2] = {{0, 1}, {-3, 1}, {1, 1}, {2, 1}, {3, 2}, {1000, 63}}; /* came with, goes with */
+        for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+            assert_int_equal(passed_on(w, gossip(A, "metrics", "x-1", LIST("test_loss", "1")), rows[i][0], PFL_MAY_TRAIN, &ttl), 1);
+            assert_int_equal(ttl, rows[i][1]);
+        }
+        if (interop)
+            assert_int_equal(passed_on(w, gossip("10.0.0.9:1", "metrics", NULL, LIST("test_loss", "1")), 0, UNSIGNED, &ttl), 0);
+        world_free(w);
+    }
+}
+
 /* Nodes that translate a digest for P2PFL's make one beat each, by different clocks. */
 static void test_plain_beats_of_one_hash__are_one(void **state)
 {
@@ -435,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_two_announced_contributions__out_and_everybody_is_told),
         cmocka_unit_test(test_hash_of_another__hides_nothing),
         cmocka_unit_test(test_equivocation__under_one_hash__found),
+        cmocka_unit_test(test_forward__signed__whatever_the_ttl),
         cmocka_unit_test(test_plain_beats_of_one_hash__are_one),
         cmocka_unit_test(test_interop__unsigned_counts__never_for_one_that_signs),
     };
