@@ -450,6 +450,8 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r);
 struct pfl_canon pfl_core_canonical(const struct pfl_node *n, const struct pfl_round *r);
 /** Is the model that is offered for this round the canonical one? */
 bool pfl_core_canonical_offered(const struct pfl_node *n, const struct pfl_round *r);
+/** Nothing is built here on the result of r, the round before this one: another one may take its place. */
+bool pfl_core_replaceable(const struct pfl_node *n, const struct pfl_round *r);
 /** Until when a member is waited for that neither trains nor says that it contributed, when others have ended the round: it does
  * not know that it is a member, or waits for a result as others do. PFL_NEVER: it shows that it works. */
 pfl_ns pfl_core_shows_until(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p);

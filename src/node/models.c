@@ -37,8 +37,7 @@ static bool wants_add(struct pfl_node *n, const struct pfl_incoming *in)
     if (!r || (r->done && !pfl_core_off_canon(n, r)))
         return false;
     bool last = r->round == (int32_t)n->rounds - 1;
-    bool before_work = n->stage == PFL_STAGE_VOTING || n->stage == PFL_STAGE_SYNCING;
-    if (r->done && !last && !(r->round == n->round - 1 && before_work))
+    if (r->done && !last && !pfl_core_replaceable(n, r))
         return false; /* the next round is built on what there was */
     return !is_good_offer(n, r);
 }

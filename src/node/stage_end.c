@@ -101,6 +101,16 @@ void pfl_core_recall(struct pfl_node *n, struct pfl_round *r)
         pfl_round_set_offer(r, p, n->addr);
 }
 
+bool pfl_core_replaceable(const struct pfl_node *n, const struct pfl_round *r)
+{
+    if (r->round != n->round - 1)
+        return false;
+    if (n->stage == PFL_STAGE_VOTING || n->stage == PFL_STAGE_SYNCING)
+        return true;
+    const struct pfl_round *now = pfl_core_round(n, n->round);
+    return n->stage == PFL_STAGE_WAITING && now && !pfl_round_is_member(now, n->addr) && n->contributed != n->round;
+}
+
 static bool a_member_lives(const struct pfl_node *n, const struct pfl_round *r)
 {
     for (size_t i = 0; i < r->members.n; i++) {
@@ -235,9 +245,26 @@ static bool somebody_has_it(const struct pfl_node *n, const struct pfl_round *r)
     return false;
 }
 
+/* Who came late may have taken another result than the common one, for it did not know whose counts, and is in the next round by
+ * now.
+ */
+static bool mend_last(struct pfl_node *n)
+{
+    struct pfl_round *before = pfl_core_round(n, n->round - 1);
+    if (!before || !before->done || !pfl_core_replaceable(n, before) || !pfl_core_off_canon(n, before))
+        return false;
+    pfl_core_recall(n, before);
+    if (!pfl_core_canonical_offered(n, before) || !pfl_core_decided(n, before))
+        return false;
+    pfl_core_adopt(n, before);
+    return true;
+}
+
 bool pfl_core_advance_wait(struct pfl_node *n)
 {
     struct pfl_round *r = pfl_core_round(n, n->round);
+    if (mend_last(n))
+        return true;
     if (pfl_core_adoptable(n, r)) {
         pfl_core_adopt(n, r);
         return true;

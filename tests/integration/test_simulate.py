@@ -107,6 +107,13 @@ class Simulate(unittest.TestCase):
             done = simulate("--seed", seed, "--quiet")
             self.assertEqual(done.returncode, 0, f"seed {seed} ({what}): {done.stderr}")
 
+    def test_liar_shows_a_late_comer_the_way__the_common_result_replaces_its(self):
+        """Who comes late takes the result of the round before from the liar that tells it where the others are, before it hears of
+        the common one."""
+        plan = (ROOT / "examples" / "simulations" / "liars.yaml").read_text()
+        path = self.file(plan + "    - {kind: byzantine, node: node-3, at_s: 0, lie: false-result}\n")
+        self.assertEqual(self.json_of(path, "--seeds", "5..10")["failed"], [])
+
     def test_cut_off_and_ahead__all_meet_without_a_timeout(self):
         """One of four goes on alone for some rounds and comes back. Nobody waits for what will not come: all is over before the
         aggregation timeout (60 s) could have passed once."""

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "node/core.h"
 #include "support/netsim.h"
 
 static const char *const peer_a = "10.0.0.8:6666";
@@ -243,6 +244,112 @@ static void a_late_ballot__changes_the_train_set_while_nobody_ended_the_round(vo
     }
 }
 
+/* Votes of two rounds ahead come once. A cut may have left this node behind, and who speaks may have been given up for dead. */
+static void votes_of_a_far_round__wait_until_that_begins(void **state)
+{
+    (void)state;
+    for (unsigned gone = 0; gone < 2; gone++) {
+        struct netsim *s = with_two_peers(100 * PFL_MS);
+        const char *self = netsim_addr(s, 0);
+        netsim_learn(s, 0, 3, 1, 1);
+        live(s, peer_a, gone ? NULL : peer_b, 7 * PFL_SEC);
+        assert_int_equal(netsim_count(s, 0, PFL_NOTE_KNOWN_LOST), gone);
+        assert_string_equal(gossip(s, peer_b, 2, "vote_train_set", LIST(self, "1000")), "ok:");
+        live(s, peer_a, peer_b, 20 * PFL_SEC);
+        assert_string_equal(stage(s), "voting");
+        for (int32_t round = 0; round < 2; round++) {
+            assert_string_equal(gossip(s, peer_b, round, "vote_train_set", LIST(self, "1000")), "ok:");
+            assert_string_equal(gossip(s, peer_a, round, "vote_train_set", LIST(self, "1000")), "ok:");
+            live(s, peer_a, peer_b, PFL_SEC);
+        }
+        assert_int_equal(netsim_note(s, 0, PFL_NOTE_ROUND_STARTED, NULL)->round, 2);
+        assert_string_equal(stage(s), "voting"); /* for a's */
+        assert_string_equal(gossip(s, peer_a, 2, "vote_train_set", LIST(self, "1000")), "ok:");
+        assert_string_not_equal(stage(s), "voting");
+        assert_int_equal(netsim_count(s, 0, PFL_NOTE_WARNING), 0);
+        netsim_free(s);
+    }
+}
+
+/* One that a neighbour told may be of before our own ballot came there: it is counted again, once all votes are here. */
+static void a_told_train_set__is_counted_again_when_no_vote_is_missing(void **state)
+{
+    (void)state;
+    static const char *const peer_c = "10.0.0.7:6666";
+    static const struct {
+        bool told, missing, changes;
+    } rows[] = {{false, true, true}, {true, false, true}, {true, true, false}};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        struct netsim *s = with_two_peers(30 * PFL_SEC);
+        const char *self = netsim_addr(s, 0);
+        netsim_learn(s, 0, 1, 1, 1);
+        live(s, peer_a, NULL, 6 * PFL_SEC);
+        assert_string_equal(gossip(s, peer_a, 0, "vote_train_set", LIST(self, "1000", peer_a, "999")), "ok:");
+        live(s, peer_a, NULL, PFL_SEC);
+        assert_string_equal(stage(s), "training");
+        pfl_core_round(netsim_node(s, 0), 0)->given = rows[i].told;
+        if (rows[i].missing) {
+            assert_string_equal(gossip(s, peer_c, -1, "beat", LIST("1.0")), "ok:");
+            assert_string_equal(gossip(s, peer_c, -1, "model_initialized", none), "ok:");
+        }
+        assert_string_equal(gossip(s, peer_b, 0, "vote_train_set", LIST(peer_a, "1000")), "ok:");
+        assert_string_equal(stage(s), rows[i].changes ? "waiting" : "training");
+        netsim_free(s);
+    }
+}
+
+static void announce_computed(struct netsim *s, const char *source, int32_t round, float value)
+{
+    PFL_AUTO(pfl_payload_freep) struct pfl_payload *p = netsim_payload(s, value);
+    struct pfl_msg *m = pfl_msg_new(source, round, "models_ready", PFL_MSG_GOSSIP);
+    m->hash = (int64_t)value;
+    m->has_model_digest = m->computed = true;
+    memcpy(m->model_digest, p->digest, PFL_DIGEST_LEN);
+    assert_string_equal(netsim_inject(s, 0, m, NULL), "ok:");
+}
+
+static void push_result(struct netsim *s, const char *source, int32_t round, float value)
+{
+    struct pfl_msg *m = pfl_msg_new(source, round, "add_model", PFL_MSG_WEIGHTS);
+    m->num_samples = 1;
+    assert_string_equal(netsim_inject(s, 0, m, netsim_payload(s, value)), "ok:");
+}
+
+/* It came late and did not know whose result of round 0 counts. In round 1 it only waits, so it can still take the common one; a
+ * member of round 1 has built on what it had. */
+static void the_common_result__is_taken_in_the_next_round_by_who_waits_only(void **state)
+{
+    (void)state;
+    for (unsigned member = 0; member < 2; member++) {
+        struct netsim *s = with_two_peers(30 * PFL_SEC);
+        const char *next = member ? netsim_addr(s, 0) : peer_b;
+        netsim_learn(s, 0, 3, 1, 1);
+        assert_string_equal(gossip(s, peer_a, 0, "vote_train_set", LIST(peer_b, "1000")), "ok:");
+        assert_string_equal(gossip(s, peer_b, 0, "vote_train_set", LIST(peer_b, "1000")), "ok:");
+        assert_string_equal(stage(s), "waiting");
+        announce_computed(s, peer_b, 0, 10.0F);
+        push_result(s, peer_b, 0, 10.0F);
+        struct pfl_node *n = netsim_node(s, 0);
+        struct pfl_round *r = pfl_core_round(n, 0);
+        assert_true(r->done && n->round == 1);
+        pfl_strs_deinit(&r->members); /* as one that came late */
+        pfl_strs_deinit(&r->vouchers);
+        assert_string_equal(gossip(s, peer_a, 0, "models_ready", none), "ok:");
+        assert_string_equal(gossip(s, peer_a, 1, "vote_train_set", LIST(next, "1000")), "ok:");
+        assert_string_equal(gossip(s, peer_b, 1, "vote_train_set", LIST(next, "1000")), "ok:");
+        live(s, peer_a, peer_b, PFL_SEC);
+        assert_string_equal(stage(s), member ? "training" : "waiting");
+        announce_computed(s, peer_a, 0, 20.0F); /* as many computed it, and a is first in order */
+        assert_string_equal(pre_send(s, peer_a, 0, LIST("add_model", "0")), member ? "ok:false" : "ok:true");
+        push_result(s, peer_a, 0, 20.0F);
+        PFL_AUTO(pfl_payload_freep) struct pfl_payload *expected = netsim_payload(s, member ? 10.0F : 20.0F);
+        assert_memory_equal(r->aggregate->digest, expected->digest, PFL_DIGEST_LEN);
+        assert_memory_equal(n->model->digest, expected->digest, PFL_DIGEST_LEN);
+        assert_string_equal(stage(s), member ? "training" : "waiting");
+        netsim_free(s);
+    }
+}
+
 static const char *name_of(void *user, const char *addr)
 {
     (void)user;
@@ -319,6 +426,9 @@ int main(void)
         cmocka_unit_test(a_sender_that_is_lost__makes_room_for_another),
         cmocka_unit_test(votes_for_a_dead_node__count_if_it_has_voted_itself),
         cmocka_unit_test(a_late_ballot__changes_the_train_set_while_nobody_ended_the_round),
+        cmocka_unit_test(votes_of_a_far_round__wait_until_that_begins),
+        cmocka_unit_test(a_told_train_set__is_counted_again_when_no_vote_is_missing),
+        cmocka_unit_test(the_common_result__is_taken_in_the_next_round_by_who_waits_only),
         cmocka_unit_test(who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again),
         cmocka_unit_test(contributions_that_do_not_come__cost_the_deadline),
     };

@@ -198,11 +198,11 @@ static void who_was_stopped__does_not_join_again(void **state)
     netsim_free(s);
 }
 
-static const char *ask_state(struct netsim *s, unsigned to, unsigned from, const char *experiment)
+static const char *ask_state(struct netsim *s, unsigned to, unsigned from, const char *experiment, const char *round)
 {
     struct pfl_msg *m = pfl_msg_new(netsim_addr(s, from), -1, "state", PFL_MSG_DIRECT);
     pfl_strs_add(&m->args, experiment);
-    pfl_strs_add(&m->args, "-1");
+    pfl_strs_add(&m->args, round);
     return netsim_inject(s, to, m, NULL);
 }
 
@@ -217,10 +217,61 @@ static void who_has_ended_asks__nothing_of_it_is_forgotten(void **state)
     struct pfl_node *n = netsim_node(s, 0);
     const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(n, 1), netsim_addr(s, 1));
     assert_true(n->over && row && row->ready && row->n_results == 1);
-    assert_non_null(strstr(ask_state(s, 0, 1, n->experiment), " e "));
+    assert_non_null(strstr(ask_state(s, 0, 1, n->experiment, "-1"), " e "));
     assert_true(row->ready && row->n_results == 1);
-    assert_non_null(strstr(ask_state(s, 0, 1, ""), " e ")); /* one that was started anew, without its disk */
+    assert_non_null(strstr(ask_state(s, 0, 1, "", "-1"), " e ")); /* one that was started anew, without its disk */
     assert_true(!row->ready && row->n_results == 0);
+    netsim_free(s);
+}
+
+/* Who asks may not have known it when the result was announced; but many may ask, and each announcement is a flood. */
+static void who_has_ended_is_asked__it_says_so_again_once_a_period(void **state)
+{
+    (void)state;
+    struct netsim *s = ring(3, 5, 100 * PFL_MS);
+    netsim_learn(s, 0, 2, 1, 3);
+    netsim_run_to_end(s, netsim_now(s) + 60 * PFL_SEC);
+    netsim_run(s, netsim_now(s) + 5 * PFL_SEC);
+    const char *experiment = netsim_node(s, 0)->experiment;
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned before = netsim_sent(s, "models_ready");
+        (void)ask_state(s, 0, 1, experiment, "1");
+        netsim_run(s, netsim_now(s) + 500 * PFL_MS);
+        unsigned once = netsim_sent(s, "models_ready");
+        assert_true(once > before);
+        (void)ask_state(s, 0, 1, experiment, "1");
+        (void)ask_state(s, 0, 2, experiment, "1");
+        netsim_run(s, netsim_now(s) + 500 * PFL_MS);
+        assert_int_equal(netsim_sent(s, "models_ready"), once);
+        netsim_run(s, netsim_now(s) + 2 * PFL_SEC);
+    }
+    netsim_free(s);
+}
+
+/* Somebody says that he is rounds ahead. One neighbour that is not may be behind itself; if none is, he was wrong. */
+static void nobody_is_ahead__all_neighbours_are_asked_and_then_no_more(void **state)
+{
+    (void)state;
+    struct netsim *s = ring(3, 5, 60 * PFL_SEC);
+    netsim_learn(s, 0, 5, 1, 3);
+    assert_true(netsim_run_to_stage(s, 0, "training", netsim_now(s) + 20 * PFL_SEC));
+    struct pfl_node *n = netsim_node(s, 0);
+    struct pfl_msg *m = pfl_msg_new(netsim_addr(s, 2), 3, "vote_train_set", PFL_MSG_GOSSIP);
+    m->hash = 77;
+    pfl_strs_add(&m->args, netsim_addr(s, 0));
+    pfl_strs_add(&m->args, "1");
+    assert_string_equal(netsim_inject(s, 0, m, NULL), "ok:");
+    assert_int_equal(n->ahead, 3);
+    unsigned before = netsim_sent(s, "state");
+    pfl_ns until = netsim_now(s) + 10 * PFL_SEC;
+    while (n->ahead_denied == 0 && netsim_now(s) < until)
+        netsim_run(s, netsim_now(s) + 100 * PFL_MS);
+    assert_int_equal(n->ahead_denied, 1);
+    assert_int_equal(n->ahead, 3);
+    netsim_run(s, netsim_now(s) + 20 * PFL_SEC);
+    assert_int_equal(n->ahead, 0);
+    assert_int_equal(netsim_sent(s, "state") - before, 2);
+    assert_int_equal(n->round, 0);
     netsim_free(s);
 }
 
@@ -235,6 +286,8 @@ int main(void)
         cmocka_unit_test(a_node_that_was_cut_off_for_rounds__catches_up),
         cmocka_unit_test(who_was_stopped__does_not_join_again),
         cmocka_unit_test(who_has_ended_asks__nothing_of_it_is_forgotten),
+        cmocka_unit_test(who_has_ended_is_asked__it_says_so_again_once_a_period),
+        cmocka_unit_test(nobody_is_ahead__all_neighbours_are_asked_and_then_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
