@@ -26,6 +26,7 @@ struct pfl_peer {
     bool alive;               /* counts as a node of the network: linked or heard of, not evicted */
     bool ours;                /* sent a Hello: speaks what our nodes add */
     bool states;              /* its Hello says that it answers `state` */
+    bool proves;              /* its Hello says that it takes evidence against others */
     bool signs;               /* a message of its was signed: nothing that is not counts in its name */
     bool unpacks;             /* its Hello says that it takes compressed contributions */
     bool plain;               /* shook hands or answered without one: P2PFL's own node */

@@ -247,6 +247,7 @@ static const struct command *find_command(const char *name)
         {"vote_train_set", PFL_MSG_GOSSIP, 2, any, true, cmd_vote_train_set},
         {"metrics", PFL_MSG_GOSSIP, 0, 64, false, cmd_metrics},
         {"models_aggregated", PFL_MSG_GOSSIP, 0, PFL_TRAINSET_MAX, false, cmd_models_aggregated},
+        {"evidence", PFL_MSG_GOSSIP, 0, 0, false, pfl_core_cmd_evidence},
         {"models_ready", PFL_MSG_GOSSIP, 0, 0, false, cmd_models_ready},
         {"beats", PFL_MSG_DIRECT, 0, any, false, pfl_core_cmd_beats},
         {"state", PFL_MSG_DIRECT, 2, 3, false, pfl_core_cmd_state},

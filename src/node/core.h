@@ -49,6 +49,22 @@ struct pfl_grave {
     pfl_ns until;
 };
 
+/** Of a party that was accused, or accused others, in this experiment. */
+struct pfl_party {
+    char *id;         /* owned: its identity in words */
+    char *source;     /* owned: the address in whose name it last accused wrongly; NULL: it never did */
+    unsigned accused; /* addresses of its that are excluded by evidence */
+    unsigned refused; /* evidence of its that proved nothing */
+};
+/** See evidence.c. */
+struct pfl_evidence_book {
+    struct pfl_party *parties; /* owned */
+    size_t n_parties;
+    struct pfl_scatter **bodies; /* owned, references: what newcomers are given */
+    size_t n_bodies, bytes;
+    bool against_us; /* somebody has proof against this node itself */
+};
+
 /** A neighbour was asked whether it hears `about`. */
 struct pfl_asked {
     uint64_t id;
@@ -78,7 +94,8 @@ struct pfl_node {
     bool revoked;           /* its own certificate was revoked */
 
     /* see origin.c */
-    struct pfl_strs excluded;       /* who equivocated in this experiment */
+    struct pfl_strs excluded; /* who equivocated in this experiment */
+    struct pfl_evidence_book evidence;
     struct pfl_strs past;           /* experiments that are over, oldest first */
     char *told_of;                  /* owned: the experiment that a neighbour says is running */
     char *early_init_of;            /* owned: the experiment that early_init was signed for */
@@ -310,6 +327,23 @@ void pfl_core_remember(struct pfl_node *n, const char *experiment);
 /** Marks a message as known; false where it was. A message is known by its source and its hash: nobody can make one known before it
  * came by giving another its hash. */
 bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m);
+
+/** This node said two different things in this experiment: it is out, and the pair (taken) is kept. by: who told; NULL: found here.
+ */
+void pfl_core_exclude(struct pfl_node *n, const char *addr, struct pfl_statement said[2], const char *by);
+
+/* ---- evidence.c: equivocation that others found ---- */
+/** This node found the pair itself: everybody else is told. id: who signed it, in words. */
+void pfl_core_accuse(struct pfl_node *n, const struct pfl_statement said[2], const char *id);
+enum pfl_rc pfl_core_cmd_evidence(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err);
+/** Evidence that nothing comes of: its node is out already, or its reporter has accused wrongly too often. */
+bool pfl_core_evidence_idle(const struct pfl_node *n, const struct pfl_msg *m);
+/** For newcomers. */
+void pfl_core_keep_evidence(struct pfl_node *n, struct pfl_scatter *body);
+/** Gives a neighbour what there is against those who are out. */
+void pfl_core_hand_evidence(struct pfl_node *n, const struct pfl_peer *p);
+/** Another experiment: nobody is out. */
+void pfl_core_evidence_clear(struct pfl_node *n);
 
 /* ---- interop.c: P2PFL's own nodes ---- */
 /** Is, or may be, one of P2PFL's own nodes; never where interop is off. p NULL: nothing is known of it. */

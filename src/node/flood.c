@@ -9,12 +9,14 @@
 static const pfl_ns resend_first = 100 * PFL_MS;
 static const unsigned failures_to_suspect = 3;
 
-/* To every direct neighbour but `except` (NULL: none). */
-static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, const char *except, bool expendable)
+/* To every direct neighbour but `except` (NULL: none); evidence only to those that know the command, for P2PFL's own nodes drop a
+ * neighbour that sends them another one. Who is still dialled gets it when the link is there. */
+static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, const char *except, const char *cmd)
 {
+    bool expendable = pfl_streq(cmd, "beat"), evidence = pfl_streq(cmd, "evidence");
     for (size_t i = 0; i < n->peers.n_linked; i++) {
         struct pfl_peer *p = n->peers.linked[i];
-        if (pfl_streq(p->addr, except))
+        if (pfl_streq(p->addr, except) || (evidence && !(p->proves && p->link == PFL_LINK_UP)))
             continue;
         if (p->link == PFL_LINK_UP)
             pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, expendable);
@@ -40,8 +42,11 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
     }
     if (strcmp(m->cmd, "start_learning") == 0)
         pfl_core_keep_start(n, body);
-    pfl_history_add(&n->history, body, n->now);
-    give_to_neighbours(n, body, NULL, false);
+    if (m->evidence.len > 0)
+        pfl_core_keep_evidence(n, body);
+    else
+        pfl_history_add(&n->history, body, n->now);
+    give_to_neighbours(n, body, NULL, m->cmd);
 }
 
 void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args)
@@ -73,10 +78,11 @@ void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
         pfl_core_note_text(n, PFL_NOTE_WARNING, msg->source, "%s is not passed on: %s", pfl_q(msg->cmd), err.msg);
         return;
     }
-    bool beat = pfl_streq(msg->cmd, "beat");
-    if (!beat)
+    if (msg->evidence.len > 0)
+        pfl_core_keep_evidence(n, body);
+    else if (!pfl_streq(msg->cmd, "beat"))
         pfl_history_add_blob(&n->history, msg->blob, ttl, n->now);
-    give_to_neighbours(n, body, msg->source, beat);
+    give_to_neighbours(n, body, msg->source, msg->cmd);
 }
 
 void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
@@ -88,6 +94,8 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
         if (body)
             pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
     }
+    if (n->learning || n->over)
+        pfl_core_hand_evidence(n, p);
 }
 
 static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)

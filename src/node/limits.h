@@ -19,6 +19,11 @@ enum {
     PFL_BALLOT_NAMES_MAX = 1 << 20,      /* in all ballots of a round: their numbers stay small, and nobody's memory ends */
     PFL_PUT_OFF_MAX = 1024,              /* messages of nodes that are not known yet: a round's worth of a large federation */
 
+    PFL_ACCUSED_MAX = 16,             /* addresses of one party that evidence puts out: who signs for many floods nobody with it */
+    PFL_FALSE_EVIDENCE_MAX = 8,       /* of one reporter in an experiment: more is not looked at */
+    PFL_PARTIES_MAX = 1024,           /* that were accused, or accused wrongly */
+    PFL_EVIDENCE_BYTES_MAX = 4 << 20, /* of one experiment, kept for newcomers */
+
     PFL_REFUSED_NOTES_MAX = 50, /* per heartbeat period: a flood of bad messages is no flood of notes */
     PFL_GONE_MAX = 4096,        /* evictions of one experiment that are remembered with their reason */
     PFL_PAST_MAX = 64,          /* names of experiments that are over: an older start is refused by its time */

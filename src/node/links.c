@@ -103,6 +103,7 @@ static void take_hello(struct pfl_peer *p, const struct pfl_hello *h)
     p->plain = !p->ours;
     p->beats = p->ours && pfl_strs_has(&h->features, "beats");
     p->unpacks = p->ours && pfl_strs_has(&h->codecs, "compressed");
+    p->proves = p->ours && pfl_strs_has(&h->features, "evidence");
     p->states = p->ours && pfl_strs_has(&h->features, "state");
 }
 

@@ -35,8 +35,9 @@ void pfl_node_settings_default(struct pfl_node_settings *s)
 
 const struct pfl_hello *pfl_node_hello(void)
 {
-    static char safetensors[] = "safetensors", compressed[] = "compressed", beats[] = "beats", state[] = "state";
-    static char *codecs[] = {safetensors, compressed}, *features[] = {beats, state};
+    static char safetensors[] = "safetensors", compressed[] = "compressed", beats[] = "beats", state[] = "state",
+                evidence[] = "evidence";
+    static char *codecs[] = {safetensors, compressed}, *features[] = {beats, state, evidence};
     static const struct pfl_hello hello = {.present = true,
                                            .version = 1,
                                            .codecs = {codecs, PFL_ARRAY_LEN(codecs), PFL_ARRAY_LEN(codecs)},
@@ -92,7 +93,7 @@ void pfl_node_free(struct pfl_node *n)
     free(n->gone);
     pfl_strs_deinit(&n->partial_who);
     pfl_strs_deinit(&n->barred);
-    pfl_strs_deinit(&n->excluded);
+    pfl_core_evidence_clear(n);
     pfl_strs_deinit(&n->past);
     pfl_scatter_unref(n->start_body);
     free(n->told_of);
@@ -145,6 +146,8 @@ static int64_t seen_key(const struct pfl_node *n, const struct pfl_msg *m)
         pfl_siphash_add(&h, m->contribution, sizeof(m->contribution));
         pfl_siphash_add_u64(&h, (uint64_t)m->contribution_samples);
     }
+    if (m->evidence.len > 0)
+        pfl_siphash_add(&h, m->evidence.data, m->evidence.len);
     return (int64_t)pfl_siphash_end(&h);
 }
 
@@ -155,7 +158,8 @@ bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m)
 
 bool pfl_node_knows(const struct pfl_node *n, const struct pfl_msg *m)
 {
-    return m->kind == PFL_MSG_GOSSIP && (pfl_streq(m->source, n->addr) || pfl_seen_has(&n->seen, seen_key(n, m)));
+    return m->kind == PFL_MSG_GOSSIP &&
+           (pfl_streq(m->source, n->addr) || pfl_seen_has(&n->seen, seen_key(n, m)) || pfl_core_evidence_idle(n, m));
 }
 
 bool pfl_node_is_learning(const struct pfl_node *n)

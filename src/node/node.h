@@ -105,7 +105,10 @@ struct pfl_event {
     const char *from;                /* MESSAGE: who delivered it, in words; NULL: not known */
     bool relayed;                    /* MESSAGE: that was somebody else than who signed it */
     const struct pfl_signer *signer; /* MESSAGE; CMD_LEARN, CMD_STOP: this node itself; NULL: nobody, or nobody looked */
-    const char *forged;              /* MESSAGE: why its signature does not count; NULL: it does, or has none */
+    const char *accused;             /* MESSAGE with evidence: the identity, in words, that signed both statements, which are in the
+                                        name of an address of its own. NULL: `unproven` says why that is not so */
+    const char *unproven;
+    const char *forged; /* MESSAGE: why its signature does not count; NULL: it does, or has none */
 };
 
 /* ---- actions ---- */
@@ -204,7 +207,7 @@ void pfl_node_free(struct pfl_node *n);
 /** Appends to out, in the order in which they are to be carried out. Never fails: what is wrong with an event becomes a reply or a
  * note. */
 void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_actions *out);
-/** Is this gossip known already? Then whoever signed it need not be looked at again. */
+/** Is this gossip known already, or nothing that is looked at? Then whoever signed it need not be looked at again. */
 bool pfl_node_knows(const struct pfl_node *n, const struct pfl_msg *m);
 bool pfl_node_is_learning(const struct pfl_node *n);
 /** Monotonic time at which a TICK is due; PFL_NEVER where nothing is pending. */

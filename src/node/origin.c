@@ -145,36 +145,33 @@ static void forget_results(struct pfl_node *n, const char *addr)
     }
 }
 
-static enum pfl_once what_of(const struct pfl_statement *s)
+void pfl_core_exclude(struct pfl_node *n, const char *addr, struct pfl_statement said[2], const char *by)
 {
-    struct pfl_origin_said said = {0};
-    if (pfl_origin_said_parse(pfl_buf_view(&s->text), &said, NULL) != PFL_OK)
-        return PFL_ONCE_NOT;
-    enum pfl_once what = pfl_origin_once(&said);
-    pfl_origin_said_deinit(&said);
-    return what;
-}
-
-static void exclude(struct pfl_node *n, const struct pfl_msg *m, struct pfl_statement *before, struct pfl_statement *now)
-{
-    struct pfl_peer *p = pfl_neighbours_find(&n->peers, m->source);
-    if (!pfl_strs_add_once(&n->excluded, m->source))
+    struct pfl_peer *p = pfl_neighbours_find(&n->peers, addr);
+    struct pfl_origin_said about = {0};
+    enum pfl_rc rc = pfl_origin_said_parse(pfl_buf_view(&said[0].text), &about, NULL);
+    PFL_ASSERT(rc == PFL_OK);
+    if (!pfl_strs_add_once(&n->excluded, addr)) {
+        pfl_origin_said_deinit(&about);
         return;
+    }
     struct pfl_note *note = pfl_core_note_text(
-        n, PFL_NOTE_EXCLUDED, m->source,
-        "it signed two different %s for round %d of this experiment: it is out, and the pair is kept as evidence",
-        pfl_once_name(what_of(now)), m->round);
-    note->round = m->round;
-    struct pfl_action *a = pfl_core_act(n, PFL_ACT_EVIDENCE, m->source);
+        n, PFL_NOTE_EXCLUDED, addr,
+        "it signed two different %s for round %d of this experiment: it is out, and the pair is kept as evidence%s%s",
+        pfl_once_name(pfl_origin_once(&about)), about.round, by ? ", as told by " : "", by ? by : "");
+    note->round = about.round;
+    struct pfl_action *a = pfl_core_act(n, PFL_ACT_EVIDENCE, addr);
     a->said = pfl_xcalloc(2, sizeof(*a->said));
-    a->said[0] = *before;
-    a->said[1] = *now;
-    *before = *now = (struct pfl_statement){0};
+    for (size_t i = 0; i < 2; i++) {
+        a->said[i] = said[i];
+        said[i] = (struct pfl_statement){0};
+    }
+    pfl_origin_said_deinit(&about);
     if (p)
         p->takes_part = false;
-    forget_ballots(n, m->source);
-    forget_results(n, m->source);
-    pfl_core_drop_contribution(n, m->source, "it equivocated");
+    forget_ballots(n, addr);
+    forget_results(n, addr);
+    pfl_core_drop_contribution(n, addr, "it equivocated");
     n->dirty = true;
 }
 
@@ -214,60 +211,44 @@ static bool contradicts(const struct pfl_statement *before, const struct pfl_sta
     return before && before->origin && pfl_origin_contradict(pfl_buf_view(&before->text), pfl_buf_view(&now->text));
 }
 
-/* It announced one contribution to everybody and sent this node, and who knows whom else, another. The announced one is the one
- * that counts, for everybody has it: the other one is refused, or dropped. Its votes go on to count: not everybody has the proof,
- * and all have to come to the same train set. */
-static void two_faced(struct pfl_node *n, const struct pfl_msg *m, struct pfl_round_peer *row,
-                      const struct pfl_statement *announced, const struct pfl_statement *sent)
+/* Takes what contradicts `now`, whoever else has seen it or not: the pair goes to everybody, for all have to come to the same
+ * train set and the same contributions. */
+static void convict(struct pfl_node *n, const struct pfl_event *ev, struct pfl_statement *before, struct pfl_statement *now)
 {
-    if (!row->two_faced) {
-        struct pfl_action *a = pfl_core_act(n, PFL_ACT_EVIDENCE, m->source);
-        a->said = pfl_xcalloc(2, sizeof(*a->said));
-        pfl_statement_copy(&a->said[0], announced);
-        pfl_statement_copy(&a->said[1], sent);
-        struct pfl_note *note =
-            pfl_core_note_text(n, PFL_NOTE_WARNING, m->source,
-                               "it announced one contribution to round %d and sent another: only the announced one counts, and the "
-                               "pair is kept as evidence",
-                               m->round);
-        note->round = m->round;
+    struct pfl_statement said[2] = {*before, *now};
+    *before = *now = (struct pfl_statement){0};
+    if (ev->msg->kind == PFL_MSG_GOSSIP) { /* as it is for those who take no evidence */
+        (void)pfl_core_seen_add(n, ev->msg);
+        pfl_core_forward(n, ev->msg);
     }
-    row->two_faced = true;
-    n->dirty = true;
+    pfl_core_accuse(n, said, ev->signer ? ev->signer->id : ev->msg->source);
+    pfl_core_exclude(n, ev->msg->source, said, NULL);
+    pfl_statement_deinit(&said[0]);
+    pfl_statement_deinit(&said[1]);
 }
 
 static enum pfl_rc check_said(struct pfl_node *n, const struct pfl_event *ev, struct pfl_err *err)
 {
     const struct pfl_msg *m = ev->msg;
     struct once o = m->origin ? once_of(n, m) : (struct once){0};
-    struct pfl_statement *before = o.same;
     PFL_AUTO(pfl_statement_deinit) struct pfl_statement now = {0};
     if (!o.row || (m->kind == PFL_MSG_WEIGHTS && !ev->payload) || !pfl_statement_of(m, &now))
         return PFL_OK;
-    if (contradicts(o.other, &now) && m->kind == PFL_MSG_WEIGHTS) {
-        two_faced(n, m, o.row, o.other, &now);
-        return pfl_err_set(err, PFL_AUTH, "%s: %s announced another contribution to round %d than this one", pfl_q(m->cmd),
+    if (contradicts(o.other, &now)) {
+        convict(n, ev, o.other, &now);
+        return pfl_err_set(err, PFL_AUTH, "%s: %s announced another contribution to round %d than %s", pfl_q(m->cmd),
+                           pfl_q(m->source), m->round, m->kind == PFL_MSG_WEIGHTS ? "this one" : "it sent");
+    }
+    if (contradicts(o.same, &now)) {
+        convict(n, ev, o.same, &now);
+        return pfl_err_set(err, PFL_AUTH, "%s: the second of %s for round %d, and another than the first", pfl_q(m->cmd),
                            pfl_q(m->source), m->round);
     }
-    if (contradicts(o.other, &now) && !before->origin) {
-        two_faced(n, m, o.row, &now, o.other);
-        pfl_core_drop_contribution(n, m->source, "it announced another one");
-        pfl_statement_deinit(o.other);
-    }
-    if (!before->origin) {
-        *before = now;
+    if (!o.same->origin) {
+        *o.same = now;
         now = (struct pfl_statement){0};
-        return PFL_OK;
     }
-    if (!contradicts(before, &now))
-        return PFL_OK;
-    if (m->kind == PFL_MSG_GOSSIP) { /* the others shall see it too */
-        (void)pfl_core_seen_add(n, m);
-        pfl_core_forward(n, m);
-    }
-    exclude(n, m, before, &now);
-    return pfl_err_set(err, PFL_AUTH, "%s: the second of %s for round %d, and another than the first", pfl_q(m->cmd),
-                       pfl_q(m->source), m->round);
+    return PFL_OK;
 }
 
 /* ---- all of it ---- */

@@ -82,7 +82,6 @@ struct pfl_round_names {
 /** Kept small: there is one for each node of the network and each round. */
 struct pfl_round_peer {
     bool voted;     /* set by pfl_round_set_voted */
-    bool two_faced; /* it sent another contribution than it announced */
     bool named;     /* it computed another result than the common one, and the log says so */
     bool withdrawn; /* announced an empty models_aggregated: its training failed, do not wait for it */
     bool trains;    /* one of P2PFL's nodes: knows the train set, takes models */

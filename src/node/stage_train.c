@@ -154,14 +154,13 @@ static pfl_ns comes_until(const struct pfl_node *n, const struct pfl_round *r, c
     bool withdrawn = row && row->withdrawn;
     if (pfl_core_barred(n, member) || pfl_core_excluded(n, member))
         return 0;
-    const struct pfl_round_peer *two_faced = row && row->two_faced ? row : NULL; /* what it announced may come from others only */
     const struct pfl_peer *p = pfl_neighbours_find(&n->peers, member);
-    pfl_ns until = withdrawn || two_faced ? 0 : brings_until(n, r, member, row);
+    pfl_ns until = withdrawn ? 0 : brings_until(n, r, member, row);
     pfl_ns shows = p && !pfl_core_plain(n, p) ? pfl_core_shows_until(n, r, p) : PFL_NEVER;
     until = shows < until ? shows : until;
     for (size_t i = 0; until != PFL_NEVER && i < r->n_peers; i++) {
         const struct pfl_round_peer *o = r->peers[i];
-        pfl_ns its = o != two_faced && pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, r, o->addr, o) : 0;
+        pfl_ns its = pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, r, o->addr, o) : 0;
         until = its > until ? its : until;
     }
     return until;

@@ -221,7 +221,7 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->kept[0] = pfl_steal(&n->early_round);
     n->initial = pfl_steal(&n->early_init);
     n->early_until = PFL_NEVER;
-    pfl_strs_deinit(&n->excluded);
+    pfl_core_evidence_clear(n);
     n->has_initial_digest = false;
     pfl_core_keep_start(n, NULL);
     pfl_core_sift_early(n);

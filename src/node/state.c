@@ -113,6 +113,8 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     /* The words of who started it; ours are no proof. One that was started anew needs them for those who ask it in turn. */
     if (((!same && !ended) || (anew && n->set.signatures)) && n->learning && n->start_body)
         pfl_outbox_add(&n->outbox, p->addr, n->start_body, 0, n->now, false);
+    if (n->learning && (!same || theirs < round || anew))
+        pfl_core_hand_evidence(n, p);
     if (same ? theirs < round || n->over : theirs < 0 && !ended && !n->over) {
         p->joins = true;
         n->dirty = true;

@@ -300,6 +300,75 @@ static void author_keep(struct pfl_origins *o, struct pfl_author *a, unsigned ge
     *slot = pfl_author_ref(a);
 }
 
+/* ---- evidence in a message ---- */
+
+struct pfl_accusation {
+    struct pfl_identity *who; /* a reference: whose both statements are; NULL: they prove nothing */
+    char *addr;               /* owned: in whose name they are */
+    struct pfl_err why;
+};
+
+static void accusation_free(struct pfl_accusation *a)
+{
+    if (!a)
+        return;
+    pfl_identity_unref(a->who);
+    free(a->addr);
+    free(a);
+}
+
+static enum pfl_rc prove(struct pfl_tls *tls, const struct pfl_statement said[2], struct pfl_author *by[2], struct pfl_err *err)
+{
+    for (size_t i = 0; i < 2; i++) {
+        const struct pfl_origin *o = said[i].origin;
+        bool same = i == 1 && pfl_bytes_eq(pfl_buf_view(&o->certs[0]), pfl_buf_view(&said[0].origin->certs[0]));
+        by[i] = same ? pfl_author_ref(by[0]) : pfl_author_check(tls, o->certs, o->n_certs, pfl_clock_wall() / PFL_SEC);
+        if (by[i]->rc != PFL_OK)
+            return pfl_err_set(err, by[i]->rc, "the certificate of statement %zu is refused: %.300s", i + 1, by[i]->why);
+        if (!pfl_author_signed(by[i], pfl_buf_view(&said[i].text), pfl_buf_view(&o->signature)))
+            return pfl_err_set(err, PFL_AUTH, "statement %zu is not signed by the key of its certificate", i + 1);
+    }
+    if (!pfl_identity_same(by[0]->identity, by[1]->identity))
+        return pfl_err_set(err, PFL_AUTH, "the statements are of two parties, %s and %s", pfl_q(pfl_identity_text(by[0]->identity)),
+                           pfl_q(pfl_identity_text(by[1]->identity)));
+    return PFL_OK;
+}
+
+/* On a worker, after the reporter's own signature was found good. */
+static struct pfl_accusation *accusation_of(struct pfl_tls *tls, struct pfl_bytes evidence)
+{
+    struct pfl_accusation *a = pfl_xcalloc(1, sizeof(*a));
+    struct pfl_statement said[2] = {0};
+    struct pfl_author *by[2] = {0};
+    struct pfl_origin_said about = {0};
+    enum pfl_rc rc = pfl_statements_unpack(evidence, said, &a->why);
+    if (rc == PFL_OK)
+        rc = pfl_origin_said_parse(pfl_buf_view(&said[0].text), &about, &a->why);
+    if (rc == PFL_OK && prove(tls, said, by, &a->why) == PFL_OK) {
+        a->who = pfl_identity_ref(by[0]->identity);
+        a->addr = pfl_steal(&about.source);
+    }
+    pfl_origin_said_deinit(&about);
+    for (size_t i = 0; i < 2; i++) {
+        pfl_statement_deinit(&said[i]);
+        pfl_author_unref(by[i]);
+    }
+    return a;
+}
+
+/* why: PFL_ERR_MAX bytes. */
+static void judge_accusation(struct pfl_driver *d, const struct pfl_accusation *a, struct pfl_event *ev, char *why)
+{
+    ev->unproven = a->why.msg;
+    if (!a->who)
+        return;
+    if (!takes_address(d->origins, a->addr, a->who, why)) {
+        ev->unproven = why;
+        return;
+    }
+    ev->accused = pfl_identity_text(a->who);
+}
+
 void pfl_check_init(struct pfl_driver *d, struct pfl_msg *msg, struct pfl_check *ret)
 {
     *ret = (struct pfl_check){.msg = pfl_msg_ref(msg)};
@@ -321,6 +390,10 @@ void pfl_check_run(struct pfl_check *c)
         c->author = pfl_author_check(c->tls, origin->certs, origin->n_certs, pfl_clock_wall() / PFL_SEC);
     c->good = c->author->rc == PFL_OK && pfl_origin_text(c->msg, origin->experiment, origin->sent_at_ms, &text, NULL) == PFL_OK &&
               pfl_author_signed(c->author, pfl_buf_view(&text), pfl_buf_view(&origin->signature));
+    if (c->good && c->msg->evidence.len > 0) {
+        accusation_free(c->accusation);
+        c->accusation = accusation_of(c->tls, pfl_buf_view(&c->msg->evidence));
+    }
     c->spent = cpu_time() - start;
 }
 
@@ -367,6 +440,8 @@ void pfl_check_judge(struct pfl_driver *d, struct pfl_check *c, uint64_t call, s
     *ret = (struct pfl_signer){.id = pfl_xstrdup(pfl_identity_text(c->author->identity)), .may = may_of(d, c->author->identity)};
     ev->signer = ret;
     ev->relayed = p && p->caller && !pfl_identity_same(p->caller, c->author->identity);
+    if (c->accusation)
+        judge_accusation(d, c->accusation, ev, why);
 }
 
 void pfl_check_deinit(struct pfl_check *c)
@@ -374,6 +449,7 @@ void pfl_check_deinit(struct pfl_check *c)
     pfl_msg_unref(c->msg);
     pfl_tls_unref(c->tls);
     pfl_author_unref(c->author);
+    accusation_free(c->accusation);
     *c = (struct pfl_check){0};
 }
 
@@ -408,7 +484,8 @@ static void on_work(uv_work_t *w)
 {
     struct pfl_origins *o = w->data;
     for (struct item *i = o->batch; i; i = i->next) {
-        const struct item *twin = i->check.tls ? twin_of(o->batch, i) : NULL;
+        bool evidence = i->check.msg->evidence.len > 0; /* rare, and what it holds is looked at for each */
+        const struct item *twin = i->check.tls && !evidence ? twin_of(o->batch, i) : NULL;
         if (twin) {
             pfl_author_unref(i->check.author);
             i->check.author = pfl_author_ref(twin->check.author);

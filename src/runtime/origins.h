@@ -56,7 +56,8 @@ struct pfl_check {
     struct pfl_tls *tls;       /* the same; NULL: nothing is to be checked */
     struct pfl_author *author; /* the same; NULL until it is known */
     unsigned generation;
-    bool good; /* the signature is the author's */
+    bool good;                         /* the signature is the author's */
+    struct pfl_accusation *accusation; /* owned: what became of the evidence in it; NULL: there is none, or it was not looked at */
     pfl_ns spent;
 };
 void pfl_check_init(struct pfl_driver *d, struct pfl_msg *msg, struct pfl_check *ret);

@@ -121,6 +121,8 @@ int64_t pfl_sim_msg_key(const struct pfl_sim *s, const struct pfl_msg *m)
         said = said * 31 + (m->has_model_digest ? m->model_digest[i] : 0);
         said = said * 31 + (m->has_contribution ? m->contribution[i] : 0);
     }
+    for (size_t i = 0; i < m->evidence.len; i++)
+        said = said * 31 + m->evidence.data[i];
     int64_t key = (int64_t)((uint64_t)m->hash ^ said);
     return key ? key : 1;
 }

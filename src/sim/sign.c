@@ -48,6 +48,37 @@ void pfl_sim_sign(struct pfl_sim *s, unsigned i, struct pfl_scatter *body)
     PFL_ASSERT(rc == PFL_OK);
 }
 
+/* Did the node in whose name it is sign this? */
+static bool is_its_own(const struct pfl_statement *said, const struct pfl_origin_said *about)
+{
+    uint8_t signature[SIGNATURE_BYTES];
+    const struct pfl_buf *author = &said->origin->certs[0], *got = &said->origin->signature;
+    sign_text(pfl_buf_view(&said->text), about->source, signature);
+    return author->len == CERTIFICATE_BYTES && author->data[CERTIFICATE_BYTES - 1] == 0 &&
+           strcmp((const char *)author->data, about->source) == 0 && got->len == SIGNATURE_BYTES &&
+           memcmp(got->data, signature, SIGNATURE_BYTES) == 0;
+}
+
+static void verify_evidence(const struct pfl_sim *s, struct pfl_event *ev)
+{
+    struct pfl_statement said[2] = {0};
+    struct pfl_origin_said about[2] = {0};
+    bool good = pfl_statements_unpack(pfl_buf_view(&ev->msg->evidence), said, NULL) == PFL_OK;
+    for (size_t i = 0; i < 2 && good; i++)
+        good = pfl_origin_said_parse(pfl_buf_view(&said[i].text), &about[i], NULL) == PFL_OK && is_its_own(&said[i], &about[i]);
+    good = good && strcmp(about[0].source, about[1].source) == 0;
+    for (unsigned k = 0; good && k < s->n; k++) {
+        if (strcmp(s->nodes[k].addr, about[0].source) == 0)
+            ev->accused = s->nodes[k].addr;
+    }
+    if (!ev->accused)
+        ev->unproven = "its signatures do not fit";
+    for (size_t i = 0; i < 2; i++) {
+        pfl_statement_deinit(&said[i]);
+        pfl_origin_said_deinit(&about[i]);
+    }
+}
+
 void pfl_sim_verify(const struct pfl_sim *s, unsigned i, unsigned from, struct pfl_event *ev, struct pfl_signer *signer)
 {
     const struct pfl_msg *m = ev->msg;
@@ -66,5 +97,7 @@ void pfl_sim_verify(const struct pfl_sim *s, unsigned i, unsigned from, struct p
     }
     *signer = (struct pfl_signer){.id = m->source, .may = PFL_MAY_TRAIN | PFL_MAY_START};
     ev->signer = signer;
+    if (m->evidence.len > 0)
+        verify_evidence(s, ev);
     ev->relayed = strcmp(m->source, s->nodes[from].addr) != 0;
 }

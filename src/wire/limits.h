@@ -17,6 +17,7 @@ enum {
     PFL_WIRE_ORIGIN_CERTS_MAX = 3,     /* what pki verifies, without the root */
     PFL_WIRE_ORIGIN_CERT_MAX = 16 * 1024,
     PFL_WIRE_ORIGIN_SIGNATURE_MAX = 1024, /* of RSA 8192 */
+    PFL_WIRE_EVIDENCE_MAX = 192 * 1024,   /* two votes of the largest network; leaves room for the reporter's own signature */
     PFL_WIRE_EXPERIMENT_MAX = 256,        /* 128 is the longest name that is begun; P2PFL's have no limit */
 };
 

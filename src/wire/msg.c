@@ -41,6 +41,7 @@ void pfl_msg_unref(struct pfl_msg *m)
     pfl_origin_unref(m->origin);
     pfl_strs_deinit(&m->args);
     pfl_strs_deinit(&m->contributors);
+    pfl_buf_deinit(&m->evidence);
     pfl_blob_unref(m->blob);
     free(m);
 }
@@ -50,7 +51,7 @@ void pfl_msg_unref(struct pfl_msg *m)
 struct wants {
     struct pfl_pb_str source, cmd, codec, experiment;
     struct pfl_pb_strs gossip_args, direct_args, contributors;
-    struct pfl_pb_view weights, signature;
+    struct pfl_pb_view weights, signature, evidence;
     struct pfl_pb_views certs;
 };
 
@@ -66,6 +67,7 @@ static void wants_init(struct wants *w, node_RootMessage *pb, const struct pfl_p
         .weights = {"weights.weights", {NULL, 0}, input},
         .certs = {"origin.certificate", PFL_WIRE_ORIGIN_CERT_MAX, PFL_WIRE_ORIGIN_CERTS_MAX, NULL, 0, input},
         .signature = {"origin.signature", {NULL, 0}, input},
+        .evidence = {"evidence", {NULL, 0}, input},
         .experiment = {"origin.experiment", PFL_WIRE_EXPERIMENT_MAX, NULL, input},
     };
     pfl_pb_want_str(&pb->source, &w->source);
@@ -76,6 +78,7 @@ static void wants_init(struct wants *w, node_RootMessage *pb, const struct pfl_p
     pfl_pb_want_strs(&pb->weights.contributors, &w->contributors);
     pfl_pb_want_view(&pb->weights.weights, &w->weights);
     pfl_pb_want_views(&pb->origin.certificate, &w->certs);
+    pfl_pb_want_view(&pb->evidence, &w->evidence);
     pfl_pb_want_view(&pb->origin.signature, &w->signature);
     pfl_pb_want_str(&pb->origin.experiment, &w->experiment);
 }
@@ -209,6 +212,18 @@ static enum pfl_rc find_gossip(struct pfl_msg *m, struct pfl_bytes in, struct pf
                 : pfl_err_set(err, PFL_MALFORMED, "message '%s': its ttl comes twice or its gossip part is broken", pfl_q(m->cmd));
 }
 
+static enum pfl_rc fill_evidence(struct pfl_msg *m, struct pfl_bytes evidence, struct pfl_err *err)
+{
+    m->evidence.limit = PFL_WIRE_EVIDENCE_MAX;
+    if (evidence.len > 0 && m->kind != PFL_MSG_GOSSIP)
+        return pfl_err_set(err, PFL_MALFORMED, "evidence in a message that is no gossip");
+    if (evidence.len > PFL_WIRE_EVIDENCE_MAX)
+        return pfl_err_set(err, PFL_TOO_BIG, "evidence is %zu bytes, the limit is %d", evidence.len, PFL_WIRE_EVIDENCE_MAX);
+    if (evidence.len > 0)
+        pfl_buf_append(&m->evidence, evidence.data, evidence.len);
+    return PFL_OK;
+}
+
 static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wants *w, struct pfl_err *err)
 {
     m->source = pfl_steal(&w->source.value);
@@ -247,7 +262,8 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
                            (unsigned)pb->contribution.model.size, PFL_DIGEST_LEN);
     pfl_strs_seal(&m->args);
     pfl_strs_seal(&m->contributors);
-    return fill_origin(m, pb, w, err);
+    enum pfl_rc rc = fill_evidence(m, w->evidence.value, err);
+    return rc == PFL_OK ? fill_origin(m, pb, w, err) : rc;
 }
 
 enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct pfl_err *err)
@@ -297,6 +313,8 @@ static void put_digests(node_RootMessage *pb, const struct pfl_msg *m)
     if (m->has_model_digest)
         put_digest(pb->model_digest.bytes, &pb->model_digest.size, m->model_digest);
     pb->computed = m->computed;
+    if (m->evidence.len > 0)
+        pfl_pb_put_bytes(&pb->evidence, &m->evidence);
     pb->has_contribution = m->has_contribution;
     if (!m->has_contribution)
         return;

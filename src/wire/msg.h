@@ -48,6 +48,7 @@ struct pfl_msg {
     uint8_t model_digest[PFL_DIGEST_LEN]; /* of the round's aggregate; of what a compressed contribution is */
     uint8_t contribution[PFL_DIGEST_LEN]; /* models_aggregated: the model that its author contributes to the round */
     int32_t contribution_samples;
+    struct pfl_buf evidence;        /* evidence: two statements, packed (wire/origin.h); empty: none */
     bool computed;                  /* models_ready: its author made the aggregate itself, from contributions */
     struct pfl_blob *blob;          /* what it was decoded from (a reference), or NULL for one made here */
     struct pfl_gossip_at gossip_at; /* in blob; gossip */

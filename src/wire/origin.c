@@ -94,6 +94,8 @@ static void put_content(struct pfl_buf *out, const struct pfl_msg *m)
     }
     if (m->computed)
         put_bytes(out, "\1", 1);
+    if (m->evidence.len > 0)
+        put_bytes(out, m->evidence.data, m->evidence.len);
 }
 
 enum pfl_rc pfl_origin_text(const struct pfl_msg *m, const char *experiment, int64_t sent_at_ms, struct pfl_buf *out,
@@ -162,13 +164,18 @@ static void take_announced(struct pfl_reader *r, struct pfl_bytes contribution, 
     s->announces = true;
 }
 
-/* model_digest, contribution, computed: in this order, each of a length of its own, each once at most. */
+/* model_digest, contribution, computed, evidence: in this order, each of a length of its own (the last is longer than any other),
+ * each once at most. */
 static void skip_tails(struct pfl_reader *r, struct pfl_origin_said *s)
 {
-    bool has_model = false, announces = false, computed = false;
+    bool has_model = false, announces = false, computed = false, proves = false;
     while (!r->failed && pfl_reader_left(r) > 0) {
         struct pfl_bytes tail = take_bytes(r);
-        if (tail.len == CONTRIBUTION_LEN && !announces && !computed) {
+        if (tail.len > CONTRIBUTION_LEN && s->kind == PFL_MSG_GOSSIP && !proves) {
+            proves = true;
+        } else if (proves) {
+            r->failed = true;
+        } else if (tail.len == CONTRIBUTION_LEN && !announces && !computed) {
             take_announced(r, tail, s);
             announces = true;
         } else if (tail.len == 1 && tail.data[0] == 1 && !computed) {
@@ -339,4 +346,58 @@ bool pfl_statement_of(const struct pfl_msg *m, struct pfl_statement *ret)
     }
     ret->origin = pfl_origin_ref(m->origin);
     return true;
+}
+
+/* ---- evidence ---- */
+
+enum pfl_rc pfl_statements_pack(const struct pfl_statement said[2], struct pfl_buf *out, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {.limit = PFL_WIRE_EVIDENCE_MAX};
+    for (size_t i = 0; i < 2; i++) {
+        const struct pfl_origin *o = said[i].origin;
+        put_bytes(&b, said[i].text.data, said[i].text.len);
+        pfl_buf_u32be(&b, (uint32_t)o->n_certs);
+        for (size_t k = 0; k < o->n_certs; k++)
+            put_bytes(&b, o->certs[k].data, o->certs[k].len);
+        put_bytes(&b, o->signature.data, o->signature.len);
+    }
+    if (b.failed || !pfl_buf_append(out, b.data, b.len))
+        return pfl_err_set(err, PFL_TOO_BIG, "evidence of two statements is over %d bytes", PFL_WIRE_EVIDENCE_MAX);
+    return PFL_OK;
+}
+
+static bool take_into(struct pfl_reader *r, struct pfl_buf *out)
+{
+    struct pfl_bytes b = take_bytes(r);
+    return !r->failed && b.len > 0 && pfl_buf_append(out, b.data, b.len);
+}
+
+static bool take_statement(struct pfl_reader *r, struct pfl_statement *s)
+{
+    s->text.limit = PFL_WIRE_EVIDENCE_MAX;
+    s->origin = pfl_origin_new(NULL, 0);
+    if (!take_into(r, &s->text))
+        return false;
+    uint32_t n = pfl_reader_u32be(r);
+    if (r->failed || n == 0 || n > PFL_WIRE_ORIGIN_CERTS_MAX)
+        return false;
+    for (; s->origin->n_certs < n; s->origin->n_certs++) {
+        if (!take_into(r, &s->origin->certs[s->origin->n_certs]))
+            return false;
+    }
+    return take_into(r, &s->origin->signature);
+}
+
+enum pfl_rc pfl_statements_unpack(struct pfl_bytes in, struct pfl_statement ret[2], struct pfl_err *err)
+{
+    struct pfl_reader r = pfl_reader_of(in);
+    struct pfl_statement said[2] = {0};
+    bool good = in.len <= PFL_WIRE_EVIDENCE_MAX && take_statement(&r, &said[0]) && take_statement(&r, &said[1]);
+    if (good && pfl_reader_left(&r) == 0) {
+        memcpy(ret, said, sizeof(said));
+        return PFL_OK;
+    }
+    pfl_statement_deinit(&said[0]);
+    pfl_statement_deinit(&said[1]);
+    return pfl_err_set(err, PFL_MALFORMED, "no two signed statements (%zu bytes)", in.len);
 }

@@ -5,7 +5,8 @@
  * The signed text, "p2pfl-origin-v1": everything of a message that means something, in a fixed order, each text and each run of
  * bytes behind its length as u32, all integers big-endian. The ttl is not in it, because relays lower it. A message with a
  * model_digest has it at the end, then one with a contribution that (36 bytes: the model's digest and the samples as i32), then one
- * that is `computed` a byte of 1; one without has nothing there. Two messages have the same text only if they say the same. */
+ * that is `computed` a byte of 1, then evidence as it is packed; one without has nothing there. Two messages have the same text
+ * only if they say the same. */
 #ifndef PFL_WIRE_ORIGIN_H
 #define PFL_WIRE_ORIGIN_H
 
@@ -72,5 +73,11 @@ void pfl_statement_deinit(struct pfl_statement *s);
 void pfl_statement_copy(struct pfl_statement *ret, const struct pfl_statement *s);
 /** Of a received message with an origin. False, and empty, for one without. */
 bool pfl_statement_of(const struct pfl_msg *m, struct pfl_statement *ret);
+/** Evidence as it travels in a message: of each of the two statements its text, the number of its certificates (u32), these, leaf
+ *  first, and the signature; each run of bytes behind its length as u32, all integers big-endian. TOO_BIG, and *out is not changed.
+ */
+enum pfl_rc pfl_statements_pack(const struct pfl_statement said[2], struct pfl_buf *out, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Reads it strictly; whether it proves anything is another matter. MALFORMED, and nothing is to be freed. */
+enum pfl_rc pfl_statements_unpack(struct pfl_bytes in, struct pfl_statement ret[2], struct pfl_err *err) PFL_WARN_UNUSED;
 
 #endif

@@ -211,6 +211,32 @@ static void add_args(struct run *r, struct pfl_msg *m)
     }
 }
 
+/* Two votes of one node or of two, for one round or two, in this experiment or another; or a few bytes that are no evidence. */
+static void add_evidence(struct run *r, struct pfl_msg *m)
+{
+    struct pfl_statement said[2] = {0};
+    struct pfl_snapshot s;
+    unsigned how = next(r, 16), who = next(r, PEERS);
+    pfl_node_snapshot(r->node, &s);
+    for (unsigned i = 0; i < 2; i++) {
+        PFL_AUTO(pfl_msg_freep)
+        struct pfl_msg *v = pfl_msg_new(addrs[(who + (how == 1 ? i : 0)) % PEERS], how == 2 ? (int32_t)i : m->round,
+                                        "vote_train_set", PFL_MSG_GOSSIP);
+        pfl_strs_add(&v->args, addrs[0]);
+        pfl_strs_add(&v->args, i == 0 || how == 3 ? "1" : "2");
+        v->origin = pfl_origin_new(how == 4 || !s.experiment ? "two-2" : s.experiment, 1);
+        pfl_buf_append(&v->origin->certs[0], "leaf", 4);
+        v->origin->n_certs = 1;
+        pfl_buf_append(&v->origin->signature, "signed", 6);
+        (void)pfl_statement_of(v, &said[i]);
+    }
+    pfl_snapshot_deinit(&s);
+    if (pfl_statements_pack(said, &m->evidence, NULL) == PFL_OK && how == 5)
+        m->evidence.len = next(r, 255);
+    pfl_statement_deinit(&said[0]);
+    pfl_statement_deinit(&said[1]);
+}
+
 static struct pfl_msg *make_message(struct run *r, struct pfl_payload **ret_payload)
 {
     static const struct {
@@ -222,6 +248,7 @@ static struct pfl_msg *make_message(struct run *r, struct pfl_payload **ret_payl
         {"beat", PFL_MSG_GOSSIP},           {"start_learning", PFL_MSG_GOSSIP}, {"model_initialized", PFL_MSG_GOSSIP},
         {"stop_learning", PFL_MSG_GOSSIP},  {"metrics", PFL_MSG_GOSSIP},        {"PRE_SEND_MODEL", PFL_MSG_DIRECT},
         {"beats", PFL_MSG_DIRECT},          {"state", PFL_MSG_DIRECT},          {"hear", PFL_MSG_DIRECT},
+        {"evidence", PFL_MSG_GOSSIP},
     };
     unsigned k = next(r, PFL_ARRAY_LEN(table));
     const char *source = addrs[next(r, PEERS)];
@@ -240,6 +267,8 @@ static struct pfl_msg *make_message(struct run *r, struct pfl_payload **ret_payl
         m->contribution_samples = (int32_t)next(r, 3);
         memcpy(m->contribution, r->models[next(r, 3)]->digest, PFL_DIGEST_LEN);
     }
+    if (strcmp(m->cmd, "evidence") == 0)
+        add_evidence(r, m);
     struct pfl_payload *p = table[k].kind == PFL_MSG_WEIGHTS ? r->models[next(r, 3)] : NULL;
     if ((p || next(r, 2)) && !(table[k].kind == PFL_MSG_WEIGHTS && !p)) {
         const struct pfl_payload *of = p ? p : r->models[next(r, 3)];
@@ -284,6 +313,8 @@ static void sign(struct run *r, struct pfl_msg *m, struct pfl_event *ev, struct 
     *signer = (struct pfl_signer){.id = m->source, .may = rights[how < 12 ? 0 : next(r, 3)]};
     ev->signer = signer;
     ev->relayed = how % 2 == 1;
+    if (m->evidence.len > 0 && how != 3)
+        ev->accused = how < 8 ? "one party" : "another one";
 }
 
 static void message(struct run *r)

@@ -19,6 +19,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     } else {
         PFL_ASSERT(err.msg[0] && !s.source);
     }
+    struct pfl_statement two[2] = {0};
+    if (pfl_statements_unpack(all, two, NULL) == PFL_OK) {
+        struct pfl_buf again = {0};
+        PFL_ASSERT(pfl_statements_pack(two, &again, NULL) == PFL_OK && pfl_bytes_eq(pfl_buf_view(&again), all));
+        pfl_buf_deinit(&again);
+        pfl_statement_deinit(&two[0]);
+        pfl_statement_deinit(&two[1]);
+    }
     PFL_ASSERT(!pfl_origin_contradict(all, all));
     bool there = pfl_origin_contradict(half, pfl_bytes_sub(all, size / 2, size - size / 2));
     PFL_ASSERT(there == pfl_origin_contradict(pfl_bytes_sub(all, size / 2, size - size / 2), half));

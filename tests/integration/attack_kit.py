@@ -40,7 +40,7 @@ def lvs(values):
 class Message:
     """One RootMessage. kind 1: gossip with args; 3: weights with contributors, samples, payload."""
 
-    def __init__(self, source, cmd, round=-1, args=(), kind=1, experiment="", contributors=(), samples=0, payload=b"", at_ms=None, ttl=10, announces=None, model=b"", codec="safetensors", computed=False):
+    def __init__(self, source, cmd, round=-1, args=(), kind=1, experiment="", contributors=(), samples=0, payload=b"", at_ms=None, ttl=10, announces=None, model=b"", codec="safetensors", computed=False, evidence=b""):
         self.source, self.cmd, self.round, self.args, self.kind, self.experiment = source, cmd, round, list(args), kind, experiment
         self.contributors, self.samples, self.payload, self.ttl = list(contributors), samples, payload, ttl
         self.at_ms = int(time.time() * 1000) if at_ms is None else at_ms
@@ -48,6 +48,7 @@ class Message:
         self.origin = b""
         self.model = model  # model_digest
         self.codec = codec
+        self.evidence = evidence  # gossip: what pack() makes of two signed messages
         self.computed = computed  # gossip: says that its author made the model of that digest itself
         self.announces = announces  # gossip: (SHA-256 of a contribution, samples)
 
@@ -57,7 +58,8 @@ class Message:
             head += struct.pack(">q", self.hash) + lvs(self.args)
             head += lv(self.model) if self.model else b""
             head += lv(self.announces[0] + struct.pack(">i", self.announces[1])) if self.announces else b""
-            return head + (lv(b"\1") if self.computed else b"")
+            head += lv(b"\1") if self.computed else b""
+            return head + (lv(self.evidence) if self.evidence else b"")
         head += lv(self.codec) + lv(hashlib.sha256(self.payload).digest()) + struct.pack(">i", self.samples) + lvs(self.contributors)
         return head + (lv(self.model) if self.model else b"")
 
@@ -68,6 +70,7 @@ class Message:
             f.flush()
             signature = subprocess.run(["openssl", "dgst", "-sha256", "-sign", folder / "client.key", f.name], capture_output=True, check=True).stdout
         der = subprocess.run(["openssl", "x509", "-in", (certificate or folder) / "client.crt", "-outform", "DER"], capture_output=True, check=True).stdout
+        self.der, self.signature = der, signature
         self.origin = field(1, der) + field(2, signature) + field(3, self.at_ms) + (field(4, self.experiment) if self.experiment else b"")
         return self
 
@@ -81,7 +84,13 @@ class Message:
         out += field(101, self.model) if self.model else b""
         out += field(102, field(1, self.announces[0]) + field(2, self.announces[1])) if self.announces else b""
         out += field(103, 1) if self.computed else b""
+        out += field(104, self.evidence) if self.evidence else b""
         return out + (field(100, self.origin) if self.origin else b"")
+
+
+def pack(one, two):
+    """Two signed messages as evidence."""
+    return b"".join(lv(m.text()) + struct.pack(">I", 1) + lv(m.der) + lv(m.signature) for m in (one, two))
 
 
 class Member:

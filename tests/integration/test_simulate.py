@@ -184,6 +184,16 @@ class Simulate(unittest.TestCase):
             with self.subTest(path.name):
                 self.assertEqual(self.json_of(path, *nodes)["failed"], [])
 
+    def test_evidence_reaches_everybody(self):
+        """Who contradicts itself towards some is out everywhere, at the seed of the file and at others."""
+        for seed in ("1", "2", "3"):
+            got = self.ok(ROOT / "examples" / "simulations" / "two-faced.yaml", "--events", "--quiet", "--seed", seed)
+            for liar in (3, 7):
+                out = re.findall(rf"(node-\d+) +excluded r\d+ node-{liar}: it signed two different", got)
+                self.assertEqual(sorted(out), sorted(f"node-{i}" for i in range(1, 13) if i != liar))
+            self.assertIn("as told by", got)
+            self.assertNotIn("proves nothing", got)
+
     def test_the_built_in_scenario_is_the_example(self):
         example = ROOT / "examples" / "simulations" / "mixed-faults.yaml"
         a, b = self.json_of("--seeds", "1..3"), self.json_of(example, "--seeds", "1..3")

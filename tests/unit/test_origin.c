@@ -384,6 +384,92 @@ static void test_origin__over_the_limit_of_a_message__the_body_stays(void **stat
     assert_true(s->total == before && s->to_sign);
 }
 
+/* Takes m. */
+static struct pfl_statement stated(struct pfl_msg *m)
+{
+    struct pfl_statement s;
+    m->origin = pfl_origin_new("x", 1);
+    pfl_buf_append(&m->origin->certs[0], "leaf", 4);
+    pfl_buf_append(&m->origin->certs[1], "issuer", 6);
+    m->origin->n_certs = 2;
+    pfl_buf_append(&m->origin->signature, "signed", 6);
+    assert_true(pfl_statement_of(m, &s));
+    pfl_msg_unref(m);
+    return s;
+}
+
+static void test_statements__packed__come_back__every_cut_is_refused(void **state)
+{
+    (void)state;
+    struct pfl_statement said[2] = {stated(announced(5, 1)), stated(contribution("a:1", 5, 2))}, back[2];
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
+    assert_int_equal(pfl_statements_pack(said, &b, NULL), PFL_OK);
+    for (size_t len = 0; len < b.len; len++) {
+        PFL_AUTO(pfl_freep) uint8_t *cut = pfl_xmalloc(len + 1); /* of that size, for the sanitizer */
+        memcpy(cut, b.data, len);
+        assert_int_equal(pfl_statements_unpack(pfl_bytes_of(cut, len), back, NULL), PFL_MALFORMED);
+    }
+    assert_int_equal(pfl_statements_unpack(pfl_buf_view(&b), back, NULL), PFL_OK);
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(pfl_bytes_eq(pfl_buf_view(&back[i].text), pfl_buf_view(&said[i].text)));
+        assert_int_equal(back[i].origin->n_certs, 2);
+        assert_true(pfl_bytes_eq(pfl_buf_view(&back[i].origin->certs[1]), pfl_bytes_of("issuer", 6)));
+        assert_true(pfl_bytes_eq(pfl_buf_view(&back[i].origin->signature), pfl_bytes_of("signed", 6)));
+        pfl_statement_deinit(&back[i]);
+    }
+    pfl_buf_u8(&b, 0); /* one byte more */
+    assert_int_equal(pfl_statements_unpack(pfl_buf_view(&b), back, NULL), PFL_MALFORMED);
+    pfl_statement_deinit(&said[0]);
+    pfl_statement_deinit(&said[1]);
+}
+
+static void test_statements__too_large_or_too_many_certificates__refused(void **state)
+{
+    (void)state;
+    struct pfl_statement said[2] = {stated(announced(5, 1)), stated(announced(6, 1))}, back[2];
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0}, many = {0}, huge = {0};
+    static const uint8_t zeros[PFL_WIRE_EVIDENCE_MAX];
+    pfl_buf_append(&said[0].text, zeros, sizeof(zeros));
+    assert_int_equal(pfl_statements_pack(said, &b, NULL), PFL_TOO_BIG);
+    assert_int_equal(b.len, 0);
+    pfl_buf_u32be(&many, 1);
+    pfl_buf_u8(&many, 't');
+    pfl_buf_u32be(&many, PFL_WIRE_ORIGIN_CERTS_MAX + 1);
+    pfl_buf_append(&many, zeros, 1000);
+    assert_int_equal(pfl_statements_unpack(pfl_buf_view(&many), back, NULL), PFL_MALFORMED);
+    pfl_buf_u32be(&huge, UINT32_MAX);
+    pfl_buf_append(&huge, zeros, 1000);
+    assert_int_equal(pfl_statements_unpack(pfl_buf_view(&huge), back, NULL), PFL_MALFORMED);
+    pfl_statement_deinit(&said[0]);
+    pfl_statement_deinit(&said[1]);
+}
+
+/* What a relay changes of it shows: all of it is under the reporter's signature. */
+static void test_evidence__in_a_message__is_signed_and_comes_back(void **state)
+{
+    (void)state;
+    struct pfl_statement said[2] = {stated(announced(5, 1)), stated(announced(6, 1))};
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new("b:1", 3, "evidence", PFL_MSG_GOSSIP), *back = NULL;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf one = {0}, two = {0};
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+    assert_int_equal(pfl_statements_pack(said, &m->evidence, NULL), PFL_OK);
+    assert_int_equal(pfl_origin_text(m, "x", 1, &one, NULL), PFL_OK);
+    m->evidence.data[m->evidence.len - 1] ^= 1; /* a bit of the second signature */
+    assert_int_equal(pfl_origin_text(m, "x", 1, &two, NULL), PFL_OK);
+    assert_false(pfl_bytes_eq(pfl_buf_view(&one), pfl_buf_view(&two)));
+    struct pfl_origin_said about = {0};
+    assert_int_equal(pfl_origin_said_parse(pfl_buf_view(&one), &about, NULL), PFL_OK);
+    assert_int_equal(pfl_origin_once(&about), PFL_ONCE_NOT); /* itself it is nothing that one says once */
+    pfl_origin_said_deinit(&about);
+    assert_int_equal(pfl_msg_encode(m, NULL, &body, NULL), PFL_OK);
+    struct pfl_blob *blob = pfl_blob_copy(body->parts[0].data, body->parts[0].len);
+    assert_int_equal(pfl_msg_decode(blob, &back, NULL), PFL_OK);
+    assert_true(pfl_bytes_eq(pfl_buf_view(&back->evidence), pfl_buf_view(&m->evidence)));
+    pfl_blob_unref(blob);
+    pfl_statement_deinit(&said[0]);
+    pfl_statement_deinit(&said[1]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -395,6 +481,9 @@ int main(void)
         cmocka_unit_test(test_origin_contradict__rows),
         cmocka_unit_test(test_origin__put_behind_a_body__comes_back_and_is_forwarded),
         cmocka_unit_test(test_origin__over_the_limit_of_a_message__the_body_stays),
+        cmocka_unit_test(test_statements__packed__come_back__every_cut_is_refused),
+        cmocka_unit_test(test_statements__too_large_or_too_many_certificates__refused),
+        cmocka_unit_test(test_evidence__in_a_message__is_signed_and_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
