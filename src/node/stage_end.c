@@ -245,6 +245,16 @@ static bool somebody_has_it(const struct pfl_node *n, const struct pfl_round *r)
     return false;
 }
 
+/* Where the members are not known, nobody knows who may still announce another one: one word alone, which may be a liar's, is not
+ * enough. */
+static bool outnumbers(struct pfl_node *n, const struct pfl_round *before)
+{
+    if (before->members.n > 0)
+        return pfl_core_decided(n, before);
+    struct pfl_canon c = pfl_core_canonical(n, before);
+    return c.computed > 1 && c.computed > c.against;
+}
+
 /* Who came late may have taken another result than the common one, for it did not know whose counts, and is in the next round by
  * now.
  */
@@ -254,7 +264,7 @@ static bool mend_last(struct pfl_node *n)
     if (!before || !before->done || !pfl_core_replaceable(n, before) || !pfl_core_off_canon(n, before))
         return false;
     pfl_core_recall(n, before);
-    if (!pfl_core_canonical_offered(n, before) || !pfl_core_decided(n, before))
+    if (!pfl_core_canonical_offered(n, before) || !outnumbers(n, before))
         return false;
     pfl_core_adopt(n, before);
     return true;

@@ -114,6 +114,10 @@ class Simulate(unittest.TestCase):
         path = self.file(plan + "    - {kind: byzantine, node: node-3, at_s: 0, lie: false-result}\n")
         self.assertEqual(self.json_of(path, "--seeds", "5..10")["failed"], [])
 
+    def test_voter_is_found_out_while_votes_are_counted__one_train_set(self):
+        """Half of the nodes had the proof before they counted, the others never got it: two train sets, two results of the round."""
+        self.assertEqual(self.json_of(ROOT / "examples" / "simulations" / "liars.yaml", "--seed", 26)["failed"], [])
+
     def test_cut_off_and_ahead__all_meet_without_a_timeout(self):
         """One of four goes on alone for some rounds and comes back. Nobody waits for what will not come: all is over before the
         aggregation timeout (60 s) could have passed once."""

@@ -16,6 +16,7 @@
 
 static const char *const peer_a = "10.0.0.8:6666";
 static const char *const peer_b = "10.0.0.9:6666";
+static const char *const peer_c = "10.0.0.7:6666"; /* for who needs a third */
 static const struct pfl_hello ours = {.present = true, .version = 1};
 
 #define LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -275,7 +276,6 @@ static void votes_of_a_far_round__wait_until_that_begins(void **state)
 static void a_told_train_set__is_counted_again_when_no_vote_is_missing(void **state)
 {
     (void)state;
-    static const char *const peer_c = "10.0.0.7:6666";
     static const struct {
         bool told, missing, changes;
     } rows[] = {{false, true, true}, {true, false, true}, {true, true, false}};
@@ -342,6 +342,10 @@ static void the_common_result__is_taken_in_the_next_round_by_who_waits_only(void
         announce_computed(s, peer_a, 0, 20.0F); /* as many computed it, and a is first in order */
         assert_string_equal(pre_send(s, peer_a, 0, LIST("add_model", "0")), member ? "ok:false" : "ok:true");
         push_result(s, peer_a, 0, 20.0F);
+        PFL_AUTO(pfl_payload_freep) struct pfl_payload *first = netsim_payload(s, 10.0F);
+        assert_memory_equal(n->model->digest, first->digest, PFL_DIGEST_LEN); /* a alone may lie */
+        assert_string_equal(gossip(s, peer_c, -1, "beat", LIST("1.0")), "ok:");
+        announce_computed(s, peer_c, 0, 20.0F);
         PFL_AUTO(pfl_payload_freep) struct pfl_payload *expected = netsim_payload(s, member ? 10.0F : 20.0F);
         assert_memory_equal(r->aggregate->digest, expected->digest, PFL_DIGEST_LEN);
         assert_memory_equal(n->model->digest, expected->digest, PFL_DIGEST_LEN);
