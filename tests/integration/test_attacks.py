@@ -245,15 +245,15 @@ class Attacks(unittest.TestCase):
                                  (b_votes("5"), b_votes("5"), "the statements do not contradict each other")):
             report = Message(self.m_address, "evidence", 0, experiment=x, evidence=pack(one, two)).sign(m)
             self.denied(self.a, report, f"evidence of {self.m_address} against {re.escape(self.b.address)} proves nothing: {reason}")
+        self.assertIn("no more of it is looked at", "".join(e["text"] for e in self.since(self.a, "warning")))
+        for n in self.nodes:
+            self.assertEqual(self.since(n, "equivocation") + [e for e in self.since(n, "excluded") if e["address"] == self.b.address], [])
+        self.ends_well()
         verified = self.a.status()["signatures"]["verified"]
         for _ in range(20):
             report.hash += 1
             self.assertEqual(self.mallory.send(self.a, report.sign(m))[0], grpc.StatusCode.OK)
         self.assertLess(self.a.status()["signatures"]["verified"] - verified, 20)
-        self.assertIn("no more of it is looked at", "".join(e["text"] for e in self.since(self.a, "warning")))
-        for n in self.nodes:
-            self.assertEqual(self.since(n, "equivocation") + [e for e in self.since(n, "excluded") if e["address"] == self.b.address], [])
-        self.ends_well()
         told = [json.loads(line) for line in run("node", "audit", "--state", self.a.state, "--json").stdout.splitlines()]
         self.assertTrue([e for e in told if e["action"] == "refuse" and "proves nothing" in e["detail"] and MALLORY in e["detail"]], told[-20:])
         too_large = Message(self.m_address, "evidence", 0, experiment=x, evidence=bytes(192 * 1024 + 1)).sign(m)
