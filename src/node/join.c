@@ -138,14 +138,43 @@ static bool is_stale(const struct pfl_node *n, const struct pfl_put_off *p)
 static void drop_stale(struct pfl_node *n)
 {
     size_t kept = 0;
-    size_t first = n->n_put_off == PFL_PUT_OFF_MAX ? 1 : 0; /* the oldest gives way */
     for (size_t i = 0; i < n->n_put_off; i++) {
-        if (i < first || is_stale(n, &n->put_off[i]))
+        if (is_stale(n, &n->put_off[i]))
             pfl_msg_unref(n->put_off[i].msg);
         else
             n->put_off[kept++] = n->put_off[i];
     }
     n->n_put_off = kept;
+}
+
+static size_t bytes_of(const struct pfl_msg *m)
+{
+    return m->blob ? m->blob->len : 0;
+}
+
+/* Where its source has its share, the oldest of that gives way, else the oldest of all. */
+static void make_room(struct pfl_node *n, const struct pfl_msg *m)
+{
+    for (;;) {
+        size_t all = bytes_of(m), own = bytes_of(m), n_own = 0, oldest_own = 0;
+        for (size_t i = n->n_put_off; i > 0; i--) {
+            const struct pfl_msg *x = n->put_off[i - 1].msg;
+            all += bytes_of(x);
+            if (strcmp(x->source, m->source) != 0)
+                continue;
+            own += bytes_of(x);
+            n_own++;
+            oldest_own = i - 1;
+        }
+        size_t out = 0;
+        if (n_own >= PFL_PUT_OFF_MAX / PFL_PUT_OFF_SHARES || (n_own > 0 && own > PFL_PUT_OFF_BYTES_MAX / PFL_PUT_OFF_SHARES))
+            out = oldest_own;
+        else if (n->n_put_off < PFL_PUT_OFF_MAX && (all <= PFL_PUT_OFF_BYTES_MAX || n->n_put_off == 0))
+            return;
+        pfl_msg_unref(n->put_off[out].msg);
+        memmove(&n->put_off[out], &n->put_off[out + 1], (n->n_put_off - out - 1) * sizeof(n->put_off[0]));
+        n->n_put_off--;
+    }
 }
 
 enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in)
@@ -155,6 +184,7 @@ enum pfl_rc pfl_core_put_off(struct pfl_node *n, struct pfl_incoming *in)
     if (!n->set.late_join || !later || !known || pfl_core_is_past(n, in->msg))
         return PFL_OK;
     drop_stale(n);
+    make_room(n, in->msg);
     n->put_off = pfl_xrealloc(n->put_off, (n->n_put_off + 1) * sizeof(*n->put_off));
     n->put_off[n->n_put_off++] = (struct pfl_put_off){.msg = pfl_msg_ref(in->msg), .at = n->now};
     return PFL_OK;

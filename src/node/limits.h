@@ -17,7 +17,10 @@ enum {
     PFL_VOTE_MAX = 1000,                 /* most votes for one node in one ballot: the upper end of P2PFL's random numbers */
     PFL_VOTE_NAMES_MAX = 4096,           /* names in one ballot */
     PFL_BALLOT_NAMES_MAX = 1 << 20,      /* in all ballots of a round: their numbers stay small, and nobody's memory ends */
-    PFL_PUT_OFF_MAX = 1024,              /* messages of nodes that are not known yet: a round's worth of a large federation */
+    PFL_PUT_OFF_MAX =
+        1024, /* messages for a later round or from nodes that are not known yet: a round's worth of a large federation */
+    PFL_PUT_OFF_BYTES_MAX = 4 << 20, /* of them; a vote with its signature is 1 KB */
+    PFL_PUT_OFF_SHARES = 16,         /* no source takes more than this part of either: it cannot push out what others said */
 
     PFL_ACCUSED_MAX = 16,             /* addresses of one party that evidence puts out: who signs for many floods nobody with it */
     PFL_FALSE_EVIDENCE_MAX = 8,       /* of one reporter in an experiment: more is not looked at */

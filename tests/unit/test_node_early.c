@@ -272,6 +272,53 @@ static void votes_of_a_far_round__wait_until_that_begins(void **state)
     }
 }
 
+/* A vote of round 2 with an unknown field of so many bytes. */
+static void fat_vote(struct netsim *s, const char *source, size_t more)
+{
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *made = pfl_msg_new(source, 2, "vote_train_set", PFL_MSG_GOSSIP);
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
+    struct pfl_msg *m = NULL;
+    static int64_t hash = 1;
+    made->hash = hash++;
+    pfl_strs_add(&made->args, source);
+    pfl_strs_add(&made->args, "7");
+    assert_int_equal(pfl_msg_encode(made, NULL, &body, NULL), PFL_OK);
+    pfl_buf_append(&b, body->parts[0].data, body->parts[0].len);
+    pfl_buf_varint(&b, 2000 << 3 | 2);
+    pfl_buf_varint(&b, more);
+    for (size_t i = 0; i < more; i++)
+        pfl_buf_u8(&b, 'x');
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_copy(b.data, b.len);
+    assert_int_equal(pfl_msg_decode(blob, &m, NULL), PFL_OK);
+    assert_string_equal(netsim_inject(s, 0, m, NULL), "ok:");
+}
+
+/* What one says too early pushes out nothing that another said, neither by number nor by size. */
+static void a_flood_for_a_later_round__costs_its_author_only(void **state)
+{
+    (void)state;
+    for (unsigned row = 0; row < 2; row++) {
+        struct netsim *s = with_two_peers(100 * PFL_MS);
+        const char *self = netsim_addr(s, 0);
+        const struct pfl_node *n = netsim_node(s, 0);
+        netsim_learn(s, 0, 3, 1, 1);
+        live(s, peer_a, peer_b, PFL_SEC);
+        assert_string_equal(gossip(s, peer_b, 2, "vote_train_set", LIST(self, "1000")), "ok:");
+        for (unsigned i = 0; i < (row == 0 ? PFL_PUT_OFF_MAX + 10 : 40); i++)
+            fat_vote(s, peer_a, row == 0 ? 0 : 200000);
+        size_t of_b = 0, bytes = 0;
+        for (size_t i = 0; i < n->n_put_off; i++) {
+            of_b += strcmp(n->put_off[i].msg->source, peer_b) == 0;
+            bytes += n->put_off[i].msg->blob ? n->put_off[i].msg->blob->len : 0;
+        }
+        assert_int_equal(of_b, 1);
+        assert_int_equal(n->n_put_off, row == 0 ? 1 + PFL_PUT_OFF_MAX / PFL_PUT_OFF_SHARES : 2);
+        assert_true(bytes <= PFL_PUT_OFF_BYTES_MAX / PFL_PUT_OFF_SHARES);
+        netsim_free(s);
+    }
+}
+
 /* One that a neighbour told may be of before our own ballot came there: it is counted again, once all votes are here. */
 static void a_told_train_set__is_counted_again_when_no_vote_is_missing(void **state)
 {
@@ -431,6 +478,7 @@ int main(void)
         cmocka_unit_test(votes_for_a_dead_node__count_if_it_has_voted_itself),
         cmocka_unit_test(a_late_ballot__changes_the_train_set_while_nobody_ended_the_round),
         cmocka_unit_test(votes_of_a_far_round__wait_until_that_begins),
+        cmocka_unit_test(a_flood_for_a_later_round__costs_its_author_only),
         cmocka_unit_test(a_told_train_set__is_counted_again_when_no_vote_is_missing),
         cmocka_unit_test(the_common_result__is_taken_in_the_next_round_by_who_waits_only),
         cmocka_unit_test(who_lets_a_vote_time_out__is_not_waited_for_until_it_votes_again),
