@@ -102,6 +102,7 @@ bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
 static void outbox_remove(struct pfl_outbox *o, size_t i)
 {
     o->n_waiting -= o->items[i].id == 0;
+    o->bytes -= o->items[i].bytes;
     pfl_scatter_unref(o->items[i].body);
     if (i < o->n / 2) {
         memmove(&o->items[1], &o->items[0], i * sizeof(*o->items));
@@ -154,13 +155,19 @@ static void make_space(struct pfl_outbox *o)
 
 void pfl_outbox_add(struct pfl_outbox *o, const char *to, struct pfl_scatter *body, uint64_t id, pfl_ns due, bool expendable)
 {
-    if (o->n == PFL_OUTBOX_MAX)
+    while (o->n == PFL_OUTBOX_MAX || (o->n > 0 && o->bytes + body->total > PFL_OUTBOX_BYTES_MAX))
         make_room(o);
     if (o->n == 0 || o->items + o->n == o->block + o->cap)
         make_space(o);
-    o->items[o->n++] = (struct pfl_parcel){
-        .id = id, .to = to, .body = pfl_scatter_ref(body), .attempts = id ? 1 : 0, .due = due, .expendable = expendable};
+    o->items[o->n++] = (struct pfl_parcel){.id = id,
+                                           .to = to,
+                                           .body = pfl_scatter_ref(body),
+                                           .attempts = id ? 1 : 0,
+                                           .bytes = (uint32_t)body->total,
+                                           .due = due,
+                                           .expendable = expendable};
     o->n_waiting += id == 0;
+    o->bytes += body->total;
 }
 
 bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, const char **ret_to,
@@ -195,8 +202,9 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to)
 
 /* ---- history ---- */
 
-static void past_deinit(struct pfl_past *p)
+static void past_deinit(struct pfl_history *h, struct pfl_past *p)
 {
+    h->bytes -= p->bytes;
     pfl_scatter_unref(p->body);
     pfl_blob_unref(p->blob);
     *p = (struct pfl_past){0};
@@ -215,7 +223,13 @@ static void grow(struct pfl_history *h)
     for (size_t i = 0; i < h->n; i++)
         items[i] = h->items[index_of(h, i)];
     free(h->items);
-    *h = (struct pfl_history){.items = items, .n = h->n, .next = h->n % cap, .cap = cap};
+    *h = (struct pfl_history){.items = items, .n = h->n, .next = h->n % cap, .cap = cap, .bytes = h->bytes};
+}
+
+static void drop_oldest(struct pfl_history *h)
+{
+    past_deinit(h, &h->items[index_of(h, 0)]);
+    h->n--;
 }
 
 static void add(struct pfl_history *h, struct pfl_past past)
@@ -223,28 +237,29 @@ static void add(struct pfl_history *h, struct pfl_past past)
     if (h->n == h->cap && h->cap < PFL_HISTORY_MAX)
         grow(h);
     struct pfl_past *p = &h->items[h->next];
-    past_deinit(p);
+    past_deinit(h, p);
     *p = past;
+    h->bytes += past.bytes;
     h->next = (h->next + 1) % h->cap;
     h->n += h->n < h->cap;
+    while (h->n > 1 && h->bytes > PFL_HISTORY_BYTES_MAX)
+        drop_oldest(h);
 }
 
 void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now)
 {
-    add(h, (struct pfl_past){.body = pfl_scatter_ref(body), .at = now});
+    add(h, (struct pfl_past){.body = pfl_scatter_ref(body), .bytes = (uint32_t)body->total, .at = now});
 }
 
 void pfl_history_add_blob(struct pfl_history *h, struct pfl_blob *blob, int32_t ttl, pfl_ns now)
 {
-    add(h, (struct pfl_past){.blob = pfl_blob_ref(blob), .ttl = ttl, .at = now});
+    add(h, (struct pfl_past){.blob = pfl_blob_ref(blob), .ttl = ttl, .bytes = (uint32_t)blob->len, .at = now});
 }
 
 void pfl_history_expire(struct pfl_history *h, pfl_ns before)
 {
-    while (h->n > 0 && h->items[index_of(h, 0)].at < before) {
-        past_deinit(&h->items[index_of(h, 0)]);
-        h->n--;
-    }
+    while (h->n > 0 && h->items[index_of(h, 0)].at < before)
+        drop_oldest(h);
 }
 
 const struct pfl_past *pfl_history_at(const struct pfl_history *h, size_t i)
@@ -265,7 +280,7 @@ struct pfl_scatter *pfl_past_body(const struct pfl_past *p)
 void pfl_history_clear(struct pfl_history *h)
 {
     for (size_t i = 0; i < h->n; i++)
-        past_deinit(&h->items[index_of(h, i)]);
+        past_deinit(h, &h->items[index_of(h, i)]);
     free(h->items);
     *h = (struct pfl_history){0};
 }

@@ -29,6 +29,7 @@ struct pfl_parcel {
     const char *to;           /* borrowed until it is forgotten */
     struct pfl_scatter *body; /* a reference */
     unsigned attempts;
+    uint32_t bytes;  /* of body, when it was added: a signature comes later */
     pfl_ns due;      /* waiting: not before */
     bool expendable; /* not sent again: the next beat replaces a lost one */
 };
@@ -37,6 +38,7 @@ struct pfl_outbox {
     struct pfl_parcel *block; /* owned, cap: the oldest are answered first, and what is behind them does not move then */
     size_t n, cap;
     size_t n_waiting; /* of them with id 0 */
+    size_t bytes;     /* of all bodies, PFL_OUTBOX_BYTES_MAX at most or one */
     uint64_t dropped; /* gave way or were given up */
 };
 void pfl_outbox_deinit(struct pfl_outbox *o);
@@ -63,9 +65,11 @@ struct pfl_history {
         struct pfl_scatter *body; /* a reference: of our own, which may wait for its signature; else NULL */
         struct pfl_blob *blob;    /* a reference: another's as it came, held once by all who were given the same bytes */
         int32_t ttl;              /* with which that is passed on */
+        uint32_t bytes;           /* as it was added */
         pfl_ns at;
     } * items; /* owned: a ring of cap, PFL_HISTORY_MAX at most */
     size_t n, next, cap;
+    size_t bytes; /* of all, PFL_HISTORY_BYTES_MAX at most or one message */
 };
 /** Our own. Takes a reference. */
 void pfl_history_add(struct pfl_history *h, struct pfl_scatter *body, pfl_ns now);
