@@ -63,8 +63,8 @@ void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const s
 static int32_t onward(const struct pfl_node *n, const struct pfl_msg *m)
 {
     bool everywhere = n->set.signatures && m->origin && strcmp(m->cmd, "start_learning") != 0;
-    int32_t ttl = (m->ttl < PFL_GOSSIP_TTL_MAX ? m->ttl : PFL_GOSSIP_TTL_MAX) - 1;
-    return everywhere && ttl < 1 ? 1 : ttl < 0 ? -1 : ttl;
+    int32_t came = m->ttl > PFL_GOSSIP_TTL_MAX ? PFL_GOSSIP_TTL_MAX : m->ttl > 0 ? m->ttl : 0; /* it may be any number */
+    return everywhere && came < 2 ? 1 : came - 1;
 }
 
 void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)

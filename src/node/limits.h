@@ -17,8 +17,8 @@ enum {
     PFL_VOTE_MAX = 1000,                 /* most votes for one node in one ballot: the upper end of P2PFL's random numbers */
     PFL_VOTE_NAMES_MAX = 4096,           /* names in one ballot */
     PFL_BALLOT_NAMES_MAX = 1 << 20,      /* in all ballots of a round: their numbers stay small, and nobody's memory ends */
-    PFL_PUT_OFF_MAX =
-        1024, /* messages for a later round or from nodes that are not known yet: a round's worth of a large federation */
+    /* Messages for a later round or from nodes that are not known yet: a round's worth of a large federation. */
+    PFL_PUT_OFF_MAX = 1024,
     PFL_PUT_OFF_BYTES_MAX = 4 << 20, /* of them; a vote with its signature is 1 KB */
     PFL_PUT_OFF_SHARES = 16,         /* no source takes more than this part of either: it cannot push out what others said */
 

@@ -202,7 +202,7 @@ static enum pfl_rc find_gossip(struct pfl_msg *m, struct pfl_bytes in, struct pf
 {
     struct pfl_gossip_at *at = &m->gossip_at;
     size_t ttl_begin = 0;
-    if (!find_field(in, node_RootMessage_gossip_message_tag, &at->tag, &at->begin, &at->end))
+    if (!find_field(in, node_RootMessage_gossip_message_tag, &at->tag, &at->begin, &at->end) || at->end == 0)
         return pfl_err_set(err, PFL_MALFORMED, "message '%s': its gossip part comes twice or is broken", pfl_q(m->cmd));
     bool once = find_field(pfl_bytes_sub(in, at->begin, at->end - at->begin), node_GossipMessage_ttl_tag, &at->ttl, &ttl_begin,
                            &at->ttl_end);
@@ -215,8 +215,8 @@ static enum pfl_rc find_gossip(struct pfl_msg *m, struct pfl_bytes in, struct pf
 static enum pfl_rc fill_evidence(struct pfl_msg *m, struct pfl_bytes evidence, struct pfl_err *err)
 {
     m->evidence.limit = PFL_WIRE_EVIDENCE_MAX;
-    if (evidence.len > 0 && m->kind != PFL_MSG_GOSSIP)
-        return pfl_err_set(err, PFL_MALFORMED, "evidence in a message that is no gossip");
+    if (evidence.len > 0 && (m->kind != PFL_MSG_GOSSIP || strcmp(m->cmd, "evidence") != 0))
+        return pfl_err_set(err, PFL_MALFORMED, "evidence in a %s message", pfl_q(m->cmd));
     if (evidence.len > PFL_WIRE_EVIDENCE_MAX)
         return pfl_err_set(err, PFL_TOO_BIG, "evidence is %zu bytes, the limit is %d", evidence.len, PFL_WIRE_EVIDENCE_MAX);
     if (evidence.len > 0)

@@ -24,12 +24,12 @@ void pfl_hello_deinit(struct pfl_hello *h);
 
 struct pfl_origin; /* wire/origin.h */
 
-/** One RootMessage. All strings and lists owned; refcounted so that it can wait and be forwarded without a copy. */
 /** Where in its bytes a decoded message's gossip part and its ttl are: what changes when it is passed on. */
 struct pfl_gossip_at {
     size_t tag, begin, end; /* of the part: its tag, its content */
     size_t ttl, ttl_end;    /* of the field; the same where there is none: it would be 0 */
 };
+/** One RootMessage. All strings and lists owned; refcounted so that it can wait and be forwarded without a copy. */
 struct pfl_msg {
     atomic_uint refs;
     char *source;

@@ -433,7 +433,7 @@ static void test_forward__signed__whatever_the_ttl(void **state)
         assert_int_equal(
             passed_on(w, gossip(A, "start_learning", "x-1", LIST("3", "1", "4", "x-1")), 0, PFL_MAY_TRAIN | PFL_MAY_START, &ttl),
             0);
-        static const int32_t rows[][2] = {{0, 1}, {-3, 1}, {1, 1}, {2, 1}, {3, 2}, {1000, 63}}; /* came with, goes with */
+        static const int32_t rows[][2] = {{0, 1}, {-3, 1}, {INT32_MIN, 1}, {1, 1}, {2, 1}, {3, 2}, {1000, 63}}; /* came with, goes with */
         for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
             assert_int_equal(passed_on(w, gossip(A, "metrics", "x-1", LIST("test_loss", "1")), rows[i][0], PFL_MAY_TRAIN, &ttl), 1);
             assert_int_equal(ttl, rows[i][1]);

@@ -445,6 +445,22 @@ static void test_statements__too_large_or_too_many_certificates__refused(void **
 }
 
 /* What a relay changes of it shows: all of it is under the reporter's signature. */
+/* Only what is looked at as evidence may carry it: the rest would be kept for newcomers and passed on unseen. */
+static void test_evidence__in_another_command__refused(void **state)
+{
+    (void)state;
+    PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new("b:1", 3, "metrics", PFL_MSG_GOSSIP);
+    PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *s = NULL;
+    struct pfl_msg *back = NULL;
+    struct pfl_err err = {0};
+    pfl_buf_append(&m->evidence, "anything", 8);
+    assert_int_equal(pfl_msg_encode(m, NULL, &s, NULL), PFL_OK);
+    PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_copy(s->parts[0].data, s->parts[0].len);
+    assert_int_equal(pfl_msg_decode(blob, &back, &err), PFL_MALFORMED);
+    assert_non_null(strstr(err.msg, "evidence in a metrics message"));
+    assert_null(back);
+}
+
 static void test_evidence__in_a_message__is_signed_and_comes_back(void **state)
 {
     (void)state;
@@ -483,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_origin__over_the_limit_of_a_message__the_body_stays),
         cmocka_unit_test(test_statements__packed__come_back__every_cut_is_refused),
         cmocka_unit_test(test_statements__too_large_or_too_many_certificates__refused),
+        cmocka_unit_test(test_evidence__in_another_command__refused),
         cmocka_unit_test(test_evidence__in_a_message__is_signed_and_comes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
