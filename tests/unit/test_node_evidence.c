@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: base wire tensor learning mesh node */
+/* support: signed_node */
 /* Evidence that others found: what it takes to be believed, and what false evidence costs whom. Signatures are the driver's: events
  * say what it found. */
 #include <setjmp.h>
@@ -12,29 +13,7 @@
 #include <cmocka.h>
 
 #include "node/node.h"
-
-#define ME "10.0.0.1:1"
-#define A  "10.0.0.2:1"
-#define B  "10.0.0.3:1"
-#define C  "10.0.0.4:1"
-
-static const pfl_ns epoch = 1800000000 * PFL_SEC;
-
-struct world {
-    struct pfl_node *node;
-    struct pfl_layout *layout;
-    struct pfl_actions out; /* of the last step */
-    pfl_ns now;
-};
-
-static void step(struct world *w, struct pfl_event *ev)
-{
-    pfl_actions_clear(&w->out);
-    w->now += PFL_MS;
-    ev->now = w->now;
-    ev->wall = epoch + w->now;
-    pfl_node_step(w->node, ev, &w->out);
-}
+#include "support/signed_node.h"
 
 /* addr is a neighbour, of ours and with all that we do, or without evidence. */
 static void link_up(struct world *w, const char *addr, bool proves)
@@ -49,27 +28,6 @@ static void link_up(struct world *w, const char *addr, bool proves)
     step(w, &connect);
     step(w, &up);
     pfl_hello_deinit(&hello);
-}
-
-static struct world *world_new(void)
-{
-    const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {4}};
-    struct world *w = pfl_xcalloc(1, sizeof(*w));
-    assert_int_equal(pfl_layout_new(&desc, 1, &w->layout, NULL), PFL_OK);
-    struct pfl_node_settings s;
-    pfl_node_settings_default(&s);
-    s.signatures = true;
-    w->node = pfl_node_new(ME, w->layout, &s);
-    w->now = PFL_SEC;
-    return w;
-}
-
-static void world_free(struct world *w)
-{
-    pfl_actions_deinit(&w->out);
-    pfl_node_free(w->node);
-    pfl_layout_unref(w->layout);
-    free(w);
 }
 
 static struct pfl_msg *gossip(const char *source, const char *cmd, int32_t round, const char *experiment)
@@ -116,33 +74,13 @@ static const char *say_as(struct world *w, struct pfl_msg *m, const char *id, co
                           unsigned may)
 {
     const struct pfl_signer signer = {.id = (char *)(uintptr_t)id, .may = may};
-    struct pfl_event ev = {.kind = PFL_EV_MESSAGE,
-                           .msg = m,
-                           .call = 7,
-                           .from = "spiffe://lab/node/relay",
-                           .signer = id ? &signer : NULL,
-                           .accused = accused,
-                           .unproven = unproven};
-    step(w, &ev);
-    pfl_msg_unref(m);
-    for (size_t i = 0; i < w->out.n; i++) {
-        if (w->out.items[i].kind == PFL_ACT_REPLY)
-            return w->out.items[i].error ? w->out.items[i].error : "";
-    }
-    return "no answer";
+    struct pfl_event ev = {.msg = m, .signer = id ? &signer : NULL, .accused = accused, .unproven = unproven};
+    return deliver(w, &ev);
 }
 
 static const char *say(struct world *w, struct pfl_msg *m)
 {
     return say_as(w, m, "spiffe://lab/node/b", "spiffe://lab/node/a", NULL, PFL_MAY_TRAIN | PFL_MAY_START);
-}
-
-static unsigned count(const struct world *w, enum pfl_action_kind kind, enum pfl_note_kind note)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < w->out.n; i++)
-        n += w->out.items[i].kind == kind && (kind != PFL_ACT_NOTE || w->out.items[i].note->kind == note);
-    return n;
 }
 
 /* Evidence that the last step sent to addr. */
@@ -153,12 +91,7 @@ static unsigned sent(const struct world *w, const char *addr)
         const struct pfl_action *a = &w->out.items[i];
         if (a->kind != PFL_ACT_SEND || strcmp(a->addr, addr) != 0)
             continue;
-        PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
-        PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = NULL;
-        for (size_t k = 0; k < a->body->n; k++)
-            pfl_buf_append(&b, a->body->parts[k].data, a->body->parts[k].len);
-        PFL_AUTO(pfl_blob_freep) struct pfl_blob *blob = pfl_blob_copy(b.data, b.len);
-        assert_int_equal(pfl_msg_decode(blob, &m, NULL), PFL_OK);
+        PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = sent_msg(a);
         n += strcmp(m->cmd, "evidence") == 0;
     }
     return n;
@@ -192,7 +125,7 @@ static bool counts(struct world *w, const char *addr)
 static void test_evidence__of_another__out_kept_and_passed_on_once(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     link_up(w, C, true);
     start(w);
     assert_string_equal(say(w, gossip(A, "model_initialized", 0, "x-1")), "");
@@ -222,7 +155,7 @@ static void test_evidence__of_another__out_kept_and_passed_on_once(void **state)
 static void test_evidence__found_here__told_to_those_who_take_it(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     link_up(w, B, true);
     link_up(w, C, false);
     start(w);
@@ -243,7 +176,7 @@ static void test_evidence__that_is_none__costs_its_reporter_and_not_the_accused(
     static const char *const unproven[] = {"statement 2 is not signed by the key of its certificate",
                                            "the statements are of two parties, x and y",
                                            "the certificate of statement 1 is refused: expired"};
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     start(w);
     for (size_t i = 0; i < PFL_ARRAY_LEN(unproven); i++)
         assert_refused(w, good_evidence(B, A), unproven[i], unproven[i]);
@@ -253,7 +186,7 @@ static void test_evidence__that_is_none__costs_its_reporter_and_not_the_accused(
     assert_refused(w, evidence(B, vote(A, "7", 0, "x-1"), vote(A, "7", 0, "x-1")), NULL, "do not contradict"); /* the same twice */
     assert_true(counts(w, A));
     world_free(w);
-    w = world_new();
+    w = world_new(false);
     start(w);
     assert_refused(w, evidence(B, vote(A, "7", 0, "x-0"), vote(A, "8", 0, "x-0")), NULL,
                    "are of experiment 'x-0', here runs 'x-1'");
@@ -268,7 +201,7 @@ static void test_evidence__that_is_none__costs_its_reporter_and_not_the_accused(
 static void test_evidence__unsigned_or_of_no_member__refused(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     start(w);
     assert_non_null(strstr(say_as(w, good_evidence(B, A), NULL, NULL, NULL, 0), "is not signed"));
     assert_non_null(
@@ -284,7 +217,7 @@ static void test_evidence__unsigned_or_of_no_member__refused(void **state)
 static void test_evidence__false_a_thousand_times__looked_at_eight_times(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     unsigned looked_at = 0, warned = 0;
     start(w);
     for (unsigned i = 0; i < 1000; i++) {
@@ -304,7 +237,7 @@ static void test_evidence__false_a_thousand_times__looked_at_eight_times(void **
 static void test_evidence__of_many_addresses_of_one_party__bounded(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     unsigned out = 0;
     start(w);
     for (unsigned port = 1000; port < 1100; port++) {
@@ -321,7 +254,7 @@ static void test_evidence__of_many_addresses_of_one_party__bounded(void **state)
 static void test_evidence__against_this_node__said_once(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     start(w);
     assert_string_equal(say(w, good_evidence(B, ME)), "");
     assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_WARNING), 1);
@@ -334,7 +267,7 @@ static void test_evidence__against_this_node__said_once(void **state)
 static void test_evidence__outside_an_experiment__nothing(void **state)
 {
     (void)state;
-    struct world *w = world_new();
+    struct world *w = world_new(false);
     assert_non_null(strstr(say(w, good_evidence(B, A)), "not learning in that experiment"));
     assert_int_equal(count(w, PFL_ACT_EVIDENCE, 0), 0);
     world_free(w);

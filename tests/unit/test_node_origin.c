@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: base wire tensor learning mesh node */
+/* support: signed_node */
 /* Who may say what, by events that say who signed: no keys, no sockets. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,60 +12,7 @@
 #include <cmocka.h>
 
 #include "node/node.h"
-
-#define ME "10.0.0.1:1"
-#define A  "10.0.0.2:1"
-#define B  "10.0.0.3:1"
-
-static const pfl_ns epoch = 1800000000 * PFL_SEC;
-
-struct world {
-    struct pfl_node *node;
-    struct pfl_layout *layout;
-    struct pfl_payload *payload;
-    struct pfl_actions out; /* of the last step */
-    pfl_ns now;
-};
-
-static void step(struct world *w, struct pfl_event *ev)
-{
-    pfl_actions_clear(&w->out);
-    w->now += PFL_MS;
-    ev->now = w->now;
-    ev->wall = epoch + w->now;
-    pfl_node_step(w->node, ev, &w->out);
-}
-
-static struct world *world_new(bool interop)
-{
-    const struct pfl_tensor_desc desc = {.name = "w", .dtype = PFL_F32, .rank = 1, .shape = {4}};
-    struct world *w = pfl_xcalloc(1, sizeof(*w));
-    PFL_AUTO(pfl_model_freep) struct pfl_model *m = NULL;
-    assert_int_equal(pfl_layout_new(&desc, 1, &w->layout, NULL), PFL_OK);
-    assert_int_equal(pfl_model_new(w->layout, &m, NULL), PFL_OK);
-    memset(pfl_model_data_mut(m), 0, w->layout->bytes);
-    assert_int_equal(pfl_payload_new(m, &w->payload, NULL), PFL_OK);
-    w->payload->has_digest = true;
-    struct pfl_node_settings s;
-    pfl_node_settings_default(&s);
-    s.signatures = true;
-    s.interop = interop;
-    s.max_rounds = 50;
-    w->node = pfl_node_new(ME, w->layout, &s);
-    w->now = PFL_SEC;
-    struct pfl_event ev = {.kind = PFL_EV_MODEL, .payload = w->payload};
-    step(w, &ev);
-    return w;
-}
-
-static void world_free(struct world *w)
-{
-    pfl_actions_deinit(&w->out);
-    pfl_node_free(w->node);
-    pfl_payload_unref(w->payload);
-    pfl_layout_unref(w->layout);
-    free(w);
-}
+#include "support/signed_node.h"
 
 /* Gossip of round 0 (or -1) in an experiment; args ended by NULL. */
 static struct pfl_msg *gossip(const char *source, const char *cmd, const char *experiment, const char *const *args)
@@ -85,26 +33,12 @@ static const char *say(struct world *w, struct pfl_msg *m, unsigned may)
 {
     static char name[] = "spiffe://lab/node/x";
     const struct pfl_signer signer = {.id = name, .may = may};
-    struct pfl_event ev = {.kind = PFL_EV_MESSAGE, .msg = m, .call = 7, .from = "spiffe://lab/node/relay"};
+    struct pfl_event ev = {.msg = m};
     ev.signer = may == UNSIGNED || may == FORGED ? NULL : &signer;
     ev.forged = may == FORGED ? "the signature is bad" : NULL;
     if (m->kind == PFL_MSG_WEIGHTS)
         ev.payload = w->payload;
-    step(w, &ev);
-    pfl_msg_unref(m);
-    for (size_t i = 0; i < w->out.n; i++) {
-        if (w->out.items[i].kind == PFL_ACT_REPLY)
-            return w->out.items[i].error ? w->out.items[i].error : "";
-    }
-    return "no answer";
-}
-
-static unsigned count(const struct world *w, enum pfl_action_kind kind, enum pfl_note_kind note)
-{
-    unsigned n = 0;
-    for (size_t i = 0; i < w->out.n; i++)
-        n += w->out.items[i].kind == kind && (kind != PFL_ACT_NOTE || w->out.items[i].note->kind == note);
-    return n;
+    return deliver(w, &ev);
 }
 
 static bool denied(const struct world *w)
@@ -406,12 +340,8 @@ static unsigned passed_on(struct world *w, struct pfl_msg *m, int32_t ttl, unsig
     assert_string_equal(say(w, got, may), "");
     for (size_t i = 0; i < w->out.n; i++) {
         const struct pfl_action *a = &w->out.items[i];
-        PFL_AUTO(pfl_buf_deinit) struct pfl_buf bytes = {0};
-        PFL_AUTO(pfl_msg_freep) struct pfl_msg *sent = NULL;
-        for (size_t k = 0; a->kind == PFL_ACT_SEND && k < a->body->n; k++)
-            pfl_buf_append(&bytes, a->body->parts[k].data, a->body->parts[k].len);
-        PFL_AUTO(pfl_blob_freep) struct pfl_blob *out = pfl_blob_copy(bytes.data, bytes.len);
-        if (a->kind != PFL_ACT_SEND || pfl_msg_decode(out, &sent, NULL) != PFL_OK || strcmp(sent->source, made->source) != 0)
+        PFL_AUTO(pfl_msg_freep) struct pfl_msg *sent = a->kind == PFL_ACT_SEND ? sent_msg(a) : NULL;
+        if (!sent || strcmp(sent->source, made->source) != 0)
             continue;
         n++;
         *ret_ttl = sent->ttl;
@@ -433,7 +363,8 @@ static void test_forward__signed__whatever_the_ttl(void **state)
         assert_int_equal(
             passed_on(w, gossip(A, "start_learning", "x-1", LIST("3", "1", "4", "x-1")), 0, PFL_MAY_TRAIN | PFL_MAY_START, &ttl),
             0);
-        static const int32_t rows[][2] = {{0, 1}, {-3, 1}, {INT32_MIN, 1}, {1, 1}, {2, 1}, {3, 2}, {1000, 63}}; /* came with, goes with */
+        static const int32_t rows[][2] = {{0, 1}, {-3, 1}, {INT32_MIN, 1}, {1, 1},
+                                          {2, 1}, {3, 2},  {1000, 63}}; /* came with, goes with */
         for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
             assert_int_equal(passed_on(w, gossip(A, "metrics", "x-1", LIST("test_loss", "1")), rows[i][0], PFL_MAY_TRAIN, &ttl), 1);
             assert_int_equal(ttl, rows[i][1]);
