@@ -364,6 +364,23 @@ static void push_result(struct netsim *s, const char *source, int32_t round, flo
 
 /* It came late and did not know whose result of round 0 counts. In round 1 it only waits, so it can still take the common one; a
  * member of round 1 has built on what it had. */
+/* A member's work is made of the result, also where it waits now: for a common one, after it gave up, or after a restart. */
+static void assert_not_replaceable_for_a_member(struct pfl_node *n, const struct pfl_round *before)
+{
+    struct pfl_round *now = pfl_core_round(n, n->round);
+    struct pfl_strs members = now->members;
+    int32_t contributed = n->contributed;
+    assert_true(pfl_core_replaceable(n, before));
+    now->members = (struct pfl_strs){0};
+    pfl_strs_add(&now->members, n->addr);
+    assert_false(pfl_core_replaceable(n, before));
+    pfl_strs_deinit(&now->members);
+    now->members = members;
+    n->contributed = n->round;
+    assert_false(pfl_core_replaceable(n, before));
+    n->contributed = contributed;
+}
+
 static void the_common_result__is_taken_in_the_next_round_by_who_waits_only(void **state)
 {
     (void)state;
@@ -386,6 +403,8 @@ static void the_common_result__is_taken_in_the_next_round_by_who_waits_only(void
         assert_string_equal(gossip(s, peer_b, 1, "vote_train_set", LIST(next, "1000")), "ok:");
         live(s, peer_a, peer_b, PFL_SEC);
         assert_string_equal(stage(s), member ? "training" : "waiting");
+        if (!member)
+            assert_not_replaceable_for_a_member(n, r);
         announce_computed(s, peer_a, 0, 20.0F); /* as many computed it, and a is first in order */
         assert_string_equal(pre_send(s, peer_a, 0, LIST("add_model", "0")), member ? "ok:false" : "ok:true");
         push_result(s, peer_a, 0, 20.0F);

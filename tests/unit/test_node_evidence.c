@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "node/limits.h"
 #include "node/node.h"
 #include "support/signed_node.h"
 
@@ -251,6 +252,35 @@ static void test_evidence__of_many_addresses_of_one_party__bounded(void **state)
     world_free(w);
 }
 
+/* A vote with as many bytes of certificates as there may be, nearly. */
+static struct pfl_msg *fat_vote(const char *source, const char *votes)
+{
+    static const uint8_t der[15000];
+    struct pfl_msg *m = vote(source, votes, 0, "x-1");
+    m->origin->n_certs = PFL_WIRE_ORIGIN_CERTS_MAX;
+    for (size_t i = 0; i < m->origin->n_certs; i++)
+        assert_true(pfl_buf_append(&m->origin->certs[i], der, sizeof(der)));
+    return m;
+}
+
+/* What is kept for newcomers is bounded, however large what liars sign is. */
+static void test_evidence__of_many_parties__as_much_as_is_said_for_newcomers(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w);
+    for (unsigned i = 0; i < 60; i++) {
+        PFL_AUTO(pfl_freep) char *addr = pfl_xasprintf("10.0.1.%u:1", i), *id = pfl_xasprintf("spiffe://lab/node/%u", i / 10);
+        (void)say_as(w, fat_vote(addr, "7"), id, NULL, NULL, PFL_MAY_TRAIN);
+        (void)say_as(w, fat_vote(addr, "8"), id, NULL, NULL, PFL_MAY_TRAIN);
+        assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_EXCLUDED), 1);
+    }
+    link_up(w, C, true);
+    unsigned given = sent(w, C);
+    assert_in_range(given, 40, PFL_EVIDENCE_BYTES_MAX / 90000);
+    world_free(w);
+}
+
 static void test_evidence__against_this_node__said_once(void **state)
 {
     (void)state;
@@ -282,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_evidence__unsigned_or_of_no_member__refused),
         cmocka_unit_test(test_evidence__false_a_thousand_times__looked_at_eight_times),
         cmocka_unit_test(test_evidence__of_many_addresses_of_one_party__bounded),
+        cmocka_unit_test(test_evidence__of_many_parties__as_much_as_is_said_for_newcomers),
         cmocka_unit_test(test_evidence__against_this_node__said_once),
         cmocka_unit_test(test_evidence__outside_an_experiment__nothing),
     };
