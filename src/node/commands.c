@@ -144,9 +144,9 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (p->voted)
         return PFL_OK; /* the first ballot counts */
-    if (!r->done && (rc = pfl_round_set_ballot(r, p, &in->msg->args, err)) != PFL_OK)
+    if (pfl_core_keeps_ballots(n, r) && (rc = pfl_round_set_ballot(r, p, &in->msg->args, err)) != PFL_OK)
         return rc;
-    pfl_round_set_voted(r, p, true); /* where the round is done, that alone matters */
+    pfl_round_set_voted(r, p, true); /* else that alone matters */
     pfl_core_plain_progress(n, in, false);
     if (n->learning && in->peer) {
         in->peer->takes_part = true;

@@ -75,7 +75,7 @@ static void keep_round(const struct pfl_node *n, struct pfl_durable *d)
     const struct pfl_round_peer *me = now ? pfl_round_find(now, n->addr) : NULL;
     const struct pfl_round_peer *then = done ? pfl_round_find(done, n->addr) : NULL;
     if (done)
-        pfl_strs_copy(&d->members, &done->members);
+        pfl_strs_copy(&d->members, pfl_round_authors(done));
     d->computed = then && done->aggregate && pfl_round_peer_computed(then, done->aggregate);
     if (me && me->voted && !now->done) {
         d->voted = n->round;

@@ -123,13 +123,16 @@ bool pfl_core_excluded(const struct pfl_node *n, const char *addr)
     return n->excluded.n > 0 && pfl_strs_has(&n->excluded, addr);
 }
 
-static void forget_ballots(struct pfl_node *n, const char *addr)
+/* Everybody comes to void them, whenever it hears of it: so all come to the same train sets. */
+static void void_ballots(struct pfl_node *n, const char *addr)
 {
     for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
-        struct pfl_round_peer *row = n->kept[i] && !n->kept[i]->done ? pfl_round_find(n->kept[i], addr) : NULL;
+        struct pfl_round *r = n->kept[i];
+        struct pfl_round_peer *row = r && pfl_core_keeps_ballots(n, r) ? pfl_round_find(r, addr) : NULL;
         if (!row)
             continue;
-        pfl_round_set_voted(n->kept[i], row, false);
+        r->voided = r->voided || row->voted;
+        pfl_round_set_voted(r, row, false);
         pfl_round_drop_ballot(row);
     }
 }
@@ -169,7 +172,7 @@ void pfl_core_exclude(struct pfl_node *n, const char *addr, struct pfl_statement
     pfl_origin_said_deinit(&about);
     if (p)
         p->takes_part = false;
-    forget_ballots(n, addr);
+    void_ballots(n, addr);
     forget_results(n, addr);
     pfl_core_drop_contribution(n, addr, "it equivocated");
     n->dirty = true;

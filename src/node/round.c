@@ -206,6 +206,7 @@ void pfl_round_free(struct pfl_round *r)
         result_unref(r->common[i]);
     pfl_strs_deinit(&r->train_set);
     pfl_strs_deinit(&r->members);
+    pfl_strs_deinit(&r->authors);
     pfl_strs_deinit(&r->vouchers);
     pfl_book_deinit(&r->book);
     pfl_book_deinit(&r->partials);
@@ -291,6 +292,11 @@ bool pfl_round_drop(struct pfl_round *r, const char *who)
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr)
 {
     return pfl_strs_has(&r->members, addr);
+}
+
+const struct pfl_strs *pfl_round_authors(const struct pfl_round *r)
+{
+    return r->authors.n > 0 ? &r->authors : &r->members;
 }
 
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from)
@@ -541,7 +547,7 @@ static bool is_held(const struct pfl_round *r, const uint8_t *digest, bool (*liv
     return false;
 }
 
-/* Results that members computed, each once, in order of their first authors. */
+/* Results that authors computed, each once, in order of their first authors. */
 struct tally {
     struct pfl_canon *items; /* owned */
     size_t n, cap;
@@ -566,9 +572,10 @@ static struct pfl_canon most_computed(const struct pfl_round *r, bool (*live)(vo
 {
     struct tally t = {0};
     struct pfl_canon best = {0};
-    bool known = r->members.n > 0;
-    for (size_t i = 0; r->n_computed > 0 && i < (known ? r->members.n : r->n_peers); i++) {
-        const struct pfl_round_peer *p = known ? pfl_round_find(r, r->members.items[i]) : r->peers[i];
+    const struct pfl_strs *authors = pfl_round_authors(r);
+    bool known = authors->n > 0;
+    for (size_t i = 0; r->n_computed > 0 && i < (known ? authors->n : r->n_peers); i++) {
+        const struct pfl_round_peer *p = known ? pfl_round_find(r, authors->items[i]) : r->peers[i];
         if (p && p->computed)
             tally_add(&t, p);
     }
@@ -592,17 +599,18 @@ static struct pfl_canon canon_of(const struct pfl_round_peer *p)
 struct pfl_canon pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
 {
     struct pfl_canon best = most_computed(r, live, user);
+    const struct pfl_strs *authors = pfl_round_authors(r);
     if (best.by)
         return best;
-    for (size_t i = 0; i < r->members.n; i++) {
-        const struct pfl_round_peer *p = pfl_round_find(r, r->members.items[i]);
+    for (size_t i = 0; i < authors->n; i++) {
+        const struct pfl_round_peer *p = pfl_round_find(r, authors->items[i]);
         const uint8_t *digest = p ? pfl_round_peer_digest(p) : NULL;
         if (digest && (live(user, p->addr) || is_held(r, digest, live, user)))
             return canon_of(p);
     }
     for (size_t i = 0; i < r->n_peers; i++) {
         const struct pfl_round_peer *p = r->peers[i];
-        if (pfl_round_peer_digest(p) && !pfl_round_is_member(r, p->addr) && live(user, p->addr))
+        if (pfl_round_peer_digest(p) && !pfl_strs_has(authors, p->addr) && live(user, p->addr))
             return canon_of(p);
     }
     return (struct pfl_canon){0};

@@ -110,7 +110,11 @@ struct pfl_round {
     bool decided;                 /* the train set is known */
     struct pfl_strs train_set;    /* in order of votes */
     struct pfl_strs members;      /* the same, sorted */
+    /* Whose results count, sorted. Empty: the members'. Else what the ballots give since one of them is void, where the round had
+     * ended by then and its members could not change any more. */
+    struct pfl_strs authors;
     struct pfl_strs vouchers; /* who is or was a member: a late ballot may change the train set after somebody ended the round */
+    bool voided;              /* a ballot that counted does not any more: its node is out */
     bool given;               /* a neighbour told it: our ballots did not decide it */
     size_t n_counted;         /* ballots that decided it */
     struct pfl_book book;
@@ -151,6 +155,8 @@ const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
 /** The same for a whole round: its book, and what came early. */
 bool pfl_round_drop(struct pfl_round *r, const char *who);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
+/** Those whose computed results count: see pfl_round_canonical. */
+const struct pfl_strs *pfl_round_authors(const struct pfl_round *r);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
 /** Names and votes in turn, as pfl_vote_check found them to be right. TOO_BIG: more names than a round can have; nothing changed.
  */
@@ -173,13 +179,13 @@ bool pfl_round_same_contributors(const struct pfl_round *r, const char *a, const
 struct pfl_canon {
     const struct pfl_round_peer *by; /* who announced it first, in order of addresses. NULL: nobody announced one */
     const uint8_t *digest;           /* borrowed until the next announcement */
-    size_t computed;                 /* members that computed it */
+    size_t computed;                 /* authors that computed it */
     size_t against;                  /* the most that computed another one which somebody living has */
 };
-/** What most members computed, as long as a live node has it; of several the one with the lowest address among its authors. A
- * result that was only taken from another counts where nobody computed one: then it is what the member with the lowest address
- * announced last, and where no member announced any, what the live node with the lowest address did. Where the members are not
- * known, everybody counts as one. Cost O(members * (log nodes + results)). */
+/** What most authors computed, as long as a live node has it; of several the one with the lowest address among its authors. A
+ * result that was only taken from another counts where nobody computed one: then it is what the author with the lowest address
+ * announced last, and where no author announced any, what the live node with the lowest address did. Where the authors are not
+ * known, everybody counts as one. Cost O(authors * (log nodes + results)). */
 struct pfl_canon pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user);
 /** This node has ended the round with that; a reference is taken, the one before is kept among the former. */
 void pfl_round_set_aggregate(struct pfl_round *r, struct pfl_payload *aggregate);

@@ -60,10 +60,11 @@ static pfl_ns computes_until(const struct pfl_node *n, const struct pfl_round *r
 /* How many still may; *ret: when the first of them is not waited for any more. */
 static size_t still_computing(const struct pfl_node *n, const struct pfl_round *r, pfl_ns *ret)
 {
+    const struct pfl_strs *authors = pfl_round_authors(r);
     size_t open = 0;
     *ret = PFL_NEVER;
-    for (size_t i = 0; !r->closed && i < r->members.n; i++) {
-        pfl_ns until = computes_until(n, r, r->members.items[i]);
+    for (size_t i = 0; !r->closed && i < authors->n; i++) {
+        pfl_ns until = computes_until(n, r, authors->items[i]);
         open += until > n->now;
         *ret = until > n->now && until < *ret ? until : *ret;
     }
@@ -152,7 +153,7 @@ void pfl_core_note_result(struct pfl_node *n, struct pfl_round *r, struct pfl_ro
         pfl_core_note_text(n, PFL_NOTE_WARNING, p->addr,
                            "it announced a result of round %d as computed that is not the common one, which %zu of "
                            "%zu members computed: %s",
-                           r->round, is_digest(r->aggregate, c.digest) ? c.computed : 0, r->members.n,
+                           r->round, is_digest(r->aggregate, c.digest) ? c.computed : 0, pfl_round_authors(r)->n,
                            same ? "of the same contributors, so it computes otherwise, was sent other contributions, or lies"
                                 : "it had other contributions, or lies");
     note->round = r->round;
@@ -161,9 +162,11 @@ void pfl_core_note_result(struct pfl_node *n, struct pfl_round *r, struct pfl_ro
 /* Nothing more is changed here about the result of r. */
 static void settle(struct pfl_node *n, struct pfl_round *r)
 {
+    const struct pfl_strs *authors = pfl_round_authors(r);
     r->settled = true;
-    for (size_t i = 0; i < r->members.n; i++) {
-        struct pfl_round_peer *p = pfl_round_find(r, r->members.items[i]);
+    pfl_round_drop_ballots(r);
+    for (size_t i = 0; i < authors->n; i++) {
+        struct pfl_round_peer *p = pfl_round_find(r, authors->items[i]);
         if (p)
             pfl_core_note_result(n, r, p);
     }
@@ -175,8 +178,9 @@ static void missing_results(const struct pfl_node *n, struct pfl_strs *ret)
 {
     const struct pfl_round *now = pfl_core_round(n, n->round);
     const struct pfl_round *before = pfl_core_round(n, n->round - 1);
-    for (size_t i = 0; before && i < before->members.n; i++) {
-        const struct pfl_peer *p = pfl_neighbours_find(&n->peers, before->members.items[i]);
+    const struct pfl_strs *authors = before ? pfl_round_authors(before) : NULL;
+    for (size_t i = 0; authors && i < authors->n; i++) {
+        const struct pfl_peer *p = pfl_neighbours_find(&n->peers, authors->items[i]);
         const struct pfl_round_peer *vote = p ? pfl_round_find(now, p->addr) : NULL;
         const struct pfl_round_peer *row = p ? pfl_round_find(before, p->addr) : NULL;
         /* Who has voted has ended the round before: its result is on its way. */
@@ -249,7 +253,7 @@ static bool somebody_has_it(const struct pfl_node *n, const struct pfl_round *r)
  * enough. */
 static bool outnumbers(struct pfl_node *n, const struct pfl_round *before)
 {
-    if (before->members.n > 0)
+    if (pfl_round_authors(before)->n > 0)
         return pfl_core_decided(n, before);
     struct pfl_canon c = pfl_core_canonical(n, before);
     return c.computed > 1 && c.computed > c.against;

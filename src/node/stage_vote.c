@@ -97,13 +97,17 @@ static bool some_vote_missing(struct pfl_node *n, const struct pfl_round *r)
 
 /* Alive, or it has voted itself. Whoever died before its vote counts for nobody: every node waits until it has voted or is gone, so
  * all leave out the same names, also those who only ever heard of it from others' ballots. */
+struct count_of {
+    struct pfl_node *n;
+    const struct pfl_round *r;
+};
 static bool name_counts(void *user, const char *name)
 {
-    const struct pfl_node *n = user;
-    const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(n, n->round), name);
-    if (pfl_core_excluded(n, name))
+    const struct count_of *c = user;
+    const struct pfl_round_peer *row = pfl_round_find(c->r, name);
+    if (pfl_core_excluded(c->n, name))
         return false;
-    return pfl_core_alive(user, name) || (row && row->voted);
+    return pfl_core_alive(c->n, name) || (row && row->voted);
 }
 
 static void note_lapsed(struct pfl_node *n, const struct pfl_strs *missing)
@@ -143,7 +147,8 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
 /* Counts what ballots there are; *ret: the train set. */
 static void count(struct pfl_node *n, struct pfl_round *r, struct pfl_strs *ret)
 {
-    pfl_round_tally(r, n->trainset_size, name_counts, n, ret);
+    struct count_of c = {n, r};
+    pfl_round_tally(r, n->trainset_size, name_counts, &c, ret);
     r->n_counted = r->n_voted;
 }
 
@@ -152,6 +157,7 @@ static void set_train_set(struct pfl_node *n, struct pfl_round *r, const struct 
     pfl_strs_copy(&r->train_set, set);
     pfl_strs_copy(&r->members, set);
     pfl_strs_sort(&r->members);
+    pfl_strs_deinit(&r->authors);
     for (size_t i = 0; i < set->n; i++)
         pfl_strs_add_once(&r->vouchers, set->items[i]);
     r->decided = true;
@@ -216,20 +222,23 @@ static bool is_settled(struct pfl_node *n, const struct pfl_round *r)
     return r->given && (!me || !me->voted || some_vote_missing(n, r));
 }
 
-void pfl_core_recount(struct pfl_node *n)
+/* Nobody starts over, but all have to agree whose results count, whenever they heard that a ballot is void. */
+static void set_authors(struct pfl_node *n, struct pfl_round *r, const struct pfl_strs *sorted)
 {
-    PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0}, members = {0};
-    struct pfl_round *r = n->learning ? pfl_core_round(n, n->round) : NULL;
-    if (!r || !r->decided || is_settled(n, r) || r->done || n->stage == PFL_STAGE_AGGREGATING || r->n_voted == r->n_counted)
-        return;
-    count(n, r, &set);
-    pfl_strs_copy(&members, &set);
-    pfl_strs_sort(&members);
-    if (same_names(&members, &r->members) || somebody_is_ready(r))
-        return;
+    PFL_AUTO(pfl_freep) char *names = pfl_strs_join(sorted, " ");
+    pfl_strs_copy(&r->authors, sorted);
+    for (size_t i = 0; i < sorted->n; i++)
+        pfl_strs_add_once(&r->vouchers, sorted->items[i]);
+    pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "a ballot of round %d is void since it ended: the results of these count: %s",
+                       r->round, names);
+    n->dirty = true;
+}
+
+static void set_train_set_anew(struct pfl_node *n, struct pfl_round *r, const struct pfl_strs *set)
+{
     bool was_member = pfl_round_is_member(r, n->addr);
     pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "a late ballot changes the train set of round %d", r->round);
-    set_train_set(n, r, &set);
+    set_train_set(n, r, set);
     pfl_round_prune(r);
     if (n->stage != PFL_STAGE_SYNCING && was_member != pfl_round_is_member(r, n->addr)) {
         pfl_core_cancel_jobs(n);
@@ -237,4 +246,36 @@ void pfl_core_recount(struct pfl_node *n)
         pfl_core_enter_train(n);
     }
     n->dirty = true;
+}
+
+bool pfl_core_keeps_ballots(const struct pfl_node *n, const struct pfl_round *r)
+{
+    return !r->done || (n->set.signatures && !r->settled);
+}
+
+static void recount(struct pfl_node *n, struct pfl_round *r)
+{
+    PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0}, members = {0};
+    bool ended = r && (r->done || r->round != n->round);
+    if (!r || !r->decided || r->n_voted == r->n_counted || is_settled(n, r) || (!ended && n->stage == PFL_STAGE_AGGREGATING))
+        return;
+    if (ended && (r->n_counted == 0 || !pfl_core_keeps_ballots(n, r))) /* 0: it was ended before a restart */
+        return;
+    count(n, r, &set);
+    pfl_strs_copy(&members, &set);
+    pfl_strs_sort(&members);
+    if (set.n == 0 || same_names(&members, pfl_round_authors(r)))
+        return;
+    if (!ended && !somebody_is_ready(r))
+        set_train_set_anew(n, r, &set);
+    else if (r->voided)
+        set_authors(n, r, &members);
+}
+
+void pfl_core_recount(struct pfl_node *n)
+{
+    if (!n->learning)
+        return;
+    recount(n, pfl_core_round(n, n->round - 1));
+    recount(n, pfl_core_round(n, n->round));
 }

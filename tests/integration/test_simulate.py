@@ -52,6 +52,9 @@ FOUND = {
     9237: "an equivocator that was out took the place of those who had the common result: it asked, was told to come, and was refused",
     3645: "a sender that lost a model on the way, or the answer, kept its place before others who had it, each time it asked again",
     829: "the simulator: each copy of a flooded message was held by itself, over 2 MB a node",
+    4146: "a trainer was let out while the round ended: some counted the votes again without its ballot and trained anew, some had ended, and each "
+          "half counted the results of its own train set",
+    5428: "the same with a voter in the last round",
 }
 
 DUMMY = """\
