@@ -1,101 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Why a ring and a set: P2PFL scans its last 100 hashes; with thousands of nodes 100 is too few and a scan too slow.
- * Invariant: each of the n newest hashes is in the ring once and in exactly one slot; there are at least twice as many slots. */
+/* What waits for neighbours, and what newcomers are given. See gossip.h. */
 #include "mesh/gossip.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEEN_FIRST = 256, OUTBOX_KEPT = 64 };
-
-/* ---- seen ---- */
-
-static size_t slot_of(const struct pfl_seen *s, int64_t hash)
-{
-    uint64_t x = (uint64_t)hash ^ s->salt;
-    x ^= x >> 33;
-    x *= 0xff51afd7ed558ccdULL; /* the finaliser of MurmurHash3 */
-    x ^= x >> 33;
-    x *= 0xc4ceb9fe1a85ec53ULL;
-    x ^= x >> 33;
-    return (size_t)x & (s->n_slots - 1);
-}
-
-static size_t find_slot(const struct pfl_seen *s, int64_t hash);
-
-/* Up to max the ring has not turned: what is in it stays where it is. */
-static void resize(struct pfl_seen *s, size_t cap)
-{
-    s->cap = cap;
-    s->ring = pfl_xrealloc(s->ring, cap * sizeof(*s->ring));
-    s->n_slots = s->n_slots ? s->n_slots : 2;
-    while (s->n_slots < 2 * cap)
-        s->n_slots *= 2;
-    free(s->slots);
-    s->slots = pfl_xcalloc(s->n_slots, sizeof(*s->slots));
-    for (size_t i = 0; i < s->n; i++)
-        s->slots[find_slot(s, s->ring[i])] = (uint32_t)(i + 1);
-}
-
-void pfl_seen_init(struct pfl_seen *s, size_t max, uint64_t salt)
-{
-    PFL_ASSERT(max > 0 && max < UINT32_MAX / 4);
-    *s = (struct pfl_seen){.max = max, .salt = salt};
-    resize(s, max < SEEN_FIRST ? max : SEEN_FIRST);
-}
-
-void pfl_seen_deinit(struct pfl_seen *s)
-{
-    free(s->ring);
-    free(s->slots);
-    *s = (struct pfl_seen){0};
-}
-
-static size_t find_slot(const struct pfl_seen *s, int64_t hash)
-{
-    size_t i = slot_of(s, hash);
-    while (s->slots[i] && s->ring[s->slots[i] - 1] != hash)
-        i = (i + 1) & (s->n_slots - 1);
-    return i;
-}
-
-bool pfl_seen_has(const struct pfl_seen *s, int64_t hash)
-{
-    return s->slots[find_slot(s, hash)] != 0;
-}
-
-/* Linear probing without tombstones: what stood behind the hole moves up if it may. */
-static void remove_slot(struct pfl_seen *s, size_t hole)
-{
-    size_t mask = s->n_slots - 1;
-    for (size_t i = (hole + 1) & mask; s->slots[i]; i = (i + 1) & mask) {
-        size_t home = slot_of(s, s->ring[s->slots[i] - 1]);
-        if (((i - home) & mask) < ((i - hole) & mask))
-            continue;
-        s->slots[hole] = s->slots[i];
-        hole = i;
-    }
-    s->slots[hole] = 0;
-}
-
-bool pfl_seen_add(struct pfl_seen *s, int64_t hash)
-{
-    if (pfl_seen_has(s, hash))
-        return false;
-    if (s->n == s->cap && s->cap < s->max) {
-        resize(s, s->cap < s->max / 2 ? 2 * s->cap : s->max);
-        s->next = s->n;
-    }
-    if (s->n == s->max)
-        remove_slot(s, find_slot(s, s->ring[s->next]));
-    else
-        s->n++;
-    size_t slot = find_slot(s, hash);
-    s->ring[s->next] = hash;
-    s->slots[slot] = (uint32_t)(s->next + 1);
-    s->next = (s->next + 1) % s->cap;
-    return true;
-}
+enum { OUTBOX_KEPT = 64 };
 
 /* ---- outbox ---- */
 

@@ -9,20 +9,6 @@
 #include "mesh/limits.h"
 #include "wire/msg.h"
 
-/** The hashes seen last: a ring for their age, an open-addressed set for the question. Memory grows with what there is, up to max.
- */
-struct pfl_seen {
-    int64_t *ring;   /* owned, cap */
-    uint32_t *slots; /* owned, n_slots: index in ring + 1, 0 free */
-    size_t max, cap, n, next, n_slots;
-    uint64_t salt; /* a peer chooses hashes; without the salt it could choose them to collide */
-};
-void pfl_seen_init(struct pfl_seen *s, size_t max, uint64_t salt); /* max > 0 */
-void pfl_seen_deinit(struct pfl_seen *s);
-bool pfl_seen_has(const struct pfl_seen *s, int64_t hash);
-/** False where it was there. The oldest hash gives way to a new one when the cache is full. */
-bool pfl_seen_add(struct pfl_seen *s, int64_t hash);
-
 /** A message on its way to one neighbour, or waiting to be sent to it again. */
 struct pfl_parcel {
     uint64_t id;              /* of the SEND; 0: waiting */

@@ -12,6 +12,7 @@
 #include "mesh/gossip.h"
 #include "mesh/heartbeat.h"
 #include "mesh/neighbours.h"
+#include "mesh/seen.h"
 #include "mesh/spread.h"
 #include "node/limits.h"
 #include "node/node.h"

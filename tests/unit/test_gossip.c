@@ -11,63 +11,6 @@
 #include "mesh/gossip.h"
 #include "mesh/heartbeat.h"
 
-static void seen__a_hash_is_new_once(void **state)
-{
-    (void)state;
-    struct pfl_seen s;
-    pfl_seen_init(&s, 4, 99);
-    static const int64_t hashes[] = {0, -1, INT64_MIN, INT64_MAX};
-    for (size_t i = 0; i < PFL_ARRAY_LEN(hashes); i++) {
-        assert_false(pfl_seen_has(&s, hashes[i]));
-        assert_true(pfl_seen_add(&s, hashes[i]));
-        assert_false(pfl_seen_add(&s, hashes[i]));
-        assert_true(pfl_seen_has(&s, hashes[i]));
-    }
-    pfl_seen_deinit(&s);
-}
-
-static void seen__full__the_oldest_gives_way(void **state)
-{
-    (void)state;
-    struct pfl_seen s;
-    pfl_seen_init(&s, 3, 1);
-    for (int64_t h = 1; h <= 4; h++)
-        assert_true(pfl_seen_add(&s, h));
-    assert_false(pfl_seen_has(&s, 1));
-    for (int64_t h = 2; h <= 4; h++)
-        assert_true(pfl_seen_has(&s, h));
-    assert_true(pfl_seen_add(&s, 1)); /* forgotten, so new again; now 2 is gone */
-    assert_false(pfl_seen_has(&s, 2));
-    pfl_seen_deinit(&s);
-}
-
-/* Against a plain ring that is searched, with hashes from a small range, so that they come again and collide. */
-static void seen__random_use__agrees_with_a_searched_ring(void **state)
-{
-    (void)state;
-    struct pfl_seen s;
-    struct pfl_rng rng;
-    enum { MAX = 37 };
-    int64_t ring[MAX];
-    size_t n = 0, next = 0;
-    pfl_rng_seed(&rng, 5);
-    pfl_seen_init(&s, MAX, pfl_rng_u64(&rng));
-    for (unsigned i = 0; i < 20000; i++) {
-        int64_t h = (int64_t)pfl_rng_below(&rng, 90) * (i % 2 ? 1 : 1 << 20);
-        bool known = false;
-        for (size_t k = 0; k < n; k++)
-            known = known || ring[k] == h;
-        assert_int_equal(pfl_seen_has(&s, h), known);
-        assert_int_equal(pfl_seen_add(&s, h), !known);
-        if (!known) {
-            ring[next] = h;
-            next = (next + 1) % MAX;
-            n = n < MAX ? n + 1 : MAX;
-        }
-    }
-    pfl_seen_deinit(&s);
-}
-
 static void outbox__undelivered__waits_and_is_given_up_at_last(void **state)
 {
     (void)state;
@@ -276,31 +219,12 @@ static void history__of_what_was_passed_on__is_the_same_bytes(void **state)
     pfl_history_clear(&h);
 }
 
-static void seen__grows_to_its_limit__and_loses_nothing_on_the_way(void **state)
-{
-    (void)state;
-    struct pfl_seen s;
-    pfl_seen_init(&s, 1000, 7);
-    for (int64_t h = 1; h <= 1500; h++) {
-        assert_true(pfl_seen_add(&s, h * 1000003));
-        int64_t oldest = h <= 1000 ? 1 : h - 999;
-        assert_true(pfl_seen_has(&s, oldest * 1000003) && pfl_seen_has(&s, h * 1000003));
-        assert_false(pfl_seen_has(&s, (oldest - 1) * 1000003));
-    }
-    assert_int_equal(s.n, 1000);
-    pfl_seen_deinit(&s);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(seen__a_hash_is_new_once),
-        cmocka_unit_test(seen__full__the_oldest_gives_way),
-        cmocka_unit_test(seen__random_use__agrees_with_a_searched_ring),
         cmocka_unit_test(outbox__undelivered__waits_and_is_given_up_at_last),
         cmocka_unit_test(outbox__over_its_limit__the_oldest_waiting_gives_way),
         cmocka_unit_test(outbox__answered_in_any_order__keeps_the_rest_in_order),
-        cmocka_unit_test(seen__grows_to_its_limit__and_loses_nothing_on_the_way),
         cmocka_unit_test(history__keeps_the_newest__and_forgets_what_is_old),
         cmocka_unit_test(history__of_what_was_passed_on__is_the_same_bytes),
         cmocka_unit_test(large_messages__the_oldest_give_way),
