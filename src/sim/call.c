@@ -70,7 +70,8 @@ static void tell(struct pfl_sim *s, struct pfl_sim_call *c, pfl_ns at, enum pfl_
         return;
     enum pfl_event_kind kind = c->kind == PFL_SIM_CALL_SEND ? PFL_EV_SENT : rc == PFL_OK ? PFL_EV_LINK_UP : PFL_EV_LINK_DOWN;
     struct pfl_sim_item *it = pfl_sim_post_event(s, at, kind, c->from, text);
-    it->said = said;
+    if (said)
+        pfl_sim_set_text(it, said, true);
     it->rc = rc;
     it->id = c->send_id;
     it->from = c->to;
@@ -92,7 +93,7 @@ static void tell_lost(struct pfl_sim *s, struct pfl_sim_call *c)
 
 void pfl_sim_timeout(struct pfl_sim *s, const struct pfl_sim_item *it)
 {
-    struct pfl_sim_call *c = call_of(s, it->call);
+    struct pfl_sim_call *c = call_of(s, it->id);
     if (!c)
         return;
     tell(s, c, s->now, PFL_TIMEOUT, "deadline exceeded", NULL, false);
@@ -103,7 +104,7 @@ void pfl_sim_call_waits(struct pfl_sim *s, uint64_t token)
 {
     const struct pfl_sim_call *c = call_of(s, token);
     if (c && c->untold)
-        pfl_sim_post(s, c->deadline, PFL_SIM_IT_TIMEOUT, c->from)->call = token;
+        pfl_sim_post(s, c->deadline, PFL_SIM_IT_TIMEOUT, c->from)->id = token;
 }
 
 void pfl_sim_calls_break(struct pfl_sim *s, unsigned a, unsigned b)
@@ -219,7 +220,7 @@ static void post_arrival(struct pfl_sim *s, pfl_ns at, unsigned to, uint64_t tok
     struct pfl_sim_item *it = pfl_sim_post(s, at, PFL_SIM_IT_ARRIVE, to);
     const struct pfl_sim_call *c = call_of(s, token);
     it->from = c->from;
-    it->call = token;
+    it->id = token;
     it->ev = PFL_EV_MESSAGE;
     it->msg = pfl_msg_ref(m);
     it->payload = payload ? pfl_payload_ref(payload) : NULL;
@@ -310,11 +311,8 @@ void pfl_sim_open(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
                                                      refused ? "connection refused" : "the connection could not be made in time");
         it->from = to;
         it->rc = PFL_UNAVAILABLE;
-        if (to == UINT_MAX) { /* nobody of ours: its address has no number */
-            it->said = "no route to host";
-            free(it->text);
-            it->text = pfl_xstrdup(a->addr);
-        }
+        if (to == UINT_MAX)
+            pfl_sim_set_text(it, a->addr, false); /* see run_event */
         return;
     }
     if (!a->handshake) {
@@ -333,7 +331,7 @@ void pfl_sim_open(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     }
     struct pfl_sim_item *it = pfl_sim_post(s, f.arrives, PFL_SIM_IT_ARRIVE, to);
     it->from = i;
-    it->call = token;
+    it->id = token;
     it->ev = PFL_EV_HANDSHAKE;
     it->hello = true;
 }
@@ -349,7 +347,7 @@ void pfl_sim_goodbye(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
         return;
     struct pfl_sim_item *it = pfl_sim_post(s, f.arrives, PFL_SIM_IT_ARRIVE, to);
     it->from = i;
-    it->call = pfl_sim_call_new(s, PFL_SIM_CALL_DISCONNECT, i, to, PFL_NEVER);
+    it->id = pfl_sim_call_new(s, PFL_SIM_CALL_DISCONNECT, i, to, PFL_NEVER);
     it->ev = PFL_EV_DISCONNECT;
 }
 
@@ -403,7 +401,7 @@ static void arrive_nowhere(struct pfl_sim *s, struct pfl_sim_call *c)
 
 void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it)
 {
-    struct pfl_sim_call *c = call_of(s, it->call);
+    struct pfl_sim_call *c = call_of(s, it->id);
     struct pfl_err err = {0};
     if (!c)
         return; /* the receiver died meanwhile */
@@ -411,7 +409,7 @@ void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it)
         arrive_nowhere(s, c);
         return;
     }
-    struct pfl_event ev = {.kind = it->ev, .msg = it->msg, .payload = it->payload, .call = it->call};
+    struct pfl_event ev = {.kind = it->ev, .msg = it->msg, .payload = it->payload, .call = it->id};
     if (it->ev != PFL_EV_MESSAGE)
         ev.addr = s->nodes[it->from].addr;
     ev.hello = it->hello ? pfl_node_hello() : NULL;
@@ -426,5 +424,5 @@ void pfl_sim_arrive(struct pfl_sim *s, struct pfl_sim_item *it)
     if (s->nodes[it->node].lies && it->msg)
         pfl_sim_lie_saw(s, it->node, it->msg);
     pfl_sim_step(s, it->node, &ev);
-    pfl_sim_call_waits(s, it->call);
+    pfl_sim_call_waits(s, it->id);
 }

@@ -24,23 +24,44 @@ enum pfl_sim_item_kind {
     PFL_SIM_IT_DISK,    /* a write of `node` has ended, or may be tried again */
 };
 
-struct pfl_sim_item {
-    enum pfl_sim_item_kind kind;
-    enum pfl_event_kind ev;
-    unsigned node, from;
-    unsigned incarnation; /* of node; of another one it is for nobody */
-    unsigned job_epoch;
-    bool is_job, hello;
-    enum pfl_rc rc;
-    uint64_t id, call;
-    struct pfl_msg *msg;         /* a reference or NULL */
+/** What comes of a job. */
+struct pfl_sim_outcome {
     struct pfl_payload *payload; /* a reference or NULL */
-    const char *said;            /* static text; NULL: text */
-    char *text;                  /* owned or NULL */
     struct pfl_metrics metrics;
     uint64_t n_samples;
+    unsigned epoch;            /* of the node's jobs: those of another one were canceled */
+    bool cancels;              /* it is one that can be */
     struct pfl_sim_work *work; /* owned: a learner's call that may still run */
-    struct pfl_sim_item *next; /* in the list of free ones */
+};
+
+/** One thing that will happen. Each message under way is one, so it is small. */
+struct pfl_sim_item {
+    enum pfl_sim_item_kind kind : 8;
+    enum pfl_event_kind ev : 8;
+    enum pfl_rc rc : 8;
+    bool hello : 1;
+    bool said : 1; /* text is static */
+    unsigned node, from;
+    unsigned incarnation; /* of node; of another one it is for nobody */
+    uint64_t id;          /* of the SEND or the job that ends; the call that arrives or ends; the fault */
+    union {
+        struct {                         /* ARRIVE */
+            struct pfl_msg *msg;         /* a reference or NULL */
+            struct pfl_payload *payload; /* a reference or NULL */
+        };
+        struct {                             /* all others */
+            const char *text;                /* owned unless said, or NULL */
+            struct pfl_sim_outcome *outcome; /* owned: of a job; NULL: it is none */
+        };
+        uint32_t next_free; /* number + 1 */
+    };
+};
+/** Items by their numbers, in blocks that stay where they are. Zero-initialised. */
+enum { PFL_SIM_ITEMS_BLOCK = 512 };
+struct pfl_sim_items {
+    struct pfl_sim_item **blocks; /* owned, each owned */
+    size_t n_blocks;
+    uint32_t n, free; /* free: number + 1 of the first one; 0: none */
 };
 
 enum pfl_sim_call_kind {
@@ -51,15 +72,15 @@ enum pfl_sim_call_kind {
     PFL_SIM_CALL_COPY
 };
 struct pfl_sim_call {
-    enum pfl_sim_call_kind kind;
+    enum pfl_sim_call_kind kind : 8;
+    bool used : 1, unanswered : 1, untold : 1; /* the receiver may answer; the caller waits */
+    uint32_t generation;                       /* of the slot: half of the token */
     unsigned from, to;
     unsigned incarnation; /* of from */
-    uint32_t generation;  /* of the slot: half of the token */
+    uint32_t next_free;
     uint64_t send_id;
     int64_t key; /* see pfl_sim_msg_key */
     pfl_ns deadline;
-    bool used, unanswered, untold; /* the receiver may answer; the caller waits */
-    uint32_t next_free;
 };
 
 /** What a node finds again after it was started anew, and what waits to get there. See disk.c. */
@@ -108,7 +129,7 @@ struct pfl_sim {
     struct pfl_sim_opts o;
     pfl_ns now;
     struct pfl_sim_queue queue;
-    struct pfl_sim_item *free_items;
+    struct pfl_sim_items items;
     struct pfl_sim_net *net;
     struct pfl_rng rng; /* for what is neither network nor node */
     struct pfl_sim_node *nodes;
@@ -138,6 +159,8 @@ struct pfl_sim {
 struct pfl_sim_item *pfl_sim_post(struct pfl_sim *s, pfl_ns at, enum pfl_sim_item_kind kind, unsigned node);
 /** An event for the present incarnation of node. text copied, may be NULL. */
 struct pfl_sim_item *pfl_sim_post_event(struct pfl_sim *s, pfl_ns at, enum pfl_event_kind ev, unsigned node, const char *text);
+/** What its event says; copied unless static. */
+void pfl_sim_set_text(struct pfl_sim_item *it, const char *text, bool is_static);
 unsigned pfl_sim_index(const struct pfl_sim *s, const char *addr); /* UINT_MAX: none of ours */
 bool pfl_sim_up(const struct pfl_sim *s, unsigned i);
 bool pfl_sim_paused(const struct pfl_sim *s, unsigned i);

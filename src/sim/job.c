@@ -74,7 +74,7 @@ static pfl_ns duration(struct pfl_sim *s, unsigned i, enum pfl_action_kind kind)
 static void failed(struct pfl_sim_item *it, enum pfl_rc rc, const char *text)
 {
     it->rc = rc;
-    it->text = pfl_xstrdup(text);
+    pfl_sim_set_text(it, text, false);
 }
 
 /* A call of a learner, and what came of it. It may run on another thread, which touches nothing else. */
@@ -139,7 +139,7 @@ static void work_start(struct pfl_sim *s, unsigned i, const struct pfl_action *a
                                .node = i,
                                .epochs = a->epochs,
                                .seed = a->seed};
-    it->work = x->work = w;
+    it->outcome->work = x->work = w;
     if (s->o.start)
         w->handle = s->o.start(s->o.user, work_run, w);
     else
@@ -148,19 +148,20 @@ static void work_start(struct pfl_sim *s, unsigned i, const struct pfl_action *a
 
 void pfl_sim_work_end(struct pfl_sim *s, struct pfl_sim_item *it)
 {
-    struct pfl_sim_work *w = pfl_steal(&it->work);
+    struct pfl_sim_outcome *o = it->outcome;
+    struct pfl_sim_work *w = o ? pfl_steal(&o->work) : NULL;
     if (!w)
         return;
     work_wait(s, w);
     if (s->nodes[w->node].work == w)
         s->nodes[w->node].work = NULL;
-    it->metrics = w->metrics;
+    o->metrics = w->metrics;
     if (w->rc != PFL_OK) {
         failed(it, w->rc, w->err.msg);
     } else if (w->is_fit) {
-        it->payload = pfl_sim_payload(s, w->model);
-        it->metrics.loss = w->fitted.loss;
-        it->n_samples = w->fitted.n_samples;
+        o->payload = pfl_sim_payload(s, w->model);
+        o->metrics.loss = w->fitted.loss;
+        o->n_samples = w->fitted.n_samples;
         s->nodes[w->node].samples = w->fitted.n_samples;
     }
     pfl_model_unref(w->model);
@@ -174,7 +175,7 @@ static void aggregate(struct pfl_sim *s, unsigned i, const struct pfl_action *a,
     struct pfl_err err = {0};
     enum pfl_rc rc = pfl_method_aggregate(&s->nodes[i].method, a->payload->model, a->partial, a->in, a->n_in, &m, &err);
     if (rc == PFL_OK)
-        it->payload = pfl_sim_payload(s, m);
+        it->outcome->payload = pfl_sim_payload(s, m);
     else
         failed(it, rc, err.msg);
 }
@@ -184,8 +185,8 @@ void pfl_sim_job(struct pfl_sim *s, unsigned i, const struct pfl_action *a)
     struct pfl_sim_node *x = &s->nodes[i];
     struct pfl_sim_item *it = pfl_sim_post_event(s, s->now + duration(s, i, a->kind), PFL_EV_JOB, i, NULL);
     it->id = a->id;
-    it->is_job = a->kind != PFL_ACT_AGGREGATE;
-    it->job_epoch = x->job_epoch;
+    it->outcome = pfl_xcalloc(1, sizeof(*it->outcome));
+    *it->outcome = (struct pfl_sim_outcome){.epoch = x->job_epoch, .cancels = a->kind != PFL_ACT_AGGREGATE};
     x->jobs++;
     if (a->kind == PFL_ACT_FIT && x->failing > 0)
         failed(it, PFL_IO, "the learner failed");

@@ -8,7 +8,7 @@ enum { CHILDREN = 4 };
 
 static bool before(const struct pfl_sim_slot *a, const struct pfl_sim_slot *b)
 {
-    return a->at != b->at ? a->at < b->at : a->seq < b->seq;
+    return a->at != b->at ? a->at < b->at : a->seq_item < b->seq_item;
 }
 
 void pfl_sim_queue_deinit(struct pfl_sim_queue *q)
@@ -17,9 +17,10 @@ void pfl_sim_queue_deinit(struct pfl_sim_queue *q)
     *q = (struct pfl_sim_queue){0};
 }
 
-void pfl_sim_queue_push(struct pfl_sim_queue *q, pfl_ns at, void *item)
+void pfl_sim_queue_push(struct pfl_sim_queue *q, pfl_ns at, uint32_t item)
 {
-    const struct pfl_sim_slot s = {.at = at, .seq = ++q->seq, .item = item};
+    PFL_ASSERT(item < PFL_SIM_QUEUE_NONE && q->seq < UINT64_MAX >> PFL_SIM_QUEUE_BITS);
+    const struct pfl_sim_slot s = {.at = at, .seq_item = q->seq++ << PFL_SIM_QUEUE_BITS | item};
     if (q->n == q->cap) {
         q->cap = q->cap ? 2 * q->cap : 256;
         q->slots = pfl_xrealloc(q->slots, q->cap * sizeof(*q->slots));
@@ -49,11 +50,11 @@ static size_t first_child(const struct pfl_sim_queue *q, size_t i)
     return best;
 }
 
-void *pfl_sim_queue_pop(struct pfl_sim_queue *q)
+uint32_t pfl_sim_queue_pop(struct pfl_sim_queue *q)
 {
     if (q->n == 0)
-        return NULL;
-    void *item = q->slots[0].item;
+        return PFL_SIM_QUEUE_NONE;
+    uint32_t item = (uint32_t)(q->slots[0].seq_item & (PFL_SIM_QUEUE_NONE - 1));
     const struct pfl_sim_slot last = q->slots[--q->n];
     size_t i = 0;
     while (CHILDREN * i + 1 < q->n) {

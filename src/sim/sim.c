@@ -17,15 +17,32 @@ static const pfl_ns started_at = PFL_SEC;
 
 /* ---- items ---- */
 
+static struct pfl_sim_item *item_at(const struct pfl_sim *s, uint32_t k)
+{
+    return &s->items.blocks[k / PFL_SIM_ITEMS_BLOCK][k % PFL_SIM_ITEMS_BLOCK];
+}
+
+static uint32_t free_item(struct pfl_sim *s)
+{
+    struct pfl_sim_items *t = &s->items;
+    if (t->free) {
+        uint32_t k = t->free - 1;
+        t->free = item_at(s, k)->next_free;
+        return k;
+    }
+    if (t->n == t->n_blocks * PFL_SIM_ITEMS_BLOCK) {
+        t->blocks = pfl_xrealloc(t->blocks, (t->n_blocks + 1) * sizeof(struct pfl_sim_item *));
+        t->blocks[t->n_blocks++] = pfl_xmalloc(PFL_SIM_ITEMS_BLOCK * sizeof(struct pfl_sim_item));
+    }
+    return t->n++;
+}
+
 struct pfl_sim_item *pfl_sim_post(struct pfl_sim *s, pfl_ns at, enum pfl_sim_item_kind kind, unsigned node)
 {
-    struct pfl_sim_item *it = s->free_items;
-    if (it)
-        s->free_items = it->next;
-    else
-        it = pfl_xmalloc(sizeof(*it));
+    uint32_t k = free_item(s);
+    struct pfl_sim_item *it = item_at(s, k);
     *it = (struct pfl_sim_item){.kind = kind, .node = node};
-    pfl_sim_queue_push(&s->queue, at, it);
+    pfl_sim_queue_push(&s->queue, at, k);
     return it;
 }
 
@@ -34,18 +51,33 @@ struct pfl_sim_item *pfl_sim_post_event(struct pfl_sim *s, pfl_ns at, enum pfl_e
     struct pfl_sim_item *it = pfl_sim_post(s, at, PFL_SIM_IT_EVENT, node);
     it->ev = ev;
     it->incarnation = s->nodes[node].incarnation;
-    it->text = text ? pfl_xstrdup(text) : NULL;
+    pfl_sim_set_text(it, text, false);
     return it;
 }
 
-static void item_done(struct pfl_sim *s, struct pfl_sim_item *it)
+void pfl_sim_set_text(struct pfl_sim_item *it, const char *text, bool is_static)
 {
-    pfl_sim_work_end(s, it);
-    pfl_msg_unref(it->msg);
-    pfl_payload_unref(it->payload);
-    free(it->text);
-    it->next = s->free_items;
-    s->free_items = it;
+    if (!it->said)
+        free((char *)(uintptr_t)it->text); /* its own copy */
+    it->said = is_static;
+    it->text = text && !is_static ? pfl_xstrdup(text) : text;
+}
+
+static void item_done(struct pfl_sim *s, uint32_t k)
+{
+    struct pfl_sim_item *it = item_at(s, k);
+    if (it->kind == PFL_SIM_IT_ARRIVE) {
+        pfl_msg_unref(it->msg);
+        pfl_payload_unref(it->payload);
+    } else {
+        pfl_sim_work_end(s, it);
+        if (it->outcome)
+            pfl_payload_unref(it->outcome->payload);
+        free(it->outcome);
+        pfl_sim_set_text(it, NULL, true);
+    }
+    it->next_free = s->items.free;
+    s->items.free = k + 1;
 }
 
 /* ---- small questions ---- */
@@ -80,6 +112,19 @@ bool pfl_sim_paused(const struct pfl_sim *s, unsigned i)
 
 /* ---- running an item ---- */
 
+static void take_outcome(struct pfl_sim_node *x, const struct pfl_sim_outcome *o, struct pfl_event *ev)
+{
+    x->jobs -= x->jobs > 0;
+    ev->metrics = o->metrics;
+    ev->n_samples = o->n_samples;
+    ev->payload = o->payload;
+    if (!o->cancels || o->epoch == x->job_epoch)
+        return;
+    ev->payload = NULL;
+    ev->rc = PFL_CANCELED;
+    ev->text = "canceled";
+}
+
 static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
 {
     struct pfl_sim_node *x = &s->nodes[it->node];
@@ -88,26 +133,14 @@ static void run_event(struct pfl_sim *s, struct pfl_sim_item *it)
     pfl_sim_work_end(s, it);
     if (s->o.stop && s->o.stop(s->o.user)) /* what an interrupted call of a learner says is no news of the run */
         return;
-    struct pfl_event ev = {.kind = it->ev,
-                           .id = it->id,
-                           .call = it->call,
-                           .rc = it->rc,
-                           .payload = it->payload,
-                           .msg = it->msg,
-                           .metrics = it->metrics,
-                           .n_samples = it->n_samples,
-                           .text = it->said ? it->said : it->text};
+    struct pfl_event ev = {.kind = it->ev, .id = it->id, .rc = it->rc, .text = it->text};
     if (it->ev == PFL_EV_LINK_UP || it->ev == PFL_EV_LINK_DOWN)
         ev.addr = it->from == UINT_MAX ? it->text : s->nodes[it->from].addr;
+    if (it->ev == PFL_EV_LINK_DOWN && it->from == UINT_MAX) /* nobody of ours: its address has no number, and is the text */
+        ev.text = "no route to host";
     ev.hello = it->hello ? pfl_node_hello() : NULL;
-    if (it->ev == PFL_EV_JOB) {
-        x->jobs -= x->jobs > 0;
-        if (it->is_job && it->job_epoch != x->job_epoch) { /* it was canceled */
-            ev.payload = NULL;
-            ev.rc = PFL_CANCELED;
-            ev.text = "canceled";
-        }
-    }
+    if (it->outcome)
+        take_outcome(x, it->outcome, &ev);
     pfl_sim_step(s, it->node, &ev);
 }
 
@@ -163,15 +196,16 @@ static bool waits_for_node(const struct pfl_sim *s, const struct pfl_sim_item *i
 }
 
 /* False where the item was put back into the queue. */
-static bool run_item(struct pfl_sim *s, struct pfl_sim_item *it)
+static bool run_item(struct pfl_sim *s, uint32_t k)
 {
+    struct pfl_sim_item *it = item_at(s, k);
     if (waits_for_node(s, it) || (it->kind == PFL_SIM_IT_ARRIVE && pfl_sim_paused(s, it->node))) {
         pfl_ns at = s->nodes[it->node].paused_until;
         if (it->kind == PFL_SIM_IT_TICK && s->nodes[it->node].tick_at == s->now)
             s->nodes[it->node].tick_at = at;
         if (it->kind == PFL_SIM_IT_ARRIVE)
-            pfl_sim_call_waits(s, it->call);
-        pfl_sim_queue_push(&s->queue, at, it);
+            pfl_sim_call_waits(s, it->id);
+        pfl_sim_queue_push(&s->queue, at, k);
         return false;
     }
     switch (it->kind) {
@@ -225,10 +259,10 @@ static bool run_one(struct pfl_sim *s, pfl_ns until)
         return false;
     }
     s->now = at > s->now ? at : s->now;
-    struct pfl_sim_item *it = pfl_sim_queue_pop(&s->queue);
+    uint32_t k = pfl_sim_queue_pop(&s->queue);
     s->result->events++;
-    if (run_item(s, it))
-        item_done(s, it);
+    if (run_item(s, k))
+        item_done(s, k);
     return true;
 }
 
@@ -403,17 +437,15 @@ void pfl_sim_free(struct pfl_sim *s)
 {
     if (!s)
         return;
-    struct pfl_sim_item *it;
     for (unsigned i = 0; i < s->n; i++) {
         if (s->nodes[i].work)
             s->nodes[i].learner.ops->interrupt(s->nodes[i].learner.self);
     }
-    while ((it = pfl_sim_queue_pop(&s->queue)))
-        item_done(s, it);
-    while ((it = s->free_items)) {
-        s->free_items = it->next;
-        free(it);
-    }
+    for (uint32_t k; (k = pfl_sim_queue_pop(&s->queue)) != PFL_SIM_QUEUE_NONE;)
+        item_done(s, k);
+    for (size_t b = 0; b < s->items.n_blocks; b++)
+        free(s->items.blocks[b]);
+    free(s->items.blocks);
     pfl_sim_checks_deinit(s);
     for (unsigned i = 0; i < s->n; i++)
         node_free(&s->nodes[i]);

@@ -15,7 +15,7 @@ static void test_pop__empty__nothing(void **state)
 {
     struct pfl_sim_queue q = {0};
     (void)state;
-    assert_null(pfl_sim_queue_pop(&q));
+    assert_int_equal(pfl_sim_queue_pop(&q), PFL_SIM_QUEUE_NONE);
     assert_true(pfl_sim_queue_next(&q) == PFL_NEVER);
     pfl_sim_queue_deinit(&q);
 }
@@ -23,20 +23,19 @@ static void test_pop__empty__nothing(void **state)
 static void test_pop__equal_times__order_of_insertion(void **state)
 {
     struct pfl_sim_queue q = {0};
-    int items[100];
     (void)state;
-    for (int i = 0; i < 100; i++)
-        pfl_sim_queue_push(&q, i % 3 == 0 ? 7 : 5, &items[i]);
+    for (uint32_t i = 0; i < 100; i++)
+        pfl_sim_queue_push(&q, i % 3 == 0 ? 7 : 5, i);
     int last = -1;
     for (int k = 0; k < 100; k++) {
         bool late = pfl_sim_queue_next(&q) == 7;
-        int i = (int)((int *)pfl_sim_queue_pop(&q) - items);
+        int i = (int)pfl_sim_queue_pop(&q);
         assert_int_equal(late, i % 3 == 0);
         if (k != 66) /* the first of the later ones */
             assert_true(i > last);
         last = i;
     }
-    assert_null(pfl_sim_queue_pop(&q));
+    assert_int_equal(pfl_sim_queue_pop(&q), PFL_SIM_QUEUE_NONE);
     pfl_sim_queue_deinit(&q);
 }
 
@@ -55,7 +54,7 @@ static void test_pop__pushed_and_popped_at_random__always_the_least(void **state
         if (n < N && (left == 0 || pfl_rng_below(&rng, 3) > 0)) {
             at[n] = (pfl_ns)pfl_rng_below(&rng, 500);
             in[n] = true;
-            pfl_sim_queue_push(&q, at[n], &at[n]);
+            pfl_sim_queue_push(&q, at[n], (uint32_t)n);
             n++;
             left++;
             continue;
@@ -66,7 +65,7 @@ static void test_pop__pushed_and_popped_at_random__always_the_least(void **state
                 least = i;
         }
         assert_true(pfl_sim_queue_next(&q) == at[least]);
-        assert_ptr_equal(pfl_sim_queue_pop(&q), &at[least]);
+        assert_int_equal(pfl_sim_queue_pop(&q), least);
         in[least] = false;
         left--;
     }
