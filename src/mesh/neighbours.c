@@ -4,23 +4,75 @@
  */
 #include "mesh/neighbours.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 static const pfl_ns backoff_first = 200 * PFL_MS;
 static const pfl_ns backoff_last = 5 * PFL_SEC;
 
-static void peer_free(struct pfl_peer *p)
+/* ---- a peer ---- */
+
+struct pfl_peer *pfl_neighbour_new(const char *addr)
 {
-    free(p->calls);
-    free(p->initialized_for);
+    size_t head = offsetof(struct pfl_peer, addr), len = strlen(addr) + 1;
+    struct pfl_peer *p = pfl_xcalloc(1, head + len > sizeof(*p) ? head + len : sizeof(*p));
+    memcpy(p->addr, addr, len);
+    p->refs = 1;
+    p->fits = -1;
+    return p;
+}
+
+struct pfl_peer *pfl_neighbour_ref(struct pfl_peer *p)
+{
+    p->refs++;
+    return p;
+}
+
+static void drop_contact(struct pfl_peer *p)
+{
+    if (p->contact) {
+        free(p->contact->calls);
+        free(p->contact->initialized_for);
+    }
+    free(p->contact);
+    p->contact = NULL;
+}
+
+void pfl_neighbour_unref(struct pfl_peer *p)
+{
+    if (!p || --p->refs > 0)
+        return;
+    drop_contact(p);
     free(p);
+}
+
+const struct pfl_contact *pfl_contact_of(const struct pfl_peer *p)
+{
+    static const struct pfl_contact none = {0};
+    return p->contact ? p->contact : &none;
+}
+
+struct pfl_contact *pfl_contact_get(struct pfl_peer *p)
+{
+    if (!p->contact)
+        p->contact = pfl_xcalloc(1, sizeof(*p->contact));
+    return p->contact;
+}
+
+/* ---- the table ---- */
+
+/* What leaves the table may live on for its address. */
+static void let_go(struct pfl_peer *p)
+{
+    drop_contact(p);
+    pfl_neighbour_unref(p);
 }
 
 void pfl_neighbours_deinit(struct pfl_neighbours *t)
 {
     for (size_t i = 0; i < t->n; i++)
-        peer_free(t->items[i]);
+        let_go(t->items[i]);
     free(t->items);
     free(t->linked);
     *t = (struct pfl_neighbours){0};
@@ -64,14 +116,11 @@ struct pfl_peer *pfl_neighbours_get(struct pfl_neighbours *t, const char *addr)
     if (i < t->n && strcmp(t->items[i]->addr, addr) == 0)
         return t->items[i];
     if (t->n == t->cap) {
-        t->cap = t->cap ? 2 * t->cap : 8;
+        t->cap += 8 + t->cap / 4;
         t->items = pfl_xrealloc(t->items, t->cap * sizeof(struct pfl_peer *));
     }
     memmove(&t->items[i + 1], &t->items[i], (t->n - i) * sizeof(struct pfl_peer *));
-    size_t len = strlen(addr) + 1;
-    t->items[i] = pfl_xcalloc(1, sizeof(*t->items[i]) + len);
-    memcpy(t->items[i]->addr, addr, len);
-    t->items[i]->fits = -1;
+    t->items[i] = pfl_neighbour_new(addr);
     t->n++;
     return t->items[i];
 }
@@ -83,11 +132,30 @@ void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p)
     pfl_neighbours_link(t, p, PFL_LINK_NONE);
     memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(struct pfl_peer *));
     t->n--;
-    for (i = 0; i < t->n; i++) {
-        if (t->items[i]->count_by == p)
-            t->items[i]->count_by = NULL;
+    uint16_t id = pfl_contact_of(p)->id;
+    for (i = 0; id && i < t->n; i++) {
+        if (t->items[i]->count_by == id)
+            t->items[i]->count_by = 0;
     }
-    peer_free(p);
+    let_go(p);
+}
+
+static bool is_taken(const struct pfl_neighbours *t, unsigned id)
+{
+    for (size_t i = 0; i < t->n; i++) {
+        if (pfl_contact_of(t->items[i])->id == id)
+            return true;
+    }
+    return false;
+}
+
+/* The first free one. Those without a link may tell nothing, and need none. */
+static uint16_t free_id(const struct pfl_neighbours *t)
+{
+    unsigned id = 1;
+    while (id <= UINT16_MAX && is_taken(t, id))
+        id++;
+    return id <= UINT16_MAX ? (uint16_t)id : 0;
 }
 
 void pfl_neighbours_link(struct pfl_neighbours *t, struct pfl_peer *p, enum pfl_link_state link)
@@ -97,6 +165,8 @@ void pfl_neighbours_link(struct pfl_neighbours *t, struct pfl_peer *p, enum pfl_
     p->link = link;
     if (was == is)
         return;
+    if (is && !pfl_contact_of(p)->id)
+        pfl_contact_get(p)->id = free_id(t);
     size_t i = lower_bound_in(t->linked, t->n_linked, p->addr);
     if (was) {
         memmove(&t->linked[i], &t->linked[i + 1], (t->n_linked - i - 1) * sizeof(struct pfl_peer *));
@@ -120,18 +190,29 @@ bool pfl_neighbours_alive(const struct pfl_neighbours *t, const char *addr)
 
 bool pfl_peer_wait(struct pfl_peer *p, uint64_t call, bool handshake)
 {
-    if (p->n_calls == PFL_PEER_CALLS_MAX)
+    struct pfl_contact *c = pfl_contact_get(p);
+    if (c->n_calls == PFL_PEER_CALLS_MAX)
         return false;
-    if (!p->calls)
-        p->calls = pfl_xcalloc(PFL_PEER_CALLS_MAX, sizeof(*p->calls));
-    p->calls[p->n_calls++] = (struct pfl_peer_call){.call = call, .handshake = handshake};
+    if (!c->calls)
+        c->calls = pfl_xcalloc(PFL_PEER_CALLS_MAX, sizeof(*c->calls));
+    c->calls[c->n_calls++] = (struct pfl_peer_call){.call = call, .handshake = handshake};
     return true;
+}
+
+void pfl_peer_initialized_for(struct pfl_peer *p, const char *experiment)
+{
+    if (!experiment && !p->contact)
+        return;
+    struct pfl_contact *c = pfl_contact_get(p);
+    free(c->initialized_for);
+    c->initialized_for = experiment ? pfl_xstrdup(experiment) : NULL;
 }
 
 pfl_ns pfl_peer_backoff(struct pfl_peer *p)
 {
-    p->backoff = p->backoff == 0 ? backoff_first : p->backoff * 2;
-    if (p->backoff > backoff_last)
-        p->backoff = backoff_last;
-    return p->backoff;
+    struct pfl_contact *c = pfl_contact_get(p);
+    c->backoff = c->backoff == 0 ? backoff_first : c->backoff * 2;
+    if (c->backoff > backoff_last)
+        c->backoff = backoff_last;
+    return c->backoff;
 }

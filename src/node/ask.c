@@ -15,7 +15,7 @@ enum { ASK_MAX = 3 };
 
 static bool can_tell(const struct pfl_node *n, const struct pfl_peer *q, const struct pfl_peer *about)
 {
-    return q != about && q->link == PFL_LINK_UP && q->beats && n->now - q->last_direct < n->set.heartbeat_timeout;
+    return q != about && q->link == PFL_LINK_UP && q->beats && n->now - pfl_contact_of(q)->last_direct < n->set.heartbeat_timeout;
 }
 
 static void ask(struct pfl_node *n, const struct pfl_peer *q, struct pfl_peer *about)
@@ -34,33 +34,35 @@ static void ask(struct pfl_node *n, const struct pfl_peer *q, struct pfl_peer *a
     n->asked[n->n_asked++] =
         (struct pfl_asked){.id = pfl_core_send(n, q->addr, body, n->set.heartbeat_period), .about = pfl_xstrdup(about->addr)};
     n->vital = false;
-    about->questions++;
+    pfl_contact_get(about)->questions++;
 }
 
 bool pfl_core_ask_around(struct pfl_node *n, struct pfl_peer *p)
 {
-    if (p->asked_since == p->last_heard) /* they were asked about this silence */
-        return p->questions > 0 && p->asked_until > n->now;
-    p->asked_since = p->last_heard;
-    p->asked_until = n->now + n->set.heartbeat_period;
-    p->questions = p->unheard = 0;
+    struct pfl_contact *c = pfl_contact_get(p);
+    if (c->asked_since == p->last_heard) /* they were asked about this silence */
+        return c->questions > 0 && c->asked_until > n->now;
+    c->asked_since = p->last_heard;
+    c->asked_until = n->now + n->set.heartbeat_period;
+    c->questions = c->unheard = 0;
     size_t first = n->peers.n ? (size_t)pfl_rng_below(&n->rng, n->peers.n) : 0; /* not always the same ones */
-    for (size_t i = 0; i < n->peers.n && p->questions < ASK_MAX && n->n_asked < PFL_ASKED_MAX; i++) {
+    for (size_t i = 0; i < n->peers.n && c->questions < ASK_MAX && n->n_asked < PFL_ASKED_MAX; i++) {
         const struct pfl_peer *q = n->peers.items[(first + i) % n->peers.n];
         if (can_tell(n, q, p))
             ask(n, q, p);
     }
-    return p->questions > 0;
+    return c->questions > 0;
 }
 
 static void answered(struct pfl_node *n, const char *about, bool heard, bool unheard)
 {
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, about);
     n->members_at = 0;
-    if (!p || p->asked_since != p->last_heard)
+    struct pfl_contact *c = p ? p->contact : NULL;
+    if (!c || c->asked_since != p->last_heard)
         return; /* it spoke meanwhile */
-    p->questions -= p->questions > 0;
-    p->unheard += unheard;
+    c->questions -= c->questions > 0;
+    c->unheard += unheard;
     if (heard)
         p->last_heard = n->now - n->set.heartbeat_timeout / 2;
 }
@@ -93,7 +95,8 @@ enum pfl_rc pfl_core_cmd_hear(struct pfl_node *n, struct pfl_incoming *in, struc
     int64_t count;
     if (!pfl_parse_i64(in->msg->args.items[1], 0, (int64_t)PFL_BEAT_COUNT_MAX, &count))
         return pfl_err_set(err, PFL_MALFORMED, "hear: a count of %s", pfl_q(in->msg->args.items[1]));
-    bool spoke = p && p->alive && p->last_direct && n->now - p->last_direct < n->set.heartbeat_timeout;
+    pfl_ns spoke_at = p && p->alive ? pfl_contact_of(p)->last_direct : 0;
+    bool spoke = spoke_at && n->now - spoke_at < n->set.heartbeat_timeout;
     bool newer = p && p->alive && p->count > (uint64_t)count;
     in->answer = spoke || newer ? "true" : "false";
     return PFL_OK;

@@ -95,7 +95,7 @@ static void take_count(struct pfl_node *n, const struct pfl_beat *b, struct pfl_
     p->count = b->count;
     p->fits = b->fits;
     pfl_core_fits(n, p);
-    p->count_by = by == p ? NULL : by;
+    p->count_by = by && by != p ? pfl_contact_of(by)->id : 0;
     p->count_digest = n->digests;
     p->last_beat = n->now;
 }
@@ -156,6 +156,13 @@ bool pfl_core_beat_counted(struct pfl_node *n, const struct pfl_msg *m)
 
 /* ---- out ---- */
 
+static void send_body(struct pfl_node *n, struct pfl_peer *to, struct pfl_scatter *body)
+{
+    uint64_t id = pfl_core_send(n, to->addr, body, n->set.call_timeout);
+    pfl_contact_get(to)->digest_id = id;
+    pfl_outbox_add(&n->outbox, to->addr, body, id, n->now, true);
+}
+
 static void send_plain(struct pfl_node *n, struct pfl_peer *to, const char *addr, uint64_t count)
 {
     PFL_AUTO(pfl_msg_freep) struct pfl_msg *m = pfl_msg_new(addr, -1, "beat", PFL_MSG_GOSSIP);
@@ -168,8 +175,7 @@ static void send_plain(struct pfl_node *n, struct pfl_peer *to, const char *addr
     m->hash = pfl_beat_hash(addr, count);
     if (pfl_msg_encode(m, NULL, &body, &err) != PFL_OK)
         return;
-    to->digest_id = pfl_core_send(n, to->addr, body, n->set.call_timeout);
-    pfl_outbox_add(&n->outbox, to->addr, body, to->digest_id, n->now, true);
+    send_body(n, to, body);
 }
 
 static void send_digest(struct pfl_node *n, struct pfl_peer *to, struct pfl_beats_writer *w)
@@ -184,16 +190,17 @@ static void send_digest(struct pfl_node *n, struct pfl_peer *to, struct pfl_beat
         pfl_core_note_text(n, PFL_NOTE_WARNING, to->addr, "beats are not sent: %s", err.msg);
         return;
     }
-    to->digest_id = pfl_core_send(n, to->addr, body, n->set.call_timeout);
-    pfl_outbox_add(&n->outbox, to->addr, body, to->digest_id, n->now, true);
+    send_body(n, to, body);
 }
 
 /* Who has never been told anything may be a node that was started anew: it has forgotten what it told, and learns its own count. */
 static bool is_news(const struct pfl_peer *p, const struct pfl_peer *to)
 {
-    if (to->told == 0)
+    const struct pfl_contact *c = pfl_contact_of(to);
+    if (c->told == 0)
         return true;
-    return p != to && p->alive && p->count_by != to && p->count_digest >= to->told;
+    bool from_it = c->id && p->count_by == c->id;
+    return p != to && p->alive && !from_it && p->count_digest >= c->told;
 }
 
 static void tell(struct pfl_node *n, struct pfl_peer *to, struct pfl_beats_writer *w, const char *addr, uint64_t count,
@@ -220,11 +227,12 @@ static void beat_to(struct pfl_node *n, struct pfl_peer *to)
         if (is_news(p, to) && (p->alive || p == to))
             tell(n, to, &w, p->addr, p == to ? count_of(n, p, p->addr) : p->count, p->fits);
     }
-    for (size_t i = 0; to->beats && to->told > 0 && i < n->n_graves; i++) {
-        if (n->graves[i].digest >= to->told)
+    struct pfl_contact *c = pfl_contact_get(to);
+    for (size_t i = 0; to->beats && c->told > 0 && i < n->n_graves; i++) {
+        if (n->graves[i].digest >= c->told)
             tell(n, to, &w, n->graves[i].addr, n->graves[i].count, PFL_BEAT_GONE);
     }
-    to->told = n->digests + 1;
+    c->told = n->digests + 1;
     if (to->beats)
         send_digest(n, to, &w);
 }
@@ -248,12 +256,13 @@ void pfl_core_beat(struct pfl_node *n)
 
 void pfl_core_digest_sent(struct pfl_node *n, struct pfl_peer *p, uint64_t id, bool arrived)
 {
-    bool last = id == p->digest_id;
+    struct pfl_contact *c = pfl_contact_get(p);
+    bool last = id == c->digest_id;
     if (arrived && last)
-        p->told_surely = p->told;
-    if (arrived || p->told == p->told_surely)
+        c->told_surely = c->told;
+    if (arrived || c->told == c->told_surely)
         return;
-    p->told = p->told_surely;
+    c->told = c->told_surely;
     if (last && p->link == PFL_LINK_UP)
         pfl_heartbeat_soon(&n->heartbeat, n->now);
 }

@@ -100,8 +100,8 @@ static enum pfl_rc cmd_model_initialized(struct pfl_node *n, struct pfl_incoming
     if (!in->peer)
         return PFL_OK;
     in->peer->initialized = true;
-    free(in->peer->initialized_for);
-    in->peer->initialized_for = in->msg->origin ? pfl_xstrdup(in->msg->origin->experiment) : NULL;
+    if (!n->learning) /* what comes later was checked to be of this one */
+        pfl_peer_initialized_for(in->peer, in->msg->origin ? in->msg->origin->experiment : NULL);
     in->peer->takes_part = true;
     if (in->msg->round > in->peer->from || in->msg->round > n->round)
         in->peer->from = in->msg->round; /* it came late, or came back: nobody waits for it before */
@@ -318,7 +318,7 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         if (in.peer && ev->signer)
             in.peer->signs = true;
         if (in.peer && !gossip && !ev->relayed)
-            in.peer->last_direct = n->now;
+            pfl_contact_get(in.peer)->last_direct = n->now;
         rc = c->run(n, &in, &err);
     }
     if (rc != PFL_OK && rc != PFL_STATE)

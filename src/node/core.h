@@ -46,7 +46,7 @@ struct pfl_lost {
 struct pfl_grave {
     char *addr; /* owned */
     uint64_t count;
-    uint64_t digest; /* the digest of this node that is the first to tell of it; 0: none does */
+    uint32_t digest; /* the digest of this node that is the first to tell of it; 0: none does */
     pfl_ns until;
 };
 
@@ -109,7 +109,7 @@ struct pfl_node {
     struct pfl_outbox outbox;
     struct pfl_history history; /* of the running experiment */
     uint64_t count;             /* own beats; 0: none yet */
-    uint64_t digests;           /* the number of the next one */
+    uint32_t digests;           /* the number of the next one: for 136 years, with one each second */
     struct pfl_grave *graves;   /* owned, oldest first */
     size_t n_graves;
     struct pfl_asked *asked; /* owned */

@@ -141,10 +141,10 @@ static void expect(struct pfl_node *n, const struct pfl_strs *addrs, bool linked
         p->alive = true;
         p->takes_part = true;
         p->initialized = n->rounds_done > 0;
-        p->alive_since = n->now;
-        p->last_heard = p->last_direct = p->last_beat = n->now + patience;
+        p->last_heard = p->last_beat = n->now + patience;
+        pfl_contact_get(p)->last_direct = p->last_heard;
         pfl_neighbours_link(&n->peers, p, linked ? PFL_LINK_SUSPECT : PFL_LINK_NONE);
-        p->retry_at = n->now;
+        pfl_contact_get(p)->retry_at = n->now;
         pfl_core_note(n, PFL_NOTE_KNOWN, p->addr); /* it is taken for alive: whoever follows the events is told */
     }
     n->members_at = 0;

@@ -18,8 +18,9 @@ static pfl_ns silent_at(const struct pfl_node *n, const struct pfl_peer *p)
 void pfl_core_torn(struct pfl_node *n)
 {
     for (size_t i = 0; i < n->peers.n && n->torn_until <= n->now; i++) {
-        if (n->peers.items[i]->link == PFL_LINK_NONE)
-            n->peers.items[i]->retry_at = 0; /* another loss, another try */
+        struct pfl_peer *p = n->peers.items[i];
+        if (p->link == PFL_LINK_NONE && p->contact)
+            p->contact->retry_at = 0; /* another loss, another try */
     }
     n->torn_until = n->now + n->set.heartbeat_timeout;
 }
@@ -46,7 +47,7 @@ static bool a_neighbour_is_silent(const struct pfl_node *n)
 
 static bool could_be_cut_off(const struct pfl_peer *p)
 {
-    return p->alive && p->link == PFL_LINK_NONE && p->retry_at == 0;
+    return p->alive && p->link == PFL_LINK_NONE && pfl_contact_of(p)->retry_at == 0;
 }
 
 void pfl_core_heal_run(struct pfl_node *n)
@@ -70,7 +71,7 @@ void pfl_core_heal_run(struct pfl_node *n)
     if (!p)
         return;
     pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
-    p->retry_at = n->now; /* once for each loss */
+    pfl_contact_get(p)->retry_at = n->now; /* once for each loss */
     pfl_core_open(n, p, true, 0);
 }
 

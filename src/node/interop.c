@@ -123,10 +123,11 @@ uint64_t pfl_core_send_pickled(struct pfl_node *n, const char *to, struct pfl_ms
  * gossip stays away. So it is asked for the link again. */
 static pfl_ns doubt_at(const struct pfl_node *n, const struct pfl_peer *p)
 {
-    if (!p->plain || p->link != PFL_LINK_UP || p->opening)
+    const struct pfl_contact *c = pfl_contact_of(p);
+    if (!p->plain || p->link != PFL_LINK_UP || c->opening)
         return PFL_NEVER;
-    pfl_ns since = p->last_beat > p->alive_since ? p->last_beat : p->alive_since;
-    return (since > p->retry_at ? since : p->retry_at) + n->set.heartbeat_timeout;
+    pfl_ns since = p->last_beat > c->alive_since ? p->last_beat : c->alive_since;
+    return (since > c->retry_at ? since : c->retry_at) + n->set.heartbeat_timeout;
 }
 
 void pfl_core_plain_run(struct pfl_node *n)
@@ -135,7 +136,7 @@ void pfl_core_plain_run(struct pfl_node *n)
         struct pfl_peer *p = n->peers.items[i];
         if (doubt_at(n, p) > n->now)
             continue;
-        p->retry_at = n->now;
+        pfl_contact_get(p)->retry_at = n->now;
         pfl_core_open(n, p, true, 0);
     }
 }

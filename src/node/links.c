@@ -15,9 +15,10 @@ void pfl_core_open(struct pfl_node *n, struct pfl_peer *p, bool handshake, uint6
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_OPEN, p->addr);
     a->handshake = handshake;
     a->call = call;
-    p->opening = true;
-    p->asked = handshake;
-    p->accepted = false;
+    struct pfl_contact *c = pfl_contact_get(p);
+    c->opening = true;
+    c->asked = handshake;
+    c->accepted = false;
 }
 
 void pfl_core_close_link(struct pfl_node *n, const char *addr, const char *why)
@@ -33,19 +34,21 @@ static void grant(struct pfl_node *n, struct pfl_peer *p, uint64_t call)
         a->call = call;
         a->hello = true;
     }
-    p->granted_at = n->now;
+    pfl_contact_get(p)->granted_at = n->now;
 }
 
 /* error NULL: the link is up. */
 static void answer_waiting(struct pfl_node *n, struct pfl_peer *p, const char *error)
 {
-    for (size_t i = 0; i < p->n_calls; i++) {
-        if (p->calls[i].handshake && !error)
-            grant(n, p, p->calls[i].call);
+    struct pfl_contact *c = p->contact;
+    for (size_t i = 0; c && i < c->n_calls; i++) {
+        if (c->calls[i].handshake && !error)
+            grant(n, p, c->calls[i].call);
         else
-            pfl_core_reply(n, p->calls[i].call, NULL, error);
+            pfl_core_reply(n, c->calls[i].call, NULL, error);
     }
-    p->n_calls = 0;
+    if (c)
+        c->n_calls = 0;
 }
 
 /* Removes a peer: silent, refused, or its own wish. */
@@ -125,7 +128,7 @@ void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev)
     }
     if (p->link == PFL_LINK_NONE)
         pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
-    if (!p->opening)
+    if (!pfl_contact_of(p)->opening)
         pfl_core_open(n, p, true, 0);
 }
 
@@ -156,7 +159,8 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
     if (!why)
         why = hello_wrong(n, ev->hello);
     /* Twice from the same side while the link is fresh. Later it means that the peer lost its side, or was started anew. */
-    if (!why && p && p->link == PFL_LINK_UP && p->granted_at && n->now - p->granted_at < n->set.heartbeat_period)
+    pfl_ns granted_at = p ? pfl_contact_of(p)->granted_at : 0;
+    if (!why && p && p->link == PFL_LINK_UP && granted_at && n->now - granted_at < n->set.heartbeat_period)
         why = duplicated;
     if (why) {
         refuse_handshake(n, ev, why);
@@ -166,10 +170,11 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
         p = pfl_neighbours_get(&n->peers, ev->addr);
     pfl_core_unbar(n, ev->addr);
     take_hello(p, ev->hello);
-    p->anew = p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT;
-    if (p->opening && p->asked) {
+    struct pfl_contact *c = pfl_contact_get(p);
+    c->anew = p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT;
+    if (c->opening && c->asked) {
         grant(n, p, ev->call);
-        p->accepted = true;
+        c->accepted = true;
         return;
     }
     if (!pfl_peer_wait(p, ev->call, true)) {
@@ -178,7 +183,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
     }
     if (p->link == PFL_LINK_NONE)
         pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
-    if (!p->opening)
+    if (!c->opening)
         pfl_core_open(n, p, false, ev->call);
 }
 
@@ -201,9 +206,10 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_close_link(n, ev->addr, "nobody wants this link any more");
         return;
     }
-    if (!p->opening)
+    struct pfl_contact *c = pfl_contact_get(p);
+    if (!c->opening)
         return; /* the driver's channel came back by itself */
-    const char *why = p->asked ? hello_wrong(n, ev->hello) : NULL;
+    const char *why = c->asked ? hello_wrong(n, ev->hello) : NULL;
     if (why) {
         pfl_core_refused(n, p->addr, why);
         answer_waiting(n, p, why);
@@ -215,15 +221,15 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     pfl_core_unbar(n, p->addr);
     n->revoked = false; /* a neighbour takes its certificate again */
     pfl_neighbours_link(&n->peers, p, PFL_LINK_UP);
-    if (p->asked)
+    if (c->asked)
         take_hello(p, ev->hello);
-    p->opening = false;
-    p->failures = 0;
-    p->backoff = 0;
-    p->told = p->told_surely = 0; /* it may have been started anew */
-    p->last_heard = p->last_direct = n->now;
+    c->opening = false;
+    c->failures = 0;
+    c->backoff = 0;
+    c->told = c->told_surely = 0; /* it may have been started anew */
+    p->last_heard = c->last_direct = n->now;
     if (!p->alive) {
-        p->alive_since = n->now;
+        c->alive_since = n->now;
         p->takes_part = pfl_core_has_voted(n, p->addr);
     }
     p->alive = true;
@@ -232,11 +238,16 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     answer_waiting(n, p, NULL);
     pfl_core_keep_soon(n);
     pfl_core_beat(n);
-    if (anew || p->anew)
+    if (anew || c->anew)
         pfl_core_replay(n, p);
     p->curious = p->states;
-    p->anew = false;
+    c->anew = false;
     n->dirty = true;
+}
+
+static void retry_later(const struct pfl_node *n, struct pfl_peer *p)
+{
+    pfl_contact_get(p)->retry_at = n->now + pfl_peer_backoff(p);
 }
 
 void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p)
@@ -246,7 +257,7 @@ void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p)
     pfl_neighbours_link(&n->peers, p, PFL_LINK_SUSPECT);
     n->members_at = 0;
     pfl_core_torn(n);
-    p->retry_at = n->now + pfl_peer_backoff(p);
+    retry_later(n, p);
     n->dirty = true;
 }
 
@@ -255,8 +266,9 @@ static void dial_failed(struct pfl_node *n, struct pfl_peer *p, const struct pfl
 {
     answer_waiting(n, p, why);
     /* It believes in the link because we granted it: go on trying for as long as it will. */
-    if (p->accepted && ev->rc != PFL_AUTH && n->now - p->granted_at < n->set.heartbeat_timeout) {
-        p->retry_at = n->now + pfl_peer_backoff(p);
+    const struct pfl_contact *c = pfl_contact_of(p);
+    if (c->accepted && ev->rc != PFL_AUTH && n->now - c->granted_at < n->set.heartbeat_timeout) {
+        retry_later(n, p);
         return;
     }
     if (ev->rc == PFL_AUTH) {
@@ -275,8 +287,9 @@ void pfl_core_on_link_down(struct pfl_node *n, const struct pfl_event *ev)
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, ev->addr);
     if (!p || p->link == PFL_LINK_NONE)
         return;
-    bool was_opening = p->opening;
-    p->opening = false;
+    struct pfl_contact *c = pfl_contact_get(p);
+    bool was_opening = c->opening;
+    c->opening = false;
     if (p->link == PFL_LINK_DIALLING) {
         dial_failed(n, p, ev, why);
         return;
@@ -294,7 +307,7 @@ void pfl_core_on_link_down(struct pfl_node *n, const struct pfl_event *ev)
     if (p->link == PFL_LINK_UP)
         pfl_core_suspect(n, p);
     else
-        p->retry_at = n->now + pfl_peer_backoff(p);
+        retry_later(n, p);
 }
 
 /* ---- signs of life ---- */
@@ -313,7 +326,6 @@ struct pfl_peer *pfl_core_heard(struct pfl_node *n, const char *source, bool int
         p = pfl_neighbours_get(&n->peers, source);
     n->members_at = 0;
     p->alive = true;
-    p->alive_since = n->now;
     p->last_heard = n->now;
     p->last_beat = n->now;
     p->takes_part = pfl_core_has_voted(n, source); /* was cut off only; one that was started anew has no part in this */
@@ -350,10 +362,11 @@ void pfl_core_evict(struct pfl_node *n, struct pfl_peer *p, const char *why, boo
 static char *silence_text(const struct pfl_node *n, const struct pfl_peer *p)
 {
     double silent = (double)(n->now - p->last_heard) / (double)PFL_SEC;
-    if (p->unheard == 0 || p->asked_since != p->last_heard)
+    const struct pfl_contact *c = pfl_contact_of(p);
+    if (c->unheard == 0 || c->asked_since != p->last_heard)
         return pfl_xasprintf("no sign of life for %.1f s", silent);
-    return pfl_xasprintf("no sign of life for %.1f s; %u other neighbour%s not hear it either", silent, p->unheard,
-                         p->unheard == 1 ? " does" : "s do");
+    return pfl_xasprintf("no sign of life for %.1f s; %u other neighbour%s not hear it either", silent, c->unheard,
+                         c->unheard == 1 ? " does" : "s do");
 }
 
 void pfl_core_links_run(struct pfl_node *n)
@@ -366,8 +379,9 @@ void pfl_core_links_run(struct pfl_node *n)
             pfl_core_evict(n, p, why, is_direct(p));
             continue;
         }
-        bool redial = p->link == PFL_LINK_SUSPECT || (p->link == PFL_LINK_DIALLING && !p->opening);
-        if (redial && !p->opening && p->retry_at <= n->now)
+        const struct pfl_contact *c = pfl_contact_of(p);
+        bool redial = p->link == PFL_LINK_SUSPECT || p->link == PFL_LINK_DIALLING;
+        if (redial && !c->opening && c->retry_at <= n->now)
             pfl_core_open(n, p, true, 0);
     }
 }
@@ -378,12 +392,13 @@ pfl_ns pfl_core_links_deadline(const struct pfl_node *n)
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         pfl_ns expiry = pfl_core_silence_ends(n, p);
-        expiry = p->asked_until > expiry ? p->asked_until : expiry;
+        const struct pfl_contact *c = pfl_contact_of(p);
+        expiry = c->asked_until > expiry ? c->asked_until : expiry;
         if (p->alive && expiry < t)
             t = expiry;
         bool redial = p->link == PFL_LINK_SUSPECT || p->link == PFL_LINK_DIALLING;
-        if (redial && !p->opening && p->retry_at < t)
-            t = p->retry_at;
+        if (redial && !c->opening && c->retry_at < t)
+            t = c->retry_at;
     }
     return t;
 }
