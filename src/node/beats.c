@@ -240,7 +240,7 @@ static void beat_to(struct pfl_node *n, struct pfl_peer *to)
 void pfl_core_beat(struct pfl_node *n)
 {
     expire_graves(n);
-    pfl_history_expire(&n->history, n->now - 2 * n->set.heartbeat_timeout); /* nobody is given older things, see flood.c */
+    pfl_core_flood_age(n);
     if (n->count == 0) /* beyond what it counted before it was started anew, unless the clock was set back: see overtake() */
         n->count = (uint64_t)(n->wall / PFL_SEC) + pfl_rng_below(&n->rng, 1000);
     n->count++;

@@ -9,9 +9,9 @@
 #define PFL_NODE_CORE_H
 
 #include "base/rng.h"
-#include "mesh/gossip.h"
 #include "mesh/heartbeat.h"
 #include "mesh/neighbours.h"
+#include "mesh/outbox.h"
 #include "mesh/seen.h"
 #include "mesh/spread.h"
 #include "node/limits.h"
@@ -106,11 +106,11 @@ struct pfl_node {
     struct pfl_neighbours peers;
     struct pfl_heartbeat heartbeat;
     struct pfl_seen seen;
+    struct pfl_flooded flooded;
     struct pfl_outbox outbox;
-    struct pfl_history history; /* of the running experiment */
-    uint64_t count;             /* own beats; 0: none yet */
-    uint32_t digests;           /* the number of the next one: for 136 years, with one each second */
-    struct pfl_grave *graves;   /* owned, oldest first */
+    uint64_t count;           /* own beats; 0: none yet */
+    uint32_t digests;         /* the number of the next one: for 136 years, with one each second */
+    struct pfl_grave *graves; /* owned, oldest first */
     size_t n_graves;
     struct pfl_asked *asked; /* owned */
     size_t n_asked;
@@ -231,6 +231,8 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p);
 /** Sends what waits for its turn. */
 void pfl_core_outbox_run(struct pfl_node *n);
 pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n);
+/** Once per beat: what was flooded long ago is for no newcomer, and a call that is not answered keeps nothing waiting. */
+void pfl_core_flood_age(struct pfl_node *n);
 /** A SEND ended that was gossip; false where it was not. */
 bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev);
 

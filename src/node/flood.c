@@ -7,22 +7,47 @@
 #include "node/core.h"
 
 static const pfl_ns resend_first = 100 * PFL_MS;
+static const pfl_ns answer_after = PFL_SEC; /* a call under way for longer keeps no other one waiting: it is lost, most likely */
 static const unsigned failures_to_suspect = 3;
 
-/* To every direct neighbour but `except` (NULL: none); evidence only to those that know the command, for P2PFL's own nodes drop a
- * neighbour that sends them another one. Who is still dialled gets it when the link is there. */
-static void give_to_neighbours(struct pfl_node *n, struct pfl_scatter *body, const char *except, const char *cmd)
+/* Beats and evidence, at once and to every direct neighbour but `except` (NULL: none): a sign of life must not wait for a thousand
+ * votes. Evidence only to those that know the command, for P2PFL's own nodes drop a neighbour that sends them another one. */
+static void give_at_once(struct pfl_node *n, struct pfl_scatter *body, const char *except, bool evidence)
 {
-    bool expendable = pfl_streq(cmd, "beat"), evidence = pfl_streq(cmd, "evidence");
     for (size_t i = 0; i < n->peers.n_linked; i++) {
-        struct pfl_peer *p = n->peers.linked[i];
-        if (pfl_streq(p->addr, except) || (evidence && !(p->proves && p->link == PFL_LINK_UP)))
+        const struct pfl_peer *p = n->peers.linked[i];
+        if (p->link != PFL_LINK_UP || pfl_streq(p->addr, except) || (evidence && !p->proves))
             continue;
-        if (p->link == PFL_LINK_UP)
-            pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, expendable);
-        else if (!expendable) /* dialled, or dialled again: it waits for the link */
-            pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
+        pfl_outbox_add(&n->outbox, p->addr, body, pfl_core_send(n, p->addr, body, n->set.call_timeout), n->now, !evidence);
     }
+}
+
+/* What its window has room for. body: that of the newest message; NULL: it is made anew. */
+static void run_lane(struct pfl_node *n, struct pfl_lane *lane, struct pfl_scatter *newest)
+{
+    const struct pfl_past *past;
+    while ((past = pfl_outbox_next(&n->outbox, lane, &n->flooded))) {
+        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
+        if (pfl_past_is_from(past, lane->to))
+            continue;
+        body = newest && lane->next == n->flooded.end ? pfl_scatter_ref(newest) : pfl_past_body(past);
+        if (body)
+            pfl_outbox_add_past(&n->outbox, lane, past, pfl_core_send(n, lane->to, body, n->set.call_timeout), n->now);
+    }
+}
+
+/* To every direct neighbour; who is still dialled gets it when the link is there. Takes past. */
+static void give_in_turn(struct pfl_node *n, struct pfl_past past, struct pfl_scatter *body)
+{
+    for (size_t i = 0; i < n->peers.n_linked; i++)
+        (void)pfl_outbox_lane(&n->outbox, n->peers.linked[i]->addr, n->flooded.end);
+    pfl_flooded_add(&n->flooded, past);
+    for (size_t i = 0; i < n->peers.n_linked; i++) {
+        const struct pfl_peer *p = n->peers.linked[i];
+        if (p->link == PFL_LINK_UP)
+            run_lane(n, pfl_outbox_lane(&n->outbox, p->addr, n->flooded.end), body);
+    }
+    pfl_flooded_trim(&n->flooded, pfl_outbox_given(&n->outbox));
 }
 
 void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
@@ -42,11 +67,12 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
     }
     if (strcmp(m->cmd, "start_learning") == 0)
         pfl_core_keep_start(n, body);
-    if (m->evidence.len > 0)
+    if (m->evidence.len > 0) {
         pfl_core_keep_evidence(n, body);
-    else
-        pfl_history_add(&n->history, body, n->now);
-    give_to_neighbours(n, body, NULL, m->cmd);
+        give_at_once(n, body, NULL, true);
+    } else {
+        give_in_turn(n, pfl_past_of_body(body, n->now), body);
+    }
 }
 
 void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args)
@@ -80,28 +106,43 @@ void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
     }
     if (msg->evidence.len > 0)
         pfl_core_keep_evidence(n, body);
-    else if (!pfl_streq(msg->cmd, "beat"))
-        pfl_history_add_blob(&n->history, msg->blob, ttl, n->now);
-    give_to_neighbours(n, body, msg->source, msg->cmd);
+    if (msg->evidence.len > 0 || pfl_streq(msg->cmd, "beat"))
+        give_at_once(n, body, msg->source, msg->evidence.len > 0);
+    else
+        give_in_turn(n, pfl_past_of_blob(msg->blob, ttl, n->now), body);
+}
+
+/* It had its time to arrive. */
+static pfl_ns old_after(const struct pfl_node *n)
+{
+    return 2 * n->set.heartbeat_timeout;
 }
 
 void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
 {
-    const struct pfl_past *past;
-    for (size_t i = 0; (n->learning || n->over) && (past = pfl_history_at(&n->history, i)); i++) {
-        bool old = n->now - past->at >= 2 * n->set.heartbeat_timeout; /* it had its time to arrive */
-        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = old ? NULL : pfl_past_body(past);
-        if (body)
-            pfl_outbox_add(&n->outbox, p->addr, body, 0, n->now, false);
-    }
-    if (n->learning || n->over)
-        pfl_core_hand_evidence(n, p);
+    if (!n->learning && !n->over)
+        return;
+    struct pfl_lane *lane = pfl_outbox_lane(&n->outbox, p->addr, n->flooded.end);
+    uint64_t from = pfl_flooded_since(&n->flooded, n->now - old_after(n));
+    lane->next = from < lane->next ? from : lane->next;
+    pfl_core_hand_evidence(n, p);
+}
+
+void pfl_core_flood_age(struct pfl_node *n)
+{
+    pfl_flooded_expire(&n->flooded, n->now - old_after(n));
+    pfl_outbox_age(&n->outbox, n->now - answer_after);
+}
+
+static bool is_up(const struct pfl_node *n, const char *addr)
+{
+    const struct pfl_peer *p = pfl_neighbours_find_linked(&n->peers, addr);
+    return p && p->link == PFL_LINK_UP;
 }
 
 static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
 {
-    const struct pfl_peer *peer = p->id == 0 ? pfl_neighbours_find_linked(&n->peers, p->to) : NULL;
-    return peer && peer->link == PFL_LINK_UP;
+    return p->id == 0 && is_up(n, p->to);
 }
 
 void pfl_core_outbox_run(struct pfl_node *n)
@@ -110,7 +151,17 @@ void pfl_core_outbox_run(struct pfl_node *n)
         struct pfl_parcel *p = &n->outbox.items[i];
         if (p->due > n->now || !can_go(n, p))
             continue;
-        pfl_parcel_send(&n->outbox, p, pfl_core_send(n, p->to, p->body, n->set.call_timeout));
+        PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = pfl_past_body(&p->what);
+        PFL_ASSERT(body); /* it was sent before */
+        pfl_parcel_send(&n->outbox, p, pfl_core_send(n, p->to, body, n->set.call_timeout), n->now);
+    }
+    for (size_t i = 0; i < n->outbox.n_lanes; i++) {
+        struct pfl_lane *lane = &n->outbox.lanes[i];
+        bool behind = lane->next < n->flooded.end && lane->n_window < PFL_WINDOW && is_up(n, lane->to);
+        if (!behind)
+            continue;
+        run_lane(n, lane, NULL);
+        pfl_flooded_trim(&n->flooded, pfl_outbox_given(&n->outbox));
     }
 }
 

@@ -77,7 +77,7 @@ void pfl_node_free(struct pfl_node *n)
     pfl_core_forget_contribution(n);
     pfl_seen_deinit(&n->seen);
     pfl_outbox_deinit(&n->outbox);
-    pfl_history_clear(&n->history);
+    pfl_flooded_deinit(&n->flooded);
     pfl_spread_deinit(&n->spread);
     pfl_offers_deinit(&n->offers);
     pfl_payload_unref(n->model);

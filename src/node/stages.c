@@ -198,7 +198,7 @@ static void forget_experiment(struct pfl_node *n)
     n->initial = NULL;
     n->initialized = false;
     pfl_core_forget_contribution(n);
-    pfl_history_clear(&n->history);
+    pfl_flooded_close(&n->flooded);
 }
 
 void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_args *args)

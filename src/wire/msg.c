@@ -198,18 +198,17 @@ static bool find_field(struct pfl_bytes in, unsigned number, size_t *ret_tag, si
 
 /* protobuf would merge a part that comes twice. No peer sends that, and who passes it on would have to say it otherwise than it
  * came. */
-static enum pfl_rc find_gossip(struct pfl_msg *m, struct pfl_bytes in, struct pfl_err *err)
+static enum pfl_rc find_gossip(struct pfl_bytes in, struct pfl_gossip_at *at, struct pfl_err *err)
 {
-    struct pfl_gossip_at *at = &m->gossip_at;
     size_t ttl_begin = 0;
+    *at = (struct pfl_gossip_at){0};
     if (!find_field(in, node_RootMessage_gossip_message_tag, &at->tag, &at->begin, &at->end) || at->end == 0)
-        return pfl_err_set(err, PFL_MALFORMED, "message '%s': its gossip part comes twice or is broken", pfl_q(m->cmd));
+        return pfl_err_set(err, PFL_MALFORMED, "its gossip part comes twice or is broken");
     bool once = find_field(pfl_bytes_sub(in, at->begin, at->end - at->begin), node_GossipMessage_ttl_tag, &at->ttl, &ttl_begin,
                            &at->ttl_end);
     at->ttl += at->begin;
     at->ttl_end += at->begin;
-    return once ? PFL_OK
-                : pfl_err_set(err, PFL_MALFORMED, "message '%s': its ttl comes twice or its gossip part is broken", pfl_q(m->cmd));
+    return once ? PFL_OK : pfl_err_set(err, PFL_MALFORMED, "its ttl comes twice or its gossip part is broken");
 }
 
 static enum pfl_rc fill_evidence(struct pfl_msg *m, struct pfl_bytes evidence, struct pfl_err *err)
@@ -266,6 +265,14 @@ static enum pfl_rc fill(struct pfl_msg *m, const node_RootMessage *pb, struct wa
     return rc == PFL_OK ? fill_origin(m, pb, w, err) : rc;
 }
 
+static enum pfl_rc locate(struct pfl_msg *m, struct pfl_bytes in, struct pfl_err *err)
+{
+    enum pfl_rc rc = find_gossip(in, &m->gossip_at, err);
+    if (rc != PFL_OK)
+        (void)pfl_err_wrap(err, "message '%s'", pfl_q(m->cmd));
+    return rc;
+}
+
 enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct pfl_err *err)
 {
     struct pfl_err local = {0}, *e = err ? err : &local;
@@ -281,7 +288,7 @@ enum pfl_rc pfl_msg_decode(struct pfl_blob *blob, struct pfl_msg **ret, struct p
         atomic_init(&m->refs, 1);
         rc = fill(m, &pb, &w, e);
         if (rc == PFL_OK && m->kind == PFL_MSG_GOSSIP)
-            rc = find_gossip(m, input.in, e);
+            rc = locate(m, input.in, e);
         m->blob = pfl_blob_ref(blob);
         if (rc == PFL_OK)
             *ret = m;
@@ -460,11 +467,10 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
 
 /* ---- forwarding ---- */
 
-enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err)
+static enum pfl_rc forward(struct pfl_blob *blob, const struct pfl_gossip_at *at, int32_t ttl, struct pfl_scatter **ret,
+                           struct pfl_err *err)
 {
-    PFL_ASSERT(m->blob && m->kind == PFL_MSG_GOSSIP);
-    const struct pfl_gossip_at *at = &m->gossip_at;
-    const struct pfl_bytes in = pfl_bytes_of(m->blob->data, m->blob->len);
+    const struct pfl_bytes in = pfl_bytes_of(blob->data, blob->len);
     PFL_AUTO(pfl_buf_deinit) struct pfl_buf field = {.limit = 16}, head = {.limit = 32};
     if (ttl != 0) {
         pfl_buf_varint(&field, node_GossipMessage_ttl_tag << 3);
@@ -473,16 +479,40 @@ enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_sca
     size_t inner = at->end - at->begin - (at->ttl_end - at->ttl) + field.len;
     size_t outer = at->tag + 1 + varint_len(inner) + inner + in.len - at->end;
     if (outer > PFL_WIRE_CONTROL_MAX)
-        return pfl_err_set(err, PFL_TOO_BIG, "message '%s': over %d bytes", pfl_q(m->cmd), PFL_WIRE_CONTROL_MAX);
+        return pfl_err_set(err, PFL_TOO_BIG, "over %d bytes", PFL_WIRE_CONTROL_MAX);
     put_tag(&head, node_RootMessage_gossip_message_tag, inner);
     pfl_buf_append(&head, field.data, field.len);
     PFL_ASSERT(!field.failed && !head.failed);
     struct pfl_scatter *s = pfl_scatter_new(4);
-    s->blob = pfl_blob_ref(m->blob);
+    s->blob = pfl_blob_ref(blob);
     pfl_scatter_add(s, pfl_bytes_sub(in, 0, at->tag));
     pfl_scatter_add_copy(s, pfl_buf_view(&head));
     pfl_scatter_add(s, pfl_bytes_sub(in, at->begin, at->ttl - at->begin));
     pfl_scatter_add(s, pfl_bytes_sub(in, at->ttl_end, in.len - at->ttl_end));
     *ret = s;
     return PFL_OK;
+}
+
+enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err)
+{
+    PFL_ASSERT(m->blob && m->kind == PFL_MSG_GOSSIP);
+    enum pfl_rc rc = forward(m->blob, &m->gossip_at, ttl, ret, err);
+    if (rc != PFL_OK)
+        (void)pfl_err_wrap(err, "message '%s'", pfl_q(m->cmd));
+    return rc;
+}
+
+enum pfl_rc pfl_blob_forward(struct pfl_blob *blob, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err)
+{
+    struct pfl_gossip_at at;
+    enum pfl_rc rc = find_gossip(pfl_bytes_of(blob->data, blob->len), &at, err);
+    return rc == PFL_OK ? forward(blob, &at, ttl, ret, err) : rc;
+}
+
+bool pfl_blob_is_from(const struct pfl_blob *blob, const char *source)
+{
+    const struct pfl_bytes in = pfl_bytes_of(blob->data, blob->len);
+    size_t tag = 0, begin = 0, end = 0;
+    return find_field(in, node_RootMessage_source_tag, &tag, &begin, &end) &&
+           pfl_bytes_eq(pfl_bytes_sub(in, begin, end - begin), pfl_bytes_of(source, strlen(source)));
 }

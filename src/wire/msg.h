@@ -102,6 +102,11 @@ enum pfl_rc pfl_msg_encode(const struct pfl_msg *m, const struct pfl_payload *pa
  *  be there. */
 enum pfl_rc pfl_msg_forward(const struct pfl_msg *m, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
 
+/** The same of its bytes, without decoding all of them again. MALFORMED where they were none of a gossip message. */
+enum pfl_rc pfl_blob_forward(struct pfl_blob *blob, int32_t ttl, struct pfl_scatter **ret, struct pfl_err *err) PFL_WARN_UNUSED;
+/** Do the bytes of a decoded message name that source? */
+bool pfl_blob_is_from(const struct pfl_blob *blob, const char *source);
+
 /** HandShakeRequest {addr, hello}. hello NULL: not sent. */
 enum pfl_rc pfl_handshake_encode(const char *addr, const struct pfl_hello *hello, struct pfl_scatter **ret,
                                  struct pfl_err *err) PFL_WARN_UNUSED;
