@@ -123,7 +123,7 @@ static struct pfl_round *ballot_box(struct pfl_node *n, int32_t round)
     if (round != 0)
         return NULL;
     if (!n->early_round)
-        n->early_round = pfl_round_new(0);
+        n->early_round = pfl_round_new(0, &n->peers);
     if (n->early_until == PFL_NEVER)
         n->early_until = n->now + n->set.aggregation_timeout;
     return n->early_round;

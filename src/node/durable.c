@@ -76,7 +76,7 @@ static void keep_round(const struct pfl_node *n, struct pfl_durable *d)
     const struct pfl_round_peer *then = done ? pfl_round_find(done, n->addr) : NULL;
     if (done)
         pfl_strs_copy(&d->members, pfl_round_authors(done));
-    d->computed = then && done->aggregate && pfl_round_peer_computed(then, done->aggregate);
+    d->computed = then && done->aggregate && pfl_round_peer_computed(done, then, done->aggregate);
     if (me && me->voted && !now->done) {
         d->voted = n->round;
         pfl_round_ballot(now, me, &d->ballot);
@@ -158,7 +158,7 @@ static struct pfl_round *restore_done(struct pfl_node *n, const struct pfl_durab
         return NULL;
     struct pfl_round **slot = &n->kept[round % PFL_ROUNDS_KEPT];
     pfl_round_free(*slot);
-    struct pfl_round *r = *slot = pfl_round_new(round);
+    struct pfl_round *r = *slot = pfl_round_new(round, &n->peers);
     pfl_strs_copy(&r->train_set, &d->members);
     pfl_strs_copy(&r->members, &d->members);
     pfl_strs_copy(&r->vouchers, &d->members);

@@ -143,8 +143,8 @@ static void forget_results(struct pfl_node *n, const char *addr)
         struct pfl_round_peer *row = n->kept[i] ? pfl_round_find(n->kept[i], addr) : NULL;
         if (!row)
             continue;
-        pfl_round_unset_ready(row);
-        pfl_round_unset_computed(row);
+        pfl_round_unset_ready(n->kept[i], row);
+        pfl_round_unset_computed(n->kept[i], row);
     }
 }
 
@@ -178,13 +178,6 @@ void pfl_core_exclude(struct pfl_node *n, const char *addr, struct pfl_statement
     n->dirty = true;
 }
 
-static struct pfl_statement *vote_slot(struct pfl_round_peer *row)
-{
-    if (!row->said_vote)
-        row->said_vote = pfl_xcalloc(1, sizeof(*row->said_vote));
-    return row->said_vote;
-}
-
 /* What this message says once only: the row of its source, where that is remembered, and what must agree with it. */
 struct once {
     struct pfl_round_peer *row; /* NULL: it says nothing of that kind, or of no round that is kept */
@@ -202,7 +195,7 @@ static struct once once_of(struct pfl_node *n, const struct pfl_msg *m)
     struct pfl_round *r = n->learning || ready ? pfl_core_round_get(n, m->round) : n->early_round;
     struct pfl_round_peer *row = r && (n->learning || ready || m->round == 0) ? pfl_round_get(r, m->source) : NULL;
     if (!row || vote)
-        return (struct once){row, row ? vote_slot(row) : NULL, NULL};
+        return (struct once){row, row ? pfl_round_said_vote(row) : NULL, NULL};
     struct pfl_trainer *t = pfl_round_trainer(row);
     if (ready)
         return (struct once){row, &t->said_ready, NULL};
@@ -293,12 +286,13 @@ void pfl_core_sift_early(struct pfl_node *n)
 {
     struct pfl_round *r = n->kept[0];
     for (size_t i = 0; n->set.signatures && r && i < r->n_peers; i++) {
-        struct pfl_round_peer *row = r->peers[i];
-        if (!row->said_vote || !row->said_vote->origin || pfl_streq(row->said_vote->origin->experiment, n->experiment))
+        struct pfl_round_peer *row = pfl_round_at(r, i);
+        struct pfl_statement *said = row->more ? &row->more->said_vote : NULL;
+        if (!said || !said->origin || pfl_streq(said->origin->experiment, n->experiment))
             continue;
         pfl_round_set_voted(r, row, false);
         pfl_round_drop_ballot(row);
-        pfl_statement_deinit(row->said_vote);
+        pfl_statement_deinit(said);
     }
     if (n->set.signatures && n->early_init_of && n->initial && !pfl_streq(n->early_init_of, n->experiment)) {
         pfl_payload_unref(n->initial);

@@ -123,7 +123,8 @@ static bool may_relay(const struct pfl_node *n, const struct pfl_round *r, const
     if (!n->set.signatures || plain)
         return true;
     const struct pfl_round_peer *row = e->who.n == 1 ? pfl_round_find(r, e->who.items[0]) : NULL;
-    if (row && row->trainer && row->trainer->said_model.origin)
+    const struct pfl_trainer *t = row ? pfl_round_trainer_of(row) : NULL;
+    if (t && t->said_model.origin)
         return true;
     for (size_t i = 0; n->set.interop && i < e->who.n; i++) {
         if (pfl_core_plain_addr(n, e->who.items[i]))
@@ -222,9 +223,9 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
         /* A member makes its own; if it does not get there, it lacks something. */
         return pfl_round_is_member(r, p->addr) ? r->done_at + 2 * n->set.retry_period : n->now;
     }
-    if (!have_canonical || row->n_results == 0 || pfl_round_peer_announced(row, digest))
+    if (!have_canonical || row->n_results == 0 || pfl_round_peer_announced(r, row, digest))
         return PFL_NEVER;
-    if (strcmp(canonical->by->addr, n->addr) == 0)
+    if (strcmp(pfl_round_addr(canonical->by), n->addr) == 0)
         return n->now;
     return direct ? row->ready_at + n->set.retry_period : PFL_NEVER;
 }
@@ -235,7 +236,7 @@ static void plan_aggregate(struct pfl_node *n, const struct pfl_round *r)
         return;
     bool old = n->now - r->done_at > n->set.aggregation_timeout; /* whoever wanted it has it, or is gone */
     const struct pfl_canon canonical = pfl_core_canonical(n, r);
-    bool whole = canonical.by && strcmp(canonical.by->addr, n->addr) == 0;
+    bool whole = canonical.by && strcmp(pfl_round_addr(canonical.by), n->addr) == 0;
     /* Who is no neighbour gets it from the canonical node alone. */
     struct pfl_peer *const *peers = whole ? n->peers.items : n->peers.linked;
     for (size_t i = 0; i < (whole ? n->peers.n : n->peers.n_linked); i++) {
@@ -294,10 +295,11 @@ static struct pfl_msg *model_msg(struct pfl_node *n, const struct pfl_push *p, b
     const char *who = p->kind == PFL_PUSH_PARTIAL && p->contributors.n == 1 ? p->contributors.items[0] : n->addr;
     const struct pfl_round *r = pfl_core_round(n, p->round);
     const struct pfl_round_peer *row = r && !plain && strcmp(who, n->addr) != 0 ? pfl_round_find(r, who) : NULL;
-    bool signed_by_it = row && row->trainer && row->trainer->said_model.origin;
+    const struct pfl_trainer *t = row ? pfl_round_trainer_of(row) : NULL;
+    bool signed_by_it = t && t->said_model.origin;
     struct pfl_msg *m = pfl_msg_new(signed_by_it ? who : n->addr, p->round, pfl_push_command(p->kind), PFL_MSG_WEIGHTS);
     if (signed_by_it)
-        m->origin = pfl_origin_ref(row->trainer->said_model.origin);
+        m->origin = pfl_origin_ref(t->said_model.origin);
     else if (n->set.signatures && !plain)
         m->sign_for = pfl_xstrdup(n->experiment ? n->experiment : "");
     return m;

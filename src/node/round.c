@@ -3,11 +3,8 @@
  * members hold the same names. Where a thing does not fit, nothing is changed and the reason is said. */
 #include "node/round.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include "node/vote.h"
 
 /* ---- book ---- */
 
@@ -146,64 +143,26 @@ const struct pfl_entry *pfl_book_find(const struct pfl_book *b, const struct pfl
 
 /* ---- round ---- */
 
-struct pfl_round *pfl_round_new(int32_t round)
+struct pfl_round *pfl_round_new(int32_t round, const struct pfl_neighbours *known)
 {
     struct pfl_round *r = pfl_xcalloc(1, sizeof(*r));
     r->round = round;
+    r->known = known;
     return r;
 }
 
-static void early_deinit(struct pfl_early *e)
+void pfl_early_deinit(struct pfl_early *e)
 {
     pfl_payload_unref(e->payload);
     pfl_strs_deinit(&e->who);
     *e = (struct pfl_early){0};
 }
 
-static void result_unref(struct pfl_result *r)
-{
-    if (r && --r->refs == 0)
-        free(r);
-}
-
-static void names_deinit(struct pfl_round_names *t)
-{
-    for (size_t i = 0; i < t->n; i++)
-        free(t->items[i]);
-    free(t->items);
-    free(t->order);
-    *t = (struct pfl_round_names){0};
-}
-
-static void round_peer_free(struct pfl_round_peer *p)
-{
-    pfl_round_unset_ready(p);
-    pfl_round_unset_computed(p);
-    if (p->said_vote)
-        pfl_statement_deinit(p->said_vote);
-    free(p->said_vote);
-    if (p->trainer) {
-        pfl_statement_deinit(&p->trainer->said_model);
-        pfl_statement_deinit(&p->trainer->said_own);
-        pfl_statement_deinit(&p->trainer->said_ready);
-        pfl_strs_deinit(&p->trainer->holds);
-        early_deinit(&p->trainer->early);
-    }
-    free(p->trainer);
-    pfl_round_drop_ballot(p);
-    free(p);
-}
-
 void pfl_round_free(struct pfl_round *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->n_peers; i++)
-        round_peer_free(r->peers[i]);
-    free(r->peers);
-    names_deinit(&r->names);
-    for (size_t i = 0; i < PFL_ARRAY_LEN(r->common); i++)
-        result_unref(r->common[i]);
+    pfl_round_drop_rows(r);
     pfl_strs_deinit(&r->train_set);
     pfl_strs_deinit(&r->members);
     pfl_strs_deinit(&r->authors);
@@ -218,72 +177,15 @@ void pfl_round_free(struct pfl_round *r)
     free(r);
 }
 
-static size_t lower_bound(const struct pfl_round *r, const char *addr)
-{
-    size_t lo = 0;
-    size_t hi = r->n_peers;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (strcmp(r->peers[mid]->addr, addr) < 0)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo;
-}
-
-struct pfl_round_peer *pfl_round_find(const struct pfl_round *r, const char *addr)
-{
-    size_t i = lower_bound(r, addr);
-    return i < r->n_peers && strcmp(r->peers[i]->addr, addr) == 0 ? r->peers[i] : NULL;
-}
-
-struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr)
-{
-    size_t i = lower_bound(r, addr);
-    if (i < r->n_peers && strcmp(r->peers[i]->addr, addr) == 0)
-        return r->peers[i];
-    if (r->n_peers == r->cap_peers) {
-        r->cap_peers = r->cap_peers ? 2 * r->cap_peers : 8;
-        r->peers = pfl_xrealloc(r->peers, r->cap_peers * sizeof(struct pfl_round_peer *));
-    }
-    memmove(&r->peers[i + 1], &r->peers[i], (r->n_peers - i) * sizeof(struct pfl_round_peer *));
-    size_t len = strlen(addr) + 1;
-    r->peers[i] = pfl_xcalloc(1, sizeof(*r->peers[i]) + len);
-    memcpy(r->peers[i]->addr, addr, len);
-    r->n_peers++;
-    return r->peers[i];
-}
-
-void pfl_round_set_voted(struct pfl_round *r, struct pfl_round_peer *p, bool voted)
-{
-    r->n_voted += voted && !p->voted;
-    r->n_voted -= !voted && p->voted;
-    p->voted = voted;
-}
-
-struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p)
-{
-    if (!p->trainer)
-        p->trainer = pfl_xcalloc(1, sizeof(*p->trainer));
-    return p->trainer;
-}
-
-const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p)
-{
-    static const struct pfl_strs nothing = {0};
-    return p->trainer ? &p->trainer->holds : &nothing;
-}
-
 bool pfl_round_drop(struct pfl_round *r, const char *who)
 {
     bool dropped = pfl_book_drop(&r->book, who);
     (void)pfl_book_drop(&r->partials, who);
     for (size_t i = 0; i < r->n_peers; i++) {
-        struct pfl_early *early = r->peers[i]->trainer ? &r->peers[i]->trainer->early : NULL;
-        if (!early || !early->payload || !is_alone(&early->who, who))
+        struct pfl_trainer *t = pfl_round_trainer_of(pfl_round_at(r, i));
+        if (!t || !t->early.payload || !is_alone(&t->early.who, who))
             continue;
-        early_deinit(early);
+        pfl_early_deinit(&t->early);
         dropped = true;
     }
     return dropped;
@@ -308,195 +210,6 @@ void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const
     r->offered_by = from ? pfl_xstrdup(from) : NULL;
 }
 
-bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
-{
-    for (size_t i = 0; i < p->n_results; i++) {
-        if (memcmp(p->results[i]->digest, digest, PFL_DIGEST_LEN) == 0)
-            return true;
-    }
-    return false;
-}
-
-const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p)
-{
-    return p->n_results > 0 ? p->results[p->n_results - 1]->digest : NULL;
-}
-
-/* A reference; one that was announced lately is shared. */
-static struct pfl_result *result_of(struct pfl_round *r, const uint8_t *digest)
-{
-    struct pfl_result *found = NULL;
-    for (size_t i = 0; !found && i < PFL_ARRAY_LEN(r->common); i++) {
-        if (r->common[i] && memcmp(r->common[i]->digest, digest, PFL_DIGEST_LEN) == 0)
-            found = r->common[i];
-    }
-    if (!found) {
-        found = pfl_xcalloc(1, sizeof(*found));
-        memcpy(found->digest, digest, PFL_DIGEST_LEN);
-        found->refs = 1;
-        result_unref(r->common[1]);
-        r->common[1] = r->common[0];
-        r->common[0] = found;
-    }
-    found->refs++;
-    return found;
-}
-
-void pfl_round_unset_ready(struct pfl_round_peer *p)
-{
-    while (p->n_results > 0)
-        result_unref(p->results[--p->n_results]);
-    p->ready = false;
-}
-
-bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now)
-{
-    if (p->ready && (!digest || pfl_round_peer_announced(p, digest)))
-        return false;
-    p->ready = true;
-    p->ready_at = now;
-    if (!digest)
-        return true;
-    if (p->n_results == PFL_READY_DIGESTS_MAX) {
-        result_unref(p->results[0]);
-        memmove(&p->results[0], &p->results[1], sizeof(p->results) - sizeof(p->results[0]));
-        p->n_results--;
-    }
-    p->results[p->n_results++] = result_of(r, digest);
-    return true;
-}
-
-bool pfl_round_set_computed(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
-{
-    if (p->computed)
-        return false;
-    p->computed = result_of(r, digest);
-    r->n_computed++;
-    return true;
-}
-
-void pfl_round_unset_computed(struct pfl_round_peer *p)
-{
-    result_unref(p->computed);
-    p->computed = NULL;
-}
-
-bool pfl_round_peer_computed(const struct pfl_round_peer *p, const struct pfl_payload *model)
-{
-    return p->computed && model->has_digest && memcmp(p->computed->digest, model->digest, PFL_DIGEST_LEN) == 0;
-}
-
-/* ---- ballots ---- */
-
-static uint64_t hash_of(const char *name)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (; *name; name++)
-        h = (h ^ (uint8_t)*name) * UINT64_C(0x100000001b3);
-    return (h ^ h >> 29) & ~UINT64_C(0xffffffff);
-}
-
-static void names_grow(struct pfl_round_names *t)
-{
-    t->cap = t->cap ? 2 * t->cap : 8;
-    t->items = pfl_xrealloc(t->items, t->cap * sizeof(*t->items));
-    t->order = pfl_xrealloc(t->order, t->cap * sizeof(*t->order));
-}
-
-/* Its number; PFL_BALLOT_NAMES_MAX where the table is full. */
-static size_t number_of(struct pfl_round_names *t, const char *name)
-{
-    uint64_t h = hash_of(name);
-    size_t lo = 0;
-    size_t hi = t->n;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-        if (t->order[mid] < h)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    for (size_t i = lo; i < t->n && (t->order[i] ^ h) <= UINT32_MAX; i++) {
-        if (strcmp(t->items[(uint32_t)t->order[i]], name) == 0)
-            return (uint32_t)t->order[i];
-    }
-    if (t->n == PFL_BALLOT_NAMES_MAX)
-        return t->n;
-    if (t->n == t->cap)
-        names_grow(t);
-    memmove(&t->order[lo + 1], &t->order[lo], (t->n - lo) * sizeof(*t->order));
-    t->order[lo] = h | t->n; /* before others of the same hash: they need no order among each other */
-    t->items[t->n] = pfl_xstrdup(name);
-    return t->n++;
-}
-
-enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err)
-{
-    size_t n = args->n / 2;
-    struct pfl_ballot *b = pfl_xcalloc(1, sizeof(*b) + n * sizeof(*b->items));
-    for (size_t i = 0; i < n; i++) {
-        int64_t votes;
-        size_t number = number_of(&r->names, args->items[2 * i]);
-        if (number == PFL_BALLOT_NAMES_MAX) {
-            free(b);
-            return pfl_err_set(err, PFL_TOO_BIG, "vote_train_set: %d other names were voted for already", PFL_BALLOT_NAMES_MAX);
-        }
-        if (!pfl_parse_i64(args->items[2 * i + 1], 0, PFL_BALLOT_VOTES - 1, &votes))
-            votes = 0;
-        b->items[b->n++] = (uint32_t)number * PFL_BALLOT_VOTES + (uint32_t)votes;
-    }
-    pfl_round_drop_ballot(p);
-    p->ballot = b;
-    return PFL_OK;
-}
-
-void pfl_round_drop_ballot(struct pfl_round_peer *p)
-{
-    free(p->ballot);
-    p->ballot = NULL;
-}
-
-void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret)
-{
-    pfl_strs_deinit(ret);
-    for (size_t i = 0; p->ballot && i < p->ballot->n; i++) {
-        char votes[16];
-        snprintf(votes, sizeof(votes), "%u", p->ballot->items[i] % PFL_BALLOT_VOTES);
-        pfl_strs_add(ret, r->names.items[p->ballot->items[i] / PFL_BALLOT_VOTES]);
-        pfl_strs_add(ret, votes);
-    }
-}
-
-void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
-                     struct pfl_strs *ret)
-{
-    struct pfl_candidate *all = pfl_xcalloc(r->names.n ? r->names.n : 1, sizeof(*all));
-    size_t n = 0;
-    for (size_t i = 0; i < r->names.n; i++)
-        all[i] =
-            (struct pfl_candidate){.name = r->names.items[i], .votes = -1}; /* of a ballot that was dropped, until one has it */
-    for (size_t i = 0; i < r->n_peers; i++) {
-        const struct pfl_ballot *b = r->peers[i]->voted ? r->peers[i]->ballot : NULL;
-        for (size_t k = 0; b && k < b->n; k++) {
-            struct pfl_candidate *c = &all[b->items[k] / PFL_BALLOT_VOTES];
-            c->votes = (c->votes < 0 ? 0 : c->votes) + b->items[k] % PFL_BALLOT_VOTES;
-        }
-    }
-    for (size_t i = 0; i < r->names.n; i++) {
-        if (all[i].votes >= 0)
-            all[n++] = all[i];
-    }
-    pfl_vote_rank(all, n, size, counts, user, ret);
-    free(all);
-}
-
-void pfl_round_drop_ballots(struct pfl_round *r)
-{
-    for (size_t i = 0; i < r->n_peers; i++)
-        pfl_round_drop_ballot(r->peers[i]);
-    names_deinit(&r->names);
-}
-
 /* ---- the rest of a round ---- */
 
 void pfl_round_prune(struct pfl_round *r)
@@ -519,7 +232,7 @@ bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t dige
 {
     for (size_t i = 0; i < r->vouchers.n; i++) {
         const struct pfl_round_peer *p = pfl_round_find(r, r->vouchers.items[i]);
-        if (p && pfl_round_peer_announced(p, digest))
+        if (p && pfl_round_peer_announced(r, p, digest))
             return true;
     }
     return false;
@@ -541,7 +254,8 @@ bool pfl_round_same_contributors(const struct pfl_round *r, const char *a, const
 static bool is_held(const struct pfl_round *r, const uint8_t *digest, bool (*live)(void *user, const char *addr), void *user)
 {
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (pfl_round_peer_announced(r->peers[i], digest) && live(user, r->peers[i]->addr))
+        const struct pfl_round_peer *p = pfl_round_at(r, i);
+        if (pfl_round_peer_announced(r, p, digest) && live(user, pfl_round_addr(p)))
             return true;
     }
     return false;
@@ -553,10 +267,10 @@ struct tally {
     size_t n, cap;
 };
 
-static void tally_add(struct tally *t, const struct pfl_round_peer *by)
+static void tally_add(struct tally *t, const struct pfl_round_peer *by, const uint8_t *digest)
 {
     for (size_t i = 0; i < t->n; i++) {
-        if (memcmp(t->items[i].digest, by->computed->digest, PFL_DIGEST_LEN) == 0) {
+        if (memcmp(t->items[i].digest, digest, PFL_DIGEST_LEN) == 0) {
             t->items[i].computed++;
             return;
         }
@@ -565,7 +279,7 @@ static void tally_add(struct tally *t, const struct pfl_round_peer *by)
         t->cap = t->cap ? 2 * t->cap : 4;
         t->items = pfl_xrealloc(t->items, t->cap * sizeof(*t->items));
     }
-    t->items[t->n++] = (struct pfl_canon){.by = by, .digest = by->computed->digest, .computed = 1};
+    t->items[t->n++] = (struct pfl_canon){.by = by, .digest = digest, .computed = 1};
 }
 
 static struct pfl_canon most_computed(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
@@ -575,9 +289,10 @@ static struct pfl_canon most_computed(const struct pfl_round *r, bool (*live)(vo
     const struct pfl_strs *authors = pfl_round_authors(r);
     bool known = authors->n > 0;
     for (size_t i = 0; r->n_computed > 0 && i < (known ? authors->n : r->n_peers); i++) {
-        const struct pfl_round_peer *p = known ? pfl_round_find(r, authors->items[i]) : r->peers[i];
-        if (p && p->computed)
-            tally_add(&t, p);
+        const struct pfl_round_peer *p = known ? pfl_round_find(r, authors->items[i]) : pfl_round_at(r, i);
+        const uint8_t *digest = p ? pfl_round_computed(r, p) : NULL;
+        if (digest)
+            tally_add(&t, p, digest);
     }
     for (size_t i = 0; i < t.n; i++) {
         bool more = t.items[i].computed > best.computed;
@@ -591,9 +306,9 @@ static struct pfl_canon most_computed(const struct pfl_round *r, bool (*live)(vo
     return best;
 }
 
-static struct pfl_canon canon_of(const struct pfl_round_peer *p)
+static struct pfl_canon canon_of(const struct pfl_round *r, const struct pfl_round_peer *p)
 {
-    return (struct pfl_canon){.by = p, .digest = pfl_round_peer_digest(p)};
+    return (struct pfl_canon){.by = p, .digest = pfl_round_peer_digest(r, p)};
 }
 
 struct pfl_canon pfl_round_canonical(const struct pfl_round *r, bool (*live)(void *user, const char *addr), void *user)
@@ -604,14 +319,15 @@ struct pfl_canon pfl_round_canonical(const struct pfl_round *r, bool (*live)(voi
         return best;
     for (size_t i = 0; i < authors->n; i++) {
         const struct pfl_round_peer *p = pfl_round_find(r, authors->items[i]);
-        const uint8_t *digest = p ? pfl_round_peer_digest(p) : NULL;
-        if (digest && (live(user, p->addr) || is_held(r, digest, live, user)))
-            return canon_of(p);
+        const uint8_t *digest = p ? pfl_round_peer_digest(r, p) : NULL;
+        if (digest && (live(user, pfl_round_addr(p)) || is_held(r, digest, live, user)))
+            return canon_of(r, p);
     }
     for (size_t i = 0; i < r->n_peers; i++) {
-        const struct pfl_round_peer *p = r->peers[i];
-        if (pfl_round_peer_digest(p) && !pfl_strs_has(authors, p->addr) && live(user, p->addr))
-            return canon_of(p);
+        const struct pfl_round_peer *p = pfl_round_at(r, i);
+        const char *addr = pfl_round_addr(p);
+        if (pfl_round_peer_digest(r, p) && !pfl_strs_has(authors, addr) && live(user, addr))
+            return canon_of(r, p);
     }
     return (struct pfl_canon){0};
 }
@@ -652,12 +368,7 @@ void pfl_round_close(struct pfl_round *r)
 {
     pfl_round_drop_models(r);
     drop_former(r);
-    while (r->n_peers > 0)
-        round_peer_free(r->peers[--r->n_peers]);
-    free(r->peers);
-    names_deinit(&r->names);
-    r->peers = NULL;
-    r->cap_peers = r->n_voted = 0;
+    pfl_round_drop_rows(r);
     r->closed = true;
 }
 
@@ -666,7 +377,8 @@ void pfl_round_drop_models(struct pfl_round *r)
     pfl_book_deinit(&r->book);
     pfl_book_deinit(&r->partials);
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (r->peers[i]->trainer)
-            early_deinit(&r->peers[i]->trainer->early);
+        struct pfl_trainer *t = pfl_round_trainer_of(pfl_round_at(r, i));
+        if (t)
+            pfl_early_deinit(&t->early);
     }
 }

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/str.h"
+#include "mesh/neighbours.h"
 #include "node/limits.h"
 #include "wire/origin.h"
 #include "wire/payload.h"
@@ -54,6 +55,7 @@ struct pfl_early {
     struct pfl_strs who;
     uint64_t n_samples;
 };
+void pfl_early_deinit(struct pfl_early *e);
 /** What only those have that train, or send models: a few of a thousand. */
 struct pfl_trainer {
     struct pfl_statement said_model; /* what it may say once only, with its signature; empty: nothing, or not signed */
@@ -64,52 +66,61 @@ struct pfl_trainer {
 };
 /** A digest that was announced. Most nodes announce the same one: it is held once. */
 struct pfl_result {
-    unsigned refs;
+    unsigned refs; /* of rows */
     uint8_t digest[PFL_DIGEST_LEN];
 };
-/** A vote: candidates as numbers of the round's names, each with its votes. */
-struct pfl_ballot {
-    uint32_t n;
-    uint32_t items[]; /* number of the name * PFL_BALLOT_VOTES + votes */
+/** What few have said of a round; with signatures, each that voted. */
+struct pfl_round_more {
+    struct pfl_statement said_vote;              /* as said_model */
+    struct pfl_trainer *trainer;                 /* owned or NULL */
+    uint32_t earlier[PFL_READY_DIGESTS_MAX - 1]; /* announced before its latest result, oldest first: as that */
+    uint32_t computed; /* the result that it made itself, of contributions: as the latest. 0: none that is known */
 };
-enum { PFL_BALLOT_VOTES = 4096 }; /* over PFL_VOTE_MAX */
-/** The names that a round's ballots have, each once: with a thousand nodes their ballots are most of what a round takes. */
-struct pfl_round_names {
-    char **items;    /* owned, each owned, in the order of arrival */
-    uint64_t *order; /* owned: their hashes, with their numbers in the lower half; sorted */
-    size_t n, cap;
-};
-/** Kept small: there is one for each node of the network and each round. */
+/** Kept small: there is one for each node of the network and each round, and one for each name in a ballot. One with nothing in it
+ * says as much as none. */
 struct pfl_round_peer {
-    bool voted;     /* set by pfl_round_set_voted */
-    bool named;     /* it computed another result than the common one, and the log says so */
-    bool withdrawn; /* announced an empty models_aggregated: its training failed, do not wait for it */
-    bool trains;    /* one of P2PFL's nodes: knows the train set, takes models */
-    bool ready;     /* models_ready */
-    uint8_t n_results;
-    struct pfl_ballot *ballot;       /* owned or NULL */
-    struct pfl_statement *said_vote; /* owned or NULL: as said_model */
-    struct pfl_trainer *trainer;     /* owned or NULL */
-    /* What it announced, latest last: it announces again when it adopts the canonical result. All are kept because messages
-     * overtake each other. References. */
-    struct pfl_result *results[PFL_READY_DIGESTS_MAX];
-    struct pfl_result *computed; /* the one that it made itself, of contributions. A reference; NULL: none that is known */
+    struct pfl_peer *who;        /* a reference, for its address alone: it may have left the table */
+    struct pfl_round_more *more; /* owned or NULL */
     pfl_ns ready_at;
-    char addr[];
+    uint32_t ballot; /* where it begins in the round's ballots, from 1; 0: none */
+    /* What it announced last, as the number of one of the round's results, from 1: it announces again when it adopts the canonical
+     * result. All are kept, because messages overtake each other. */
+    uint32_t result : 24;
+    uint32_t n_results : 2;
+    bool voted : 1;     /* set by pfl_round_set_voted */
+    bool named : 1;     /* it computed another result than the common one, and the log says so */
+    bool withdrawn : 1; /* announced an empty models_aggregated: its training failed, do not wait for it */
+    bool trains : 1;    /* one of P2PFL's nodes: knows the train set, takes models */
+    bool ready : 1;     /* models_ready */
+    bool candidate : 1; /* a ballot names it */
 };
+static inline const char *pfl_round_addr(const struct pfl_round_peer *p)
+{
+    return p->who->addr;
+}
+
+enum { PFL_ROUND_BLOCK = 32 }; /* rows */
 
 struct pfl_round {
     int32_t round;
-    struct pfl_round_peer **peers; /* owned, each owned; sorted by address; this node's own row is among them */
-    size_t n_peers, cap_peers;
-    size_t n_voted;               /* of them */
-    pfl_ns ended_at;              /* when another node first announced a result that it computed; 0: none did */
-    size_t n_computed;            /* of them said, ever, that they computed a result */
-    struct pfl_round_names names; /* of the ballots */
-    struct pfl_result *common[2]; /* references: what was announced last, to be shared; NULL: nothing */
-    bool decided;                 /* the train set is known */
-    struct pfl_strs train_set;    /* in order of votes */
-    struct pfl_strs members;      /* the same, sorted */
+    const struct pfl_neighbours *known; /* borrowed: its rows share the addresses that these hold; NULL: none */
+    struct pfl_round_peer **blocks;     /* owned, each owned, of PFL_ROUND_BLOCK rows: a row stays where it is */
+    uint32_t n_rows, unused;     /* in blocks, taken out or not; the first that was taken out, from 1, and its ballot the next */
+    uint32_t *order;             /* owned: numbers of rows, sorted by address; this node's own is among them */
+    size_t n_peers, cap_peers;   /* in order */
+    size_t n_voted;              /* of them */
+    pfl_ns ended_at;             /* when another node first announced a result that it computed; 0: none did */
+    size_t n_computed;           /* of them said, ever, that they computed a result */
+    struct pfl_result **results; /* owned, each owned; NULL: not in use */
+    size_t n_results;
+    size_t n_candidates; /* rows that ballots name */
+    /* Owned: of each ballot the number of its candidates, and for each the number of its row * (PFL_VOTE_MAX + 1) + its votes, as
+     * base-128 integers: with a thousand nodes their ballots would be most of what a round takes. */
+    uint8_t *ballots;
+    size_t ballots_len, ballots_cap;
+    bool decided;              /* the train set is known */
+    struct pfl_strs train_set; /* in order of votes */
+    struct pfl_strs members;   /* the same, sorted */
     /* Whose results count, sorted. Empty: the members'. Else what the ballots give since one of them is void, where the round had
      * ended by then and its members could not change any more. */
     struct pfl_strs authors;
@@ -130,45 +141,56 @@ struct pfl_round {
     struct pfl_payload *offered; /* a reference: an add_model that is not adopted (yet) */
     char *offered_by;            /* owned */
 };
-struct pfl_round *pfl_round_new(int32_t round);
+/** known: see struct pfl_round. */
+struct pfl_round *pfl_round_new(int32_t round, const struct pfl_neighbours *known);
 void pfl_round_free(struct pfl_round *r);
-/** NULL where nothing is known of it. */
+
+/* ---- its rows: round_rows.c ---- */
+
+/** NULL where nothing is known of it. A row stays where it is until the round is closed or, where it has nothing in it, until its
+ * ballots are dropped. */
 struct pfl_round_peer *pfl_round_find(const struct pfl_round *r, const char *addr);
 struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr);
+/** The i-th of n_peers, in order of addresses. */
+struct pfl_round_peer *pfl_round_at(const struct pfl_round *r, size_t i);
+/** The number of its row, which is made where there is none, and the row again. */
+uint32_t pfl_round_number(struct pfl_round *r, const char *addr);
+struct pfl_round_peer *pfl_round_row(const struct pfl_round *r, uint32_t number);
+void pfl_round_drop_rows(struct pfl_round *r);
+/** Of those that have nothing in them. */
+void pfl_round_drop_empty_rows(struct pfl_round *r);
 void pfl_round_set_voted(struct pfl_round *r, struct pfl_round_peer *p, bool voted);
+/** Where its signed vote is, or belongs. */
+struct pfl_statement *pfl_round_said_vote(struct pfl_round_peer *p);
 /** Its trainer's part: made where it is not there yet. */
 struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p);
+/** The same; NULL where there is none. */
+struct pfl_trainer *pfl_round_trainer_of(const struct pfl_round_peer *p);
 /** What it holds, never NULL. */
 const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p);
 /** models_ready; digest NULL: without one. False where it says nothing new. */
 bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
 /** It is not ready any more, and has nothing of what it announced. What it computed it has said for good. */
-void pfl_round_unset_ready(struct pfl_round_peer *p);
+void pfl_round_unset_ready(struct pfl_round *r, struct pfl_round_peer *p);
 /** It says that it made this result itself. The first counts; false where it said so before. */
 bool pfl_round_set_computed(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
-void pfl_round_unset_computed(struct pfl_round_peer *p);
+void pfl_round_unset_computed(struct pfl_round *r, struct pfl_round_peer *p);
+/** The digest of that; NULL: it is not known to have made one. */
+const uint8_t *pfl_round_computed(const struct pfl_round *r, const struct pfl_round_peer *p);
 /** Did it make this model itself? */
-bool pfl_round_peer_computed(const struct pfl_round_peer *p, const struct pfl_payload *model);
-bool pfl_round_peer_announced(const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
+bool pfl_round_peer_computed(const struct pfl_round *r, const struct pfl_round_peer *p, const struct pfl_payload *model);
+bool pfl_round_peer_announced(const struct pfl_round *r, const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN]);
 /** The latest; NULL where there is none. */
-const uint8_t *pfl_round_peer_digest(const struct pfl_round_peer *p);
+const uint8_t *pfl_round_peer_digest(const struct pfl_round *r, const struct pfl_round_peer *p);
+
+/* ---- the round ---- */
+
 /** The same for a whole round: its book, and what came early. */
 bool pfl_round_drop(struct pfl_round *r, const char *who);
 bool pfl_round_is_member(const struct pfl_round *r, const char *addr);
 /** Those whose computed results count: see pfl_round_canonical. */
 const struct pfl_strs *pfl_round_authors(const struct pfl_round *r);
 void pfl_round_set_offer(struct pfl_round *r, struct pfl_payload *payload, const char *from); /* NULL: none */
-/** Names and votes in turn, as pfl_vote_check found them to be right. TOO_BIG: more names than a round can have; nothing changed.
- */
-enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err);
-void pfl_round_drop_ballot(struct pfl_round_peer *p);
-/** The same list again; empty where there is no ballot. ret is deinited first. */
-void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret);
-/** The train set that all ballots give: see pfl_vote_rank. */
-void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
-                     struct pfl_strs *ret);
-/** Who has voted stays known, for whom does not: the round is done, its votes are counted. */
-void pfl_round_drop_ballots(struct pfl_round *r);
 /** Drops contributions of nodes that are no members (any more). */
 void pfl_round_prune(struct pfl_round *r);
 /** Some node that is or was a member (a live one or not) announced this digest. */
@@ -195,5 +217,19 @@ struct pfl_payload *pfl_round_former(const struct pfl_round *r, const uint8_t di
 void pfl_round_close(struct pfl_round *r);
 /** Lets go of the contributions, when nobody can need them any more. */
 void pfl_round_drop_models(struct pfl_round *r);
+
+/* ---- its ballots: round_ballots.c ---- */
+
+/** Names and votes in turn, as pfl_vote_check found them to be right. TOO_BIG: more names than a round can have; nothing changed.
+ */
+enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err);
+void pfl_round_drop_ballot(struct pfl_round_peer *p);
+/** The same list again; empty where there is no ballot. ret is deinited first. */
+void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret);
+/** The train set that all ballots give: see pfl_vote_rank. */
+void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
+                     struct pfl_strs *ret);
+/** Who has voted stays known, for whom does not: the round is done, its votes are counted. */
+void pfl_round_drop_ballots(struct pfl_round *r);
 
 #endif

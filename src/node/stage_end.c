@@ -91,7 +91,7 @@ bool pfl_core_all_ended(const struct pfl_node *n, const struct pfl_round *r)
 static bool took_it(const struct pfl_node *n, const struct pfl_round *r)
 {
     const struct pfl_round_peer *me = pfl_round_find(r, n->addr);
-    return !me || !me->computed;
+    return !me || !pfl_round_computed(r, me);
 }
 
 void pfl_core_recall(struct pfl_node *n, struct pfl_round *r)
@@ -144,13 +144,15 @@ bool pfl_core_adoptable(struct pfl_node *n, const struct pfl_round *r)
 
 void pfl_core_note_result(struct pfl_node *n, struct pfl_round *r, struct pfl_round_peer *p)
 {
-    if (!r->settled || !p->computed || p->named || pfl_round_peer_computed(p, r->aggregate) || pfl_streq(p->addr, n->addr))
+    const char *addr = pfl_round_addr(p);
+    if (!r->settled || !pfl_round_computed(r, p) || p->named || pfl_round_peer_computed(r, p, r->aggregate) ||
+        pfl_streq(addr, n->addr))
         return;
     p->named = true;
     struct pfl_canon c = pfl_core_canonical(n, r);
-    bool same = !n->set.interop && pfl_round_same_contributors(r, n->addr, p->addr);
+    bool same = !n->set.interop && pfl_round_same_contributors(r, n->addr, addr);
     struct pfl_note *note =
-        pfl_core_note_text(n, PFL_NOTE_WARNING, p->addr,
+        pfl_core_note_text(n, PFL_NOTE_WARNING, addr,
                            "it announced a result of round %d as computed that is not the common one, which %zu of "
                            "%zu members computed: %s",
                            r->round, is_digest(r->aggregate, c.digest) ? c.computed : 0, pfl_round_authors(r)->n,
@@ -243,7 +245,8 @@ bool pfl_core_advance_sync(struct pfl_node *n)
 static bool somebody_has_it(const struct pfl_node *n, const struct pfl_round *r)
 {
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (r->peers[i]->ready && pfl_neighbours_alive(&n->peers, r->peers[i]->addr))
+        const struct pfl_round_peer *p = pfl_round_at(r, i);
+        if (p->ready && pfl_neighbours_alive(&n->peers, pfl_round_addr(p)))
             return true;
     }
     return false;
@@ -318,7 +321,7 @@ static bool is_out_of_line(const struct pfl_round *r, const struct pfl_peer *p, 
     if (!p->alive || !p->takes_part || p->lapsed || p->from > r->round)
         return false;
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
-    return !row || !row->ready || (c->by && row->n_results > 0 && !pfl_round_peer_announced(row, c->digest));
+    return !row || !row->ready || (c->by && row->n_results > 0 && !pfl_round_peer_announced(r, row, c->digest));
 }
 
 static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, struct pfl_strs *ret)

@@ -159,8 +159,8 @@ static pfl_ns comes_until(const struct pfl_node *n, const struct pfl_round *r, c
     pfl_ns shows = p && !pfl_core_plain(n, p) ? pfl_core_shows_until(n, r, p) : PFL_NEVER;
     until = shows < until ? shows : until;
     for (size_t i = 0; until != PFL_NEVER && i < r->n_peers; i++) {
-        const struct pfl_round_peer *o = r->peers[i];
-        pfl_ns its = pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, r, o->addr, o) : 0;
+        const struct pfl_round_peer *o = pfl_round_at(r, i);
+        pfl_ns its = pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, r, pfl_round_addr(o), o) : 0;
         until = its > until ? its : until;
     }
     return until;

@@ -127,20 +127,20 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
 {
     bool member = pfl_round_is_member(r, n->addr);
     for (size_t i = 0; i < r->n_peers; i++) {
-        struct pfl_round_peer *p = r->peers[i];
+        struct pfl_round_peer *p = pfl_round_at(r, i);
+        struct pfl_trainer *t = pfl_round_trainer_of(p);
         struct pfl_err err = {0};
-        if (!p->trainer || !p->trainer->early.payload)
+        if (!t || !t->early.payload)
             continue;
-        struct pfl_early e = p->trainer->early;
-        p->trainer->early = (struct pfl_early){0};
+        struct pfl_early e = t->early;
+        t->early = (struct pfl_early){0};
         enum pfl_book_verdict v =
             member ? pfl_book_check(&r->book, &r->members, &e.who, (int64_t)e.n_samples, &err) : PFL_BOOK_KNOWN;
         if (v == PFL_BOOK_FITS)
-            pfl_core_contribute(n, r, p->addr, &e.who, e.payload, e.n_samples);
+            pfl_core_contribute(n, r, pfl_round_addr(p), &e.who, e.payload, e.n_samples);
         else if (v == PFL_BOOK_REFUSED)
-            pfl_core_refused(n, p->addr, err.msg);
-        pfl_payload_unref(e.payload);
-        pfl_strs_deinit(&e.who);
+            pfl_core_refused(n, pfl_round_addr(p), err.msg);
+        pfl_early_deinit(&e);
     }
 }
 
@@ -209,7 +209,7 @@ static bool same_names(const struct pfl_strs *a, const struct pfl_strs *b)
 static bool somebody_is_ready(const struct pfl_round *r)
 {
     for (size_t i = 0; i < r->n_peers; i++) {
-        if (r->peers[i]->ready)
+        if (pfl_round_at(r, i)->ready)
             return true;
     }
     return false;

@@ -153,7 +153,7 @@ struct pfl_round *pfl_core_round_get(struct pfl_node *n, int32_t round)
         return NULL;
     struct pfl_round **slot = &n->kept[round % PFL_ROUNDS_KEPT];
     pfl_round_free(*slot);
-    *slot = pfl_round_new(round);
+    *slot = pfl_round_new(round, &n->peers);
     return *slot;
 }
 
@@ -394,7 +394,7 @@ void pfl_core_announce_ready(struct pfl_node *n, struct pfl_round *r)
     m->has_model_digest = p->has_digest;
     if (p->has_digest)
         memcpy(m->model_digest, p->digest, sizeof(m->model_digest));
-    m->computed = pfl_round_peer_computed(me, p);
+    m->computed = pfl_round_peer_computed(r, me, p);
     pfl_core_flood(n, m);
 }
 
@@ -427,10 +427,10 @@ static void note_other_result(struct pfl_node *n, const struct pfl_round *r)
 {
     const struct pfl_round_peer *c = pfl_core_canonical(n, r).by;
     if (!r->done || n->set.interop || !c || pfl_streq(r->offered_by, n->addr) || /* the last: it had this one before */
-        !pfl_round_same_contributors(r, n->addr, c->addr))
+        !pfl_round_same_contributors(r, n->addr, pfl_round_addr(c)))
         return;
     pfl_core_note_text(
-        n, PFL_NOTE_WARNING, c->addr,
+        n, PFL_NOTE_WARNING, pfl_round_addr(c),
         "its result of round %d counts and is another than this node's, of the same contributors: it computes otherwise, "
         "was sent other contributions, or lies",
         r->round);

@@ -74,10 +74,11 @@ static void forget_former_life(struct pfl_node *n, struct pfl_peer *p, bool know
         struct pfl_round_peer *row = n->kept[i] ? pfl_round_find(n->kept[i], p->addr) : NULL;
         if (!row)
             continue;
-        if (row->trainer)
-            pfl_strs_deinit(&row->trainer->holds);
+        struct pfl_trainer *t = pfl_round_trainer_of(row);
+        if (t)
+            pfl_strs_deinit(&t->holds);
         if (!knows_rounds)
-            pfl_round_unset_ready(row);
+            pfl_round_unset_ready(n->kept[i], row);
     }
     p->initialized = p->initialized && knows_rounds;
     pfl_spread_forget(&n->spread, p->addr);

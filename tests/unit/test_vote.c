@@ -43,7 +43,7 @@ static void tally__by_hand(void **state)
     struct pfl_strs first = LIST("a", "500", "b", "250", "c", "100", "ghost", "1000");
     struct pfl_strs second = LIST("c", "399", "b", "250", "a", "0", "d", "0");
     struct pfl_strs set = {0};
-    struct pfl_round *r = pfl_round_new(0), *turned = pfl_round_new(0);
+    struct pfl_round *r = pfl_round_new(0, NULL), *turned = pfl_round_new(0, NULL);
     vote(r, "x", &first);
     vote(r, "y", &second);
     vote(turned, "x", &second);
@@ -71,16 +71,47 @@ static void tally__by_hand(void **state)
     assert_int_equal(set.n, 4);
     assert_string_equal(set.items[0], "c");
     assert_string_equal(set.items[3], "a");
+    assert_int_equal(r->n_peers, 7); /* x, y, and five names */
     pfl_round_drop_ballots(r);
     pfl_round_tally(r, 3, NULL, NULL, &set);
     assert_int_equal(set.n, 0);
-    pfl_round_ballot(r, x, &set);
+    pfl_round_ballot(r, pfl_round_find(r, "y"), &set);
     assert_int_equal(set.n, 0);
+    assert_int_equal(r->n_peers, 1); /* y has voted; of the others nothing is known any more */
     pfl_round_free(r);
     pfl_round_free(turned);
     pfl_strs_deinit(&first);
     pfl_strs_deinit(&second);
     pfl_strs_deinit(&set);
+}
+
+/* Numbers of more than one, two and three bytes, and the most votes that one can have. */
+static void ballots__of_many_names__come_back_as_they_were(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(0, NULL);
+    struct pfl_strs ballot = {0}, back = {0};
+    for (int i = 0; i < 3000; i++) {
+        char text[40];
+        snprintf(text, sizeof(text), "10.%d.%d.1:6666", i / 256, i % 256);
+        pfl_strs_add(&ballot, text);
+        snprintf(text, sizeof(text), "%d", i % 7 ? i % (PFL_VOTE_MAX + 1) : PFL_VOTE_MAX);
+        pfl_strs_add(&ballot, text);
+    }
+    vote(r, "x", &ballot);
+    vote(r, "y", &ballot);
+    for (int i = 0; i < 2; i++) {
+        pfl_round_ballot(r, pfl_round_find(r, i ? "y" : "x"), &back);
+        assert_int_equal(back.n, ballot.n);
+        for (size_t k = 0; k < back.n; k++)
+            assert_string_equal(back.items[k], ballot.items[k]);
+    }
+    pfl_round_tally(r, 1, NULL, NULL, &back);
+    assert_string_equal(back.items[0], "10.9.97.1:6666"); /* of those with the most votes the highest name */
+    assert_int_equal(r->n_candidates, 3000);
+    pfl_strs_deinit(&ballot);
+    pfl_strs_deinit(&back);
+    pfl_round_free(r);
 }
 
 static void make__the_ith_gets_at_most_its_share(void **state)
@@ -179,7 +210,7 @@ static const char *canonical(const struct pfl_round *r, const char *living)
     char text[32];
     snprintf(text, sizeof(text), "%s", living);
     const struct pfl_round_peer *p = pfl_round_canonical(r, lives, text).by;
-    return p ? p->addr : "-";
+    return p ? pfl_round_addr(p) : "-";
 }
 
 static void announce(struct pfl_round *r, const char *who, uint8_t digest)
@@ -193,7 +224,7 @@ static void announce(struct pfl_round *r, const char *who, uint8_t digest)
 static void canonical__the_lowest_member_whose_result_somebody_living_has(void **state)
 {
     (void)state;
-    struct pfl_round *r = pfl_round_new(3);
+    struct pfl_round *r = pfl_round_new(3, NULL);
     r->members = LIST("b", "c", "d");
     assert_string_equal(canonical(r, "abcd"), "-");
     announce(r, "a", 9); /* no member: only where no member announced */
@@ -228,7 +259,7 @@ static void assert_canon(const struct pfl_round *r, const char *living, const ch
     snprintf(text, sizeof(text), "%s", living);
     struct pfl_canon c = pfl_round_canonical(r, lives, text);
     assert_non_null(c.by);
-    assert_string_equal(c.by->addr, by);
+    assert_string_equal(pfl_round_addr(c.by), by);
     assert_int_equal(c.digest[0], digest);
     assert_int_equal(c.computed, computed);
     assert_int_equal(c.against, against);
@@ -237,7 +268,7 @@ static void assert_canon(const struct pfl_round *r, const char *living, const ch
 static void canonical__what_most_members_computed(void **state)
 {
     (void)state;
-    struct pfl_round *r = pfl_round_new(3);
+    struct pfl_round *r = pfl_round_new(3, NULL);
     r->members = LIST("b", "c", "d", "e");
     announce(r, "b", 9); /* taken: from nobody knows whom */
     computes(r, "a", 8); /* no member */
@@ -256,9 +287,9 @@ static void canonical__what_most_members_computed(void **state)
     assert_canon(r, "abc", "b", 2, 1, 0); /* what d and e computed died with them */
     announce(r, "a", 1);
     assert_canon(r, "abc", "d", 1, 2, 1); /* somebody has it again: whoever died said what it said */
-    pfl_round_unset_ready(pfl_round_find(r, "d"));
+    pfl_round_unset_ready(r, pfl_round_find(r, "d"));
     assert_canon(r, "abcde", "d", 1, 2, 1);
-    pfl_round_unset_computed(pfl_round_find(r, "d"));
+    pfl_round_unset_computed(r, pfl_round_find(r, "d"));
     assert_canon(r, "abcde", "b", 2, 1, 1);
     pfl_round_free(r);
 }
@@ -266,7 +297,7 @@ static void canonical__what_most_members_computed(void **state)
 static void canonical__members_unknown__everybody_counts(void **state)
 {
     (void)state;
-    struct pfl_round *r = pfl_round_new(3);
+    struct pfl_round *r = pfl_round_new(3, NULL);
     computes(r, "a", 1);
     computes(r, "c", 2);
     computes(r, "d", 2);
@@ -277,24 +308,92 @@ static void canonical__members_unknown__everybody_counts(void **state)
 static void announcements__that_overtake_each_other__are_all_kept(void **state)
 {
     (void)state;
-    struct pfl_round *r = pfl_round_new(0);
+    struct pfl_round *r = pfl_round_new(0, NULL);
     uint8_t d[PFL_DIGEST_LEN];
     announce(r, "a", 2);
     announce(r, "a", 1); /* the older one came last */
     memset(d, 2, sizeof(d));
-    assert_true(pfl_round_peer_announced(pfl_round_find(r, "a"), d));
+    assert_true(pfl_round_peer_announced(r, pfl_round_find(r, "a"), d));
     announce(r, "a", 3);
     announce(r, "a", 4);
     assert_int_equal(pfl_round_find(r, "a")->n_results, PFL_READY_DIGESTS_MAX);
     memset(d, 4, sizeof(d));
-    assert_memory_equal(pfl_round_peer_digest(pfl_round_find(r, "a")), d, sizeof(d));
+    assert_memory_equal(pfl_round_peer_digest(r, pfl_round_find(r, "a")), d, sizeof(d));
+    pfl_round_free(r);
+}
+
+static void rows__stay_where_they_are_and_are_in_order(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(0, NULL);
+    char name[16];
+    pfl_round_get(r, "500")->trains = true;
+    const struct pfl_round_peer *p = pfl_round_find(r, "500");
+    for (int i = 0; i < 999; i++) {
+        snprintf(name, sizeof(name), "%03d", (i * 7) % 999);
+        pfl_round_get(r, name)->ready = i % 2 == 0;
+    }
+    assert_int_equal(r->n_peers, 999);
+    assert_ptr_equal(pfl_round_find(r, "500"), p);
+    for (size_t i = 1; i < r->n_peers; i++)
+        assert_true(strcmp(pfl_round_addr(pfl_round_at(r, i - 1)), pfl_round_addr(pfl_round_at(r, i))) < 0);
+    size_t n_rows = r->n_rows;
+    assert_false(p->ready); /* but it trains */
+    pfl_round_drop_empty_rows(r);
+    assert_int_equal(r->n_peers, 501);
+    assert_ptr_equal(pfl_round_find(r, "500"), p);
+    assert_null(pfl_round_find(r, "007"));
+    for (int i = 0; i < 400; i++) {
+        snprintf(name, sizeof(name), "x%03d", i);
+        assert_false(pfl_round_get(r, name)->ready);
+    }
+    assert_int_equal(r->n_rows, n_rows); /* their places are taken again */
+    pfl_round_close(r);
+    assert_int_equal(r->n_peers, 0);
+    assert_null(pfl_round_find(r, "500"));
+    pfl_round_free(r);
+}
+
+static void rows__share_the_addresses_of_known_nodes(void **state)
+{
+    (void)state;
+    struct pfl_neighbours known = {0};
+    struct pfl_peer *a = pfl_neighbours_get(&known, "a");
+    struct pfl_round *r = pfl_round_new(0, &known);
+    pfl_round_get(r, "a")->ready = true;
+    pfl_round_get(r, "b")->ready = true;
+    assert_ptr_equal(pfl_round_addr(pfl_round_find(r, "a")), a->addr);
+    assert_string_equal(pfl_round_addr(pfl_round_find(r, "b")), "b");
+    pfl_neighbours_remove(&known, a);
+    assert_string_equal(pfl_round_addr(pfl_round_find(r, "a")), "a"); /* it is gone; what it said is not */
+    pfl_neighbours_deinit(&known);
+    pfl_round_free(r);
+}
+
+static void results__are_held_once_and_as_long_as_somebody_has_them(void **state)
+{
+    (void)state;
+    struct pfl_round *r = pfl_round_new(0, NULL);
+    announce(r, "a", 1);
+    announce(r, "b", 1);
+    computes(r, "c", 1);
+    announce(r, "d", 2);
+    assert_int_equal(r->n_results, 2);
+    assert_ptr_equal(pfl_round_peer_digest(r, pfl_round_find(r, "a")), pfl_round_computed(r, pfl_round_find(r, "c")));
+    pfl_round_unset_ready(r, pfl_round_find(r, "d"));
+    assert_null(pfl_round_peer_digest(r, pfl_round_find(r, "d")));
+    announce(r, "e", 3); /* takes the place of what nobody has any more */
+    assert_int_equal(r->n_results, 2);
+    for (uint8_t d = 4; d < 9; d++)
+        announce(r, "a", d); /* each is forgotten when three newer ones came */
+    assert_int_equal(r->n_results, 2 + PFL_READY_DIGESTS_MAX + 1);
     pfl_round_free(r);
 }
 
 static void results__that_were_replaced__are_kept(void **state)
 {
     (void)state;
-    struct pfl_round *r = pfl_round_new(0);
+    struct pfl_round *r = pfl_round_new(0, NULL);
     struct pfl_payload *p[4];
     for (uint8_t i = 0; i < 4; i++)
         p[i] = payload(i);
@@ -321,12 +420,16 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tally__by_hand),
+        cmocka_unit_test(ballots__of_many_names__come_back_as_they_were),
         cmocka_unit_test(make__the_ith_gets_at_most_its_share),
         cmocka_unit_test(check__names_that_are_too_long__are_refused),
         cmocka_unit_test(book__is_disjoint_and_sorted),
         cmocka_unit_test(canonical__the_lowest_member_whose_result_somebody_living_has),
         cmocka_unit_test(canonical__what_most_members_computed),
         cmocka_unit_test(canonical__members_unknown__everybody_counts),
+        cmocka_unit_test(rows__stay_where_they_are_and_are_in_order),
+        cmocka_unit_test(rows__share_the_addresses_of_known_nodes),
+        cmocka_unit_test(results__are_held_once_and_as_long_as_somebody_has_them),
         cmocka_unit_test(results__that_were_replaced__are_kept),
         cmocka_unit_test(announcements__that_overtake_each_other__are_all_kept),
     };
