@@ -38,6 +38,7 @@ struct pfl_contact {
     /* It is silent since asked_since: neighbours were asked whether they hear it, their answers count until asked_until. */
     pfl_ns asked_since, asked_until;
     unsigned questions, unheard; /* how many have not answered, and have said no */
+    pfl_ns proof_at;             /* when it was handed evidence for its question last; 0: never */
     char *initialized_for;       /* owned: of the experiment that it signed for; NULL: it did not sign, or that is over */
     struct pfl_peer_call *calls; /* owned, PFL_PEER_CALLS_MAX; NULL: nobody ever waited */
     size_t n_calls;

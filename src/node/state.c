@@ -85,6 +85,16 @@ static void forget_former_life(struct pfl_node *n, struct pfl_peer *p, bool know
     pfl_offers_forget(&n->offers, p->addr);
 }
 
+/* All there is: it may have lost what it had. Megabytes at most, so not at each question. */
+static void hand_evidence(struct pfl_node *n, struct pfl_peer *p)
+{
+    struct pfl_contact *c = pfl_contact_get(p);
+    if (n->evidence.n_bodies == 0 || (c->proof_at > 0 && n->now - c->proof_at < n->set.heartbeat_period))
+        return;
+    c->proof_at = n->now;
+    pfl_core_hand_evidence(n, p);
+}
+
 enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, struct pfl_err *err)
 {
     const char *name = in->msg->args.items[0];
@@ -115,7 +125,7 @@ enum pfl_rc pfl_core_cmd_state(struct pfl_node *n, struct pfl_incoming *in, stru
     if (((!same && !ended) || (anew && n->set.signatures)) && n->learning && n->start_body)
         pfl_outbox_add(&n->outbox, p->addr, n->start_body, 0, n->now, false);
     if (n->learning && (!same || theirs < round || anew))
-        pfl_core_hand_evidence(n, p);
+        hand_evidence(n, p);
     if (same ? theirs < round || n->over : theirs < 0 && !ended && !n->over) {
         p->joins = true;
         n->dirty = true;

@@ -281,6 +281,42 @@ static void test_evidence__of_many_parties__as_much_as_is_said_for_newcomers(voi
     world_free(w);
 }
 
+/* It is behind, and asks again and again. */
+static void ask_state(struct world *w)
+{
+    struct pfl_msg *m = pfl_msg_new(C, -1, "state", PFL_MSG_DIRECT);
+    pfl_strs_add(&m->args, "x-0");
+    pfl_strs_add(&m->args, "0");
+    assert_string_equal(say(w, m), "");
+}
+
+static void test_evidence__asked_for_again_and_again__once_a_period(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w);
+    assert_string_equal(say(w, vote(A, "7", 0, "x-1")), "");
+    assert_true(strlen(say(w, vote(A, "8", 0, "x-1"))) > 0);
+    link_up(w, C, true);
+    assert_int_equal(sent(w, C), 1);
+    struct pfl_msg *init = pfl_msg_new(B, 0, "init_model", PFL_MSG_WEIGHTS);
+    init->codec = pfl_xstrdup("safetensors");
+    init->has_digest = true;
+    init->num_samples = 1;
+    init->origin = pfl_origin_new("x-1", epoch / PFL_MS);
+    const struct pfl_signer signer = {.id = (char *)(uintptr_t) "spiffe://lab/node/b", .may = PFL_MAY_TRAIN | PFL_MAY_START};
+    struct pfl_event ev = {.msg = init, .signer = &signer, .payload = w->payload};
+    assert_string_equal(deliver(w, &ev), ""); /* who has no model yet has nothing to tell */
+    ask_state(w);
+    assert_int_equal(sent(w, C), 1);
+    ask_state(w);
+    assert_int_equal(sent(w, C), 0);
+    w->now += 3 * PFL_SEC;
+    ask_state(w);
+    assert_int_equal(sent(w, C), 1);
+    world_free(w);
+}
+
 static void test_evidence__against_this_node__said_once(void **state)
 {
     (void)state;
@@ -313,6 +349,7 @@ int main(void)
         cmocka_unit_test(test_evidence__false_a_thousand_times__looked_at_eight_times),
         cmocka_unit_test(test_evidence__of_many_addresses_of_one_party__bounded),
         cmocka_unit_test(test_evidence__of_many_parties__as_much_as_is_said_for_newcomers),
+        cmocka_unit_test(test_evidence__asked_for_again_and_again__once_a_period),
         cmocka_unit_test(test_evidence__against_this_node__said_once),
         cmocka_unit_test(test_evidence__outside_an_experiment__nothing),
     };
