@@ -70,13 +70,13 @@ void pfl_node_free(struct pfl_node *n)
 {
     if (!n)
         return;
+    pfl_outbox_deinit(&n->outbox); /* it borrows addresses of peers */
     pfl_neighbours_deinit(&n->peers);
     pfl_core_lost_deinit(n);
     pfl_core_beats_deinit(n);
     pfl_core_asked_deinit(n);
     pfl_core_forget_contribution(n);
     pfl_seen_deinit(&n->seen);
-    pfl_outbox_deinit(&n->outbox);
     pfl_flooded_deinit(&n->flooded);
     pfl_spread_deinit(&n->spread);
     pfl_offers_deinit(&n->offers);
@@ -149,6 +149,11 @@ static int64_t seen_key(const struct pfl_node *n, const struct pfl_msg *m)
     if (m->evidence.len > 0)
         pfl_siphash_add(&h, m->evidence.data, m->evidence.len);
     return (int64_t)pfl_siphash_end(&h);
+}
+
+uint32_t pfl_core_tag(const struct pfl_node *n, const struct pfl_msg *m)
+{
+    return (uint32_t)seen_key(n, m);
 }
 
 bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m)
