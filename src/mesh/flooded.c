@@ -123,6 +123,11 @@ const struct pfl_past *pfl_flooded_at(const struct pfl_flooded *f, uint64_t numb
     return number >= f->first && number < f->end ? at(f, number) : NULL;
 }
 
+struct pfl_past *pfl_flooded_get(struct pfl_flooded *f, uint64_t number)
+{
+    return number >= f->first && number < f->end ? at(f, number) : NULL;
+}
+
 /* Times are 32 bits that turn round; what is there is never a month old. */
 static bool is_before(const struct pfl_past *p, pfl_ns t)
 {

@@ -20,6 +20,8 @@ struct pfl_past {
     uint32_t ttl : 7;    /* with which blob is passed on */
     uint32_t own : 1;    /* body, not blob */
     uint32_t at_ms;      /* when it was added, modulo 2^32 */
+    uint32_t tag;        /* what tells it from the others that wait; not safe against chance */
+    uint32_t has;        /* lanes, by their bits, whose neighbours sent it themselves: they need not be given it */
 };
 struct pfl_past pfl_past_of_body(struct pfl_scatter *body, pfl_ns now); /* takes a reference */
 struct pfl_past pfl_past_of_blob(struct pfl_blob *blob, int32_t ttl,
@@ -45,6 +47,7 @@ void pfl_flooded_deinit(struct pfl_flooded *f);
 void pfl_flooded_add(struct pfl_flooded *f, struct pfl_past p);
 /** NULL: there is none with that number (any more, or yet). */
 const struct pfl_past *pfl_flooded_at(const struct pfl_flooded *f, uint64_t number);
+struct pfl_past *pfl_flooded_get(struct pfl_flooded *f, uint64_t number); /* the same, to mark it */
 /** The first one that a neighbour that comes is given, of those that are not older. */
 uint64_t pfl_flooded_since(const struct pfl_flooded *f, pfl_ns oldest);
 /** What was flooded before that time is for no newcomer. */

@@ -27,10 +27,18 @@ static size_t lane_index(const struct pfl_outbox *o, const char *to)
     return lo;
 }
 
-static struct pfl_lane *find_lane(const struct pfl_outbox *o, const char *to)
+struct pfl_lane *pfl_outbox_find_lane(const struct pfl_outbox *o, const char *to)
 {
     size_t i = lane_index(o, to);
     return i < o->n_lanes && strcmp(o->lanes[i].to, to) == 0 ? &o->lanes[i] : NULL;
+}
+
+static uint32_t free_bit(const struct pfl_outbox *o)
+{
+    uint32_t taken = 0;
+    for (size_t i = 0; i < o->n_lanes; i++)
+        taken |= o->lanes[i].bit;
+    return ~taken & (taken + 1);
 }
 
 struct pfl_lane *pfl_outbox_lane(struct pfl_outbox *o, const char *to, uint64_t next)
@@ -42,9 +50,10 @@ struct pfl_lane *pfl_outbox_lane(struct pfl_outbox *o, const char *to, uint64_t 
         o->cap_lanes = o->cap_lanes ? 2 * o->cap_lanes : 4;
         o->lanes = pfl_xrealloc(o->lanes, o->cap_lanes * sizeof(*o->lanes));
     }
+    uint32_t bit = free_bit(o);
     memmove(&o->lanes[i + 1], &o->lanes[i], (o->n_lanes - i) * sizeof(*o->lanes));
     o->n_lanes++;
-    o->lanes[i] = (struct pfl_lane){.to = to, .next = next};
+    o->lanes[i] = (struct pfl_lane){.to = to, .next = next, .bit = bit};
     return &o->lanes[i];
 }
 
@@ -65,9 +74,31 @@ const struct pfl_past *pfl_outbox_next(struct pfl_outbox *o, struct pfl_lane *la
     }
     if (lane->n_window >= PFL_WINDOW || lane->n >= PFL_LANE_MAX)
         return NULL;
-    const struct pfl_past *p = pfl_flooded_at(f, lane->next);
-    lane->next += p != NULL;
+    const struct pfl_past *p;
+    do {
+        p = pfl_flooded_at(f, lane->next);
+        lane->next += p != NULL;
+    } while (p && (p->has & lane->bit));
     return p;
+}
+
+void pfl_outbox_has(const struct pfl_lane *lane, struct pfl_flooded *f, uint32_t tag)
+{
+    for (uint64_t i = lane->next; i < f->end; i++) {
+        struct pfl_past *p = pfl_flooded_get(f, i);
+        if (p && p->tag == tag)
+            p->has |= lane->bit;
+    }
+}
+
+void pfl_outbox_again(struct pfl_lane *lane, struct pfl_flooded *f, uint64_t from)
+{
+    lane->next = from < lane->next ? from : lane->next;
+    for (uint64_t i = lane->next; i < f->end; i++) {
+        struct pfl_past *p = pfl_flooded_get(f, i);
+        if (p)
+            p->has &= ~lane->bit;
+    }
 }
 
 uint64_t pfl_outbox_given(const struct pfl_outbox *o)
@@ -83,7 +114,7 @@ uint64_t pfl_outbox_given(const struct pfl_outbox *o)
 static void leave_window(struct pfl_outbox *o, struct pfl_parcel *p)
 {
     if (p->in_window)
-        find_lane(o, p->to)->n_window--;
+        pfl_outbox_find_lane(o, p->to)->n_window--;
     p->in_window = false;
 }
 
@@ -92,7 +123,7 @@ static void outbox_remove(struct pfl_outbox *o, size_t i)
     struct pfl_parcel *p = &o->items[i];
     leave_window(o, p);
     if (p->in_lane)
-        find_lane(o, p->to)->n--;
+        pfl_outbox_find_lane(o, p->to)->n--;
     o->n_waiting -= p->id == 0;
     o->bytes -= p->what.bytes;
     pfl_past_deinit(&p->what);
@@ -176,7 +207,7 @@ void pfl_outbox_add_past(struct pfl_outbox *o, const struct pfl_lane *lane, cons
 {
     struct pfl_parcel *p = add(o, lane->to, pfl_past_ref(what), id, now);
     p->in_lane = true;
-    struct pfl_lane *l = find_lane(o, lane->to);
+    struct pfl_lane *l = pfl_outbox_find_lane(o, lane->to);
     l->n++;
     enter_window(p, l, now);
 }
@@ -187,7 +218,7 @@ void pfl_parcel_send(struct pfl_outbox *o, struct pfl_parcel *p, uint64_t id, pf
     p->attempts++;
     p->id = id;
     if (p->in_lane)
-        enter_window(p, find_lane(o, p->to), now);
+        enter_window(p, pfl_outbox_find_lane(o, p->to), now);
 }
 
 bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns retry_at, const char **ret_to,

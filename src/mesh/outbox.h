@@ -24,6 +24,7 @@ struct pfl_parcel {
 struct pfl_lane {
     const char *to;    /* borrowed until it is forgotten */
     uint64_t next;     /* the number of the message that it is given next */
+    uint32_t bit;      /* its own in pfl_past.has; 0: it is one of more than 32 */
     unsigned n;        /* parcels of this lane, PFL_LANE_MAX at most */
     unsigned n_window; /* of them under way, and not for so long that their answer is hardly still to come */
 };
@@ -52,11 +53,16 @@ void pfl_outbox_forget(struct pfl_outbox *o, const char *to);
 /** The lane of this address (borrowed until pfl_outbox_forget), which stays where it is until there is another one; made where
  *  there is none, and given what comes from `next` on. */
 struct pfl_lane *pfl_outbox_lane(struct pfl_outbox *o, const char *to, uint64_t next);
-/** What the lane is given next, or NULL: there is nothing, or as much under way as may be. Moves it on. What is not there any more
- *  is passed over, and counted as dropped. */
+/** What the lane is given next, or NULL: there is nothing, or as much under way as may be. Moves it on. What its neighbour has is
+ *  passed over, and what is not there any more, which is counted as dropped. */
 const struct pfl_past *pfl_outbox_next(struct pfl_outbox *o, struct pfl_lane *lane, const struct pfl_flooded *f);
 /** The same message was sent. */
 void pfl_outbox_add_past(struct pfl_outbox *o, const struct pfl_lane *lane, const struct pfl_past *what, uint64_t id, pfl_ns now);
+struct pfl_lane *pfl_outbox_find_lane(const struct pfl_outbox *o, const char *to); /* NULL: there is none */
+/** Its neighbour sent the message with that tag itself. */
+void pfl_outbox_has(const struct pfl_lane *lane, struct pfl_flooded *f, uint32_t tag);
+/** It is given everything from there on, also what it sent: it came, and may have lost that. */
+void pfl_outbox_again(struct pfl_lane *lane, struct pfl_flooded *f, uint64_t from);
 /** The number before which all lanes were given everything. */
 uint64_t pfl_outbox_given(const struct pfl_outbox *o);
 /** Calls that are under way since before that time keep nothing else waiting. */

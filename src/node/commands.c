@@ -294,6 +294,8 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
     enum pfl_rc rc = check(c, m, &err);
     bool gossip = m->kind == PFL_MSG_GOSSIP;
     if (rc == PFL_OK && (pfl_streq(m->source, n->addr) || pfl_node_knows(n, m))) {
+        if (gossip)
+            pfl_core_came_again(n, m, ev->addr);
         pfl_core_reply(n, ev->call, NULL, NULL); /* our own echo, or known already */
         return;
     }
@@ -332,7 +334,7 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
     if (ev->call && !silent && rc == PFL_AUTH)
         n->out->items[n->out->n - 1].denied = true;
     if (rc == PFL_OK && gossip)
-        pfl_core_forward(n, m);
+        pfl_core_forward(n, m, ev->addr);
 }
 
 void pfl_core_again(struct pfl_node *n, struct pfl_msg *m)

@@ -224,12 +224,14 @@ bool pfl_core_is_outage(enum pfl_rc rc);
 void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg);
 /** Own gossip with these arguments (NULL: none). */
 void pfl_core_gossip(struct pfl_node *n, const char *cmd, int32_t round, const struct pfl_strs *args);
-/** Passes a received gossip message on. */
-void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg);
+/** Passes a received gossip message on. by: the neighbour that sent it, where that is known. */
+void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg, const char *by);
+/** Gossip that is known came once more: who sent it need not be given it. */
+void pfl_core_came_again(struct pfl_node *n, const struct pfl_msg *m, const char *by);
 /** Gives a new neighbour what was flooded lately. */
 void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p);
-/** Sends what waits for its turn. */
-void pfl_core_outbox_run(struct pfl_node *n);
+/** Sends what is due again and, with lanes, what waits for its turn. */
+void pfl_core_outbox_run(struct pfl_node *n, bool lanes);
 pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n);
 /** Once per beat: what was flooded long ago is for no newcomer, and a call that is not answered keeps nothing waiting. */
 void pfl_core_flood_age(struct pfl_node *n);
@@ -330,6 +332,8 @@ void pfl_core_remember(struct pfl_node *n, const char *experiment);
 /** Marks a message as known; false where it was. A message is known by its source and its hash: nobody can make one known before it
  * came by giving another its hash. */
 bool pfl_core_seen_add(struct pfl_node *n, const struct pfl_msg *m);
+/** A part of what it is known by. */
+uint32_t pfl_core_tag(const struct pfl_node *n, const struct pfl_msg *m);
 
 /** This node said two different things in this experiment: it is out, and the pair (taken) is kept. by: who told; NULL: found here.
  */

@@ -36,16 +36,21 @@ static void run_lane(struct pfl_node *n, struct pfl_lane *lane, struct pfl_scatt
     }
 }
 
-/* To every direct neighbour; who is still dialled gets it when the link is there. Takes past. */
-static void give_in_turn(struct pfl_node *n, struct pfl_past past, struct pfl_scatter *body)
+/* To every direct neighbour but who sent it (NULL: none); who is still dialled gets it when the link is there. Takes past. */
+static void give_in_turn(struct pfl_node *n, const struct pfl_msg *m, struct pfl_past past, const char *by,
+                         struct pfl_scatter *body)
 {
-    for (size_t i = 0; i < n->peers.n_linked; i++)
-        (void)pfl_outbox_lane(&n->outbox, n->peers.linked[i]->addr, n->flooded.end);
+    for (size_t i = 0; i < n->peers.n_linked; i++) {
+        const struct pfl_lane *lane = pfl_outbox_lane(&n->outbox, n->peers.linked[i]->addr, n->flooded.end);
+        past.has |= pfl_streq(lane->to, by) ? lane->bit : 0;
+    }
+    past.tag = pfl_core_tag(n, m);
     pfl_flooded_add(&n->flooded, past);
     for (size_t i = 0; i < n->peers.n_linked; i++) {
         const struct pfl_peer *p = n->peers.linked[i];
-        if (p->link == PFL_LINK_UP)
-            run_lane(n, pfl_outbox_lane(&n->outbox, p->addr, n->flooded.end), body);
+        struct pfl_lane *lane = pfl_outbox_lane(&n->outbox, p->addr, n->flooded.end);
+        if (p->link == PFL_LINK_UP && lane->next == n->flooded.end - 1) /* others wait there already: it is their turn */
+            run_lane(n, lane, body);
     }
     pfl_flooded_trim(&n->flooded, pfl_outbox_given(&n->outbox));
 }
@@ -71,7 +76,7 @@ void pfl_core_flood(struct pfl_node *n, struct pfl_msg *msg)
         pfl_core_keep_evidence(n, body);
         give_at_once(n, body, NULL, true);
     } else {
-        give_in_turn(n, pfl_past_of_body(body, n->now), body);
+        give_in_turn(n, m, pfl_past_of_body(body, n->now), NULL, body);
     }
 }
 
@@ -93,7 +98,7 @@ static int32_t onward(const struct pfl_node *n, const struct pfl_msg *m)
     return everywhere && came < 2 ? 1 : came - 1;
 }
 
-void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
+void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg, const char *by)
 {
     PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = NULL;
     struct pfl_err err = {0};
@@ -109,7 +114,14 @@ void pfl_core_forward(struct pfl_node *n, const struct pfl_msg *msg)
     if (msg->evidence.len > 0 || pfl_streq(msg->cmd, "beat"))
         give_at_once(n, body, msg->source, msg->evidence.len > 0);
     else
-        give_in_turn(n, pfl_past_of_blob(msg->blob, ttl, n->now), body);
+        give_in_turn(n, msg, pfl_past_of_blob(msg->blob, ttl, n->now), by, body);
+}
+
+void pfl_core_came_again(struct pfl_node *n, const struct pfl_msg *m, const char *by)
+{
+    const struct pfl_lane *lane = by ? pfl_outbox_find_lane(&n->outbox, by) : NULL;
+    if (lane && lane->next < n->flooded.end)
+        pfl_outbox_has(lane, &n->flooded, pfl_core_tag(n, m));
 }
 
 /* It had its time to arrive. */
@@ -123,8 +135,7 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
     if (!n->learning && !n->over)
         return;
     struct pfl_lane *lane = pfl_outbox_lane(&n->outbox, p->addr, n->flooded.end);
-    uint64_t from = pfl_flooded_since(&n->flooded, n->now - old_after(n));
-    lane->next = from < lane->next ? from : lane->next;
+    pfl_outbox_again(lane, &n->flooded, pfl_flooded_since(&n->flooded, n->now - old_after(n)));
     pfl_core_hand_evidence(n, p);
 }
 
@@ -145,7 +156,13 @@ static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
     return p->id == 0 && is_up(n, p->to);
 }
 
-void pfl_core_outbox_run(struct pfl_node *n)
+/* Is there something that it could be given now? */
+static bool is_behind(const struct pfl_node *n, const struct pfl_lane *lane)
+{
+    return lane->next < n->flooded.end && lane->n_window < PFL_WINDOW && lane->n < PFL_LANE_MAX && is_up(n, lane->to);
+}
+
+void pfl_core_outbox_run(struct pfl_node *n, bool lanes)
 {
     for (size_t i = 0; n->outbox.n_waiting > 0 && i < n->outbox.n; i++) {
         struct pfl_parcel *p = &n->outbox.items[i];
@@ -155,12 +172,10 @@ void pfl_core_outbox_run(struct pfl_node *n)
         PFL_ASSERT(body); /* it was sent before */
         pfl_parcel_send(&n->outbox, p, pfl_core_send(n, p->to, body, n->set.call_timeout), n->now);
     }
-    for (size_t i = 0; i < n->outbox.n_lanes; i++) {
-        struct pfl_lane *lane = &n->outbox.lanes[i];
-        bool behind = lane->next < n->flooded.end && lane->n_window < PFL_WINDOW && is_up(n, lane->to);
-        if (!behind)
+    for (size_t i = 0; lanes && i < n->outbox.n_lanes; i++) {
+        if (!is_behind(n, &n->outbox.lanes[i]))
             continue;
-        run_lane(n, lane, NULL);
+        run_lane(n, &n->outbox.lanes[i], NULL);
         pfl_flooded_trim(&n->flooded, pfl_outbox_given(&n->outbox));
     }
 }
@@ -171,6 +186,10 @@ pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n)
     for (size_t i = 0; n->outbox.n_waiting > 0 && i < n->outbox.n; i++) {
         if (n->outbox.items[i].due < t && can_go(n, &n->outbox.items[i]))
             t = n->outbox.items[i].due;
+    }
+    for (size_t i = 0; t > n->now && i < n->outbox.n_lanes; i++) {
+        if (is_behind(n, &n->outbox.lanes[i]))
+            t = n->now;
     }
     return t;
 }

@@ -269,13 +269,15 @@ static bool is_ordinary(enum pfl_event_kind k)
     return k == PFL_EV_TICK || k == PFL_EV_MESSAGE || k == PFL_EV_SENT || k == PFL_EV_JOB;
 }
 
-static void settle(struct pfl_node *n)
+static void settle(struct pfl_node *n, enum pfl_event_kind kind)
 {
     drop_early(n);
     members_run(n);
     if (pfl_heartbeat_due(&n->heartbeat, n->now))
         pfl_core_beat(n);
-    pfl_core_outbox_run(n);
+    /* A message that arrives makes nothing else's turn come, but a beat may be due then: that is put off to the tick which is asked
+     * for. So what is sent when a message arrives is sent because of it. */
+    pfl_core_outbox_run(n, kind != PFL_EV_MESSAGE);
     if (pfl_core_stage_until(n) <= n->now || n->wake_at <= n->now || pfl_spread_deadline(&n->spread) <= n->now)
         n->dirty = true;
     for (unsigned i = 0; n->dirty; i++) {
@@ -302,7 +304,7 @@ void pfl_node_step(struct pfl_node *n, const struct pfl_event *ev, struct pfl_ac
             n->members_at = 0;
         dispatch(n, ev);
         if (!n->closing)
-            settle(n);
+            settle(n, ev->kind);
         pfl_core_keep_run(n);
     }
     n->out = NULL;

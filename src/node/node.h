@@ -65,8 +65,8 @@ enum pfl_event_kind {
     PFL_EV_LINK_DOWN,  /* addr, text: OPEN failed or the channel was lost; rc AUTH means: refused, do not try again by itself.
                         * An OPEN of an address that is linked already (a peer that lost its side shakes hands again) is answered
                         * by LINK_UP, or by LINK_DOWN with AUTH when the caller is somebody else: then the link itself stays. */
-    PFL_EV_MESSAGE, /* msg, call, from; signer or forged (both NULL: not signed); weights: payload (decoded, digest checked, finite,
-                       right layout) or rc/text why not */
+    PFL_EV_MESSAGE, /* msg, call, from; addr of the neighbour that delivered it, where that is known; signer or forged (both NULL:
+                       not signed); weights: payload (decoded, digest checked, finite, right layout) or rc/text why not */
     PFL_EV_SENT,    /* id, rc, text: a SEND ended; text is the peer's response ("true", "false", "") or the error.
                      * rc UNAVAILABLE, TIMEOUT, IO, CANCELED: the call failed, it may have arrived or not; STATE and others: the
                      * peer answered with an error. hello: that of the answer, absent where a P2PFL node answered; NULL: not known */

@@ -215,7 +215,7 @@ static void convict(struct pfl_node *n, const struct pfl_event *ev, struct pfl_s
     *before = *now = (struct pfl_statement){0};
     if (ev->msg->kind == PFL_MSG_GOSSIP) { /* as it is for those who take no evidence */
         (void)pfl_core_seen_add(n, ev->msg);
-        pfl_core_forward(n, ev->msg);
+        pfl_core_forward(n, ev->msg, ev->addr);
     }
     pfl_core_accuse(n, said, ev->signer ? ev->signer->id : ev->msg->source);
     pfl_core_exclude(n, ev->msg->source, said, NULL);

@@ -122,6 +122,8 @@ struct pfl_pending *pfl_pending_find(struct pfl_driver *d, uint64_t token);
 
 /* links.c */
 struct pfl_link *pfl_link_find(const struct pfl_driver *d, const char *addr);
+/** The address whose link this identity holds; NULL: none, or several. Borrowed until the link ends. */
+const char *pfl_link_held_by(const struct pfl_driver *d, const struct pfl_identity *id);
 void pfl_link_open(struct pfl_driver *d, const char *addr, bool handshake, uint64_t call);
 void pfl_link_send(struct pfl_driver *d, const char *addr, uint64_t id, struct pfl_scatter *body, pfl_ns timeout);
 void pfl_link_goodbye(struct pfl_driver *d, const char *addr);

@@ -19,6 +19,21 @@ struct pfl_link *pfl_link_find(const struct pfl_driver *d, const char *addr)
     return NULL;
 }
 
+const char *pfl_link_held_by(const struct pfl_driver *d, const struct pfl_identity *id)
+{
+    const char *addr = NULL;
+    if (d->tls && pfl_identity_same(pfl_tls_client_identity(d->tls), id))
+        return NULL; /* all nodes have the same certificate */
+    for (const struct pfl_link *l = d->links; l; l = l->next) {
+        if (l->leaving || !l->bound || !pfl_identity_same(l->bound, id))
+            continue;
+        if (addr)
+            return NULL;
+        addr = l->addr;
+    }
+    return addr;
+}
+
 static void scatter_release(void *owner)
 {
     pfl_scatter_unref(owner);

@@ -418,6 +418,7 @@ void pfl_check_judge(struct pfl_driver *d, struct pfl_check *c, uint64_t call, s
     struct pfl_origins *o = d->origins;
     const struct pfl_pending *p = pfl_pending_find(d, call);
     ev->from = p && p->caller ? pfl_identity_text(p->caller) : NULL;
+    ev->addr = p && p->caller ? pfl_link_held_by(d, p->caller) : NULL;
     if (!c->tls)
         return;
     o->n_verified++;

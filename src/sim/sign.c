@@ -83,7 +83,7 @@ void pfl_sim_verify(const struct pfl_sim *s, unsigned i, unsigned from, struct p
 {
     const struct pfl_msg *m = ev->msg;
     uint8_t signature[SIGNATURE_BYTES];
-    ev->from = s->nodes[from].addr;
+    ev->from = ev->addr = s->nodes[from].addr;
     if (!m->origin || (m->kind == PFL_MSG_GOSSIP && pfl_node_knows(s->nodes[i].core, m)))
         return;
     const struct pfl_buf *got = &m->origin->signature, *author = &m->origin->certs[0];

@@ -2,6 +2,7 @@
 /* link: base wire tensor mesh */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,7 +118,9 @@ static void outbox__large_messages__the_oldest_waiting_gives_way(void **state)
 static void flood(struct pfl_flooded *f, int what)
 {
     PFL_AUTO(pfl_scatter_freep) struct pfl_scatter *body = pfl_scatter_of(&what, sizeof(what));
-    pfl_flooded_add(f, pfl_past_of_body(body, what));
+    struct pfl_past p = pfl_past_of_body(body, what);
+    p.tag = 100 + (uint32_t)what;
+    pfl_flooded_add(f, p);
 }
 
 /* Sends what there is room for, with its number + 1 as id. The number of messages. */
@@ -219,6 +222,65 @@ static void lane__behind_by_too_much__misses_the_oldest(void **state)
     pfl_flooded_deinit(&f);
 }
 
+/* What a neighbour sent itself, it is not given; unless it comes anew, and may have lost it. */
+static void lane__what_its_neighbour_sent__is_passed_over(void **state)
+{
+    (void)state;
+    struct pfl_outbox o = {0};
+    struct pfl_flooded f = {0};
+    struct pfl_lane *lane = pfl_outbox_lane(&o, "a", 0);
+    const struct pfl_past *p;
+    for (int i = 0; i < 6; i++)
+        flood(&f, i);
+    assert_non_null(pfl_outbox_next(&o, lane, &f));
+    pfl_outbox_has(lane, &f, 100); /* it is on its way already */
+    pfl_outbox_has(lane, &f, 101);
+    pfl_outbox_has(lane, &f, 103);
+    pfl_outbox_has(lane, &f, 105);
+    pfl_outbox_has(lane, &f, 99); /* nobody's */
+    (void)pfl_outbox_lane(&o, "b", 1);
+    lane = pfl_outbox_find_lane(&o, "a");
+    assert_true((p = pfl_outbox_next(&o, lane, &f)) && p->tag == 102);
+    assert_true((p = pfl_outbox_next(&o, lane, &f)) && p->tag == 104);
+    assert_null(pfl_outbox_next(&o, lane, &f));
+    assert_int_equal(lane->next, f.end);
+    struct pfl_lane *other = pfl_outbox_find_lane(&o, "b");
+    assert_true(other->bit && other->bit != lane->bit);
+    assert_true((p = pfl_outbox_next(&o, other, &f)) && p->tag == 101);
+    pfl_outbox_again(lane, &f, 1);
+    assert_true((p = pfl_outbox_next(&o, lane, &f)) && p->tag == 101);
+    pfl_outbox_again(lane, &f, 5); /* it is before that */
+    assert_true((p = pfl_outbox_next(&o, lane, &f)) && p->tag == 102);
+    assert_null(pfl_outbox_find_lane(&o, "c"));
+    pfl_outbox_deinit(&o);
+    pfl_flooded_deinit(&f);
+}
+
+/* There are bits for 32 of them; the others are given everything. A bit is free again when its lane ends. */
+static void lane__more_than_have_a_bit__are_given_everything(void **state)
+{
+    (void)state;
+    static char names[40][16];
+    struct pfl_outbox o = {0};
+    struct pfl_flooded f = {0};
+    uint32_t bits = 0;
+    for (int i = 0; i < 40; i++) {
+        snprintf(names[i], sizeof(names[i]), "n%d", i);
+        uint32_t bit = pfl_outbox_lane(&o, names[i], 0)->bit;
+        assert_true(i < 32 ? bit && (bit & (bit - 1)) == 0 && !(bits & bit) : bit == 0);
+        bits |= bit;
+    }
+    flood(&f, 0);
+    struct pfl_lane *last = pfl_outbox_find_lane(&o, "n39");
+    pfl_outbox_has(last, &f, 100);
+    assert_non_null(pfl_outbox_next(&o, last, &f));
+    uint32_t bit = pfl_outbox_find_lane(&o, "n7")->bit;
+    pfl_outbox_forget(&o, "n7");
+    assert_int_equal(pfl_outbox_lane(&o, "x", 0)->bit, bit);
+    pfl_outbox_deinit(&o);
+    pfl_flooded_deinit(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +291,8 @@ int main(void)
         cmocka_unit_test(lane__more_than_its_window__waits_its_turn),
         cmocka_unit_test(lane__calls_that_are_lost__do_not_close_the_window),
         cmocka_unit_test(lane__behind_by_too_much__misses_the_oldest),
+        cmocka_unit_test(lane__what_its_neighbour_sent__is_passed_over),
+        cmocka_unit_test(lane__more_than_have_a_bit__are_given_everything),
     };
     return cmocka_run_group_tests_name("outbox", tests, NULL, NULL);
 }
