@@ -151,11 +151,17 @@ void pfl_round_free(struct pfl_round *r);
  * ballots are dropped. */
 struct pfl_round_peer *pfl_round_find(const struct pfl_round *r, const char *addr);
 struct pfl_round_peer *pfl_round_get(struct pfl_round *r, const char *addr);
-/** The i-th of n_peers, in order of addresses. */
-struct pfl_round_peer *pfl_round_at(const struct pfl_round *r, size_t i);
-/** The number of its row, which is made where there is none, and the row again. */
+/** The number of its row, which is made where there is none. */
 uint32_t pfl_round_number(struct pfl_round *r, const char *addr);
-struct pfl_round_peer *pfl_round_row(const struct pfl_round *r, uint32_t number);
+static inline struct pfl_round_peer *pfl_round_row(const struct pfl_round *r, uint32_t number)
+{
+    return &r->blocks[number / PFL_ROUND_BLOCK][number % PFL_ROUND_BLOCK];
+}
+/** The i-th of n_peers, in order of addresses. */
+static inline struct pfl_round_peer *pfl_round_at(const struct pfl_round *r, size_t i)
+{
+    return pfl_round_row(r, r->order[i]);
+}
 void pfl_round_drop_rows(struct pfl_round *r);
 /** Of those that have nothing in them. */
 void pfl_round_drop_empty_rows(struct pfl_round *r);

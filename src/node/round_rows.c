@@ -9,16 +9,6 @@
 
 /* ---- rows ---- */
 
-struct pfl_round_peer *pfl_round_row(const struct pfl_round *r, uint32_t number)
-{
-    return &r->blocks[number / PFL_ROUND_BLOCK][number % PFL_ROUND_BLOCK];
-}
-
-struct pfl_round_peer *pfl_round_at(const struct pfl_round *r, size_t i)
-{
-    return pfl_round_row(r, r->order[i]);
-}
-
 static size_t lower_bound(const struct pfl_round *r, const char *addr)
 {
     size_t lo = 0;

@@ -50,11 +50,13 @@ pfl_ns pfl_core_shows_until(const struct pfl_node *n, const struct pfl_round *r,
  * like one that is slow. */
 static pfl_ns computes_until(const struct pfl_node *n, const struct pfl_round *r, const char *member)
 {
+    const struct pfl_round_peer *row = pfl_round_find(r, member);
+    if (row && row->ready)
+        return 0;
     const struct pfl_peer *p = pfl_neighbours_find(&n->peers, member);
     if (!p || !p->alive || !p->takes_part || p->from > r->round || pfl_core_plain(n, p))
         return 0;
-    const struct pfl_round_peer *row = pfl_round_find(r, member);
-    return row && row->ready ? 0 : pfl_core_shows_until(n, r, p);
+    return pfl_core_shows_until(n, r, p);
 }
 
 /* How many still may; *ret: when the first of them is not waited for any more. */
