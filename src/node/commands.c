@@ -143,8 +143,10 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (p->voted)
-        return PFL_OK; /* the first ballot counts */
-    if (pfl_core_keeps_ballots(n, r) && (rc = pfl_round_set_ballot(r, p, &in->msg->args, err)) != PFL_OK)
+        return PFL_OK;                /* the first ballot counts */
+    if (pfl_core_keeps_ballots(n, r)) /* with signatures it may come to be void */
+        rc = n->set.signatures ? pfl_round_set_ballot(r, p, &in->msg->args, err) : pfl_round_count_ballot(r, &in->msg->args, err);
+    if (rc != PFL_OK)
         return rc;
     pfl_round_set_voted(r, p, true); /* else that alone matters */
     pfl_core_plain_progress(n, in, false);
@@ -198,8 +200,8 @@ static enum pfl_rc cmd_models_aggregated(struct pfl_node *n, struct pfl_incoming
     if (in->msg->args.n == 0)
         p->withdrawn = true;
     /* Lists only grow; an older one that was overtaken must not hide what came after it. */
-    if (in->msg->args.n > pfl_round_holds(p)->n) {
-        pfl_strs_copy(&pfl_round_trainer(p)->holds, &in->msg->args);
+    if (in->msg->args.n > pfl_round_holds(r, p)->n) {
+        pfl_strs_copy(&pfl_round_trainer(r, p)->holds, &in->msg->args);
         n->progress_at = n->now;
     }
     n->dirty = true;

@@ -15,7 +15,7 @@ static bool wants_partial(struct pfl_node *n, const struct pfl_incoming *in, con
         return false;
     if (r->decided)
         return pfl_round_is_member(r, n->addr) && pfl_book_check(&r->book, &r->members, who, 1, NULL) == PFL_BOOK_FITS;
-    return in->peer && !pfl_round_trainer(pfl_round_get(r, in->peer->addr))->early.payload &&
+    return in->peer && !pfl_round_trainer(r, pfl_round_get(r, in->peer->addr))->early.payload &&
            pfl_book_check(&r->book, NULL, who, 1, NULL) == PFL_BOOK_FITS;
 }
 
@@ -114,7 +114,7 @@ static enum pfl_rc keep_early(struct pfl_incoming *in, struct pfl_round *r, stru
     const struct pfl_msg *m = in->msg;
     if (!in->peer)
         return pfl_err_set(err, PFL_STATE, "partial_model: %s is not known here yet", pfl_q(m->source));
-    struct pfl_early *e = &pfl_round_trainer(pfl_round_get(r, m->source))->early;
+    struct pfl_early *e = &pfl_round_trainer(r, pfl_round_get(r, m->source))->early;
     if (pfl_book_check(&r->book, NULL, &m->contributors, m->num_samples, err) == PFL_BOOK_REFUSED)
         return err->rc;
     if (e->payload)

@@ -133,7 +133,7 @@ static void void_ballots(struct pfl_node *n, const char *addr)
             continue;
         r->voided = r->voided || row->voted;
         pfl_round_set_voted(r, row, false);
-        pfl_round_drop_ballot(row);
+        pfl_round_drop_ballot(r, row);
     }
 }
 
@@ -195,8 +195,8 @@ static struct once once_of(struct pfl_node *n, const struct pfl_msg *m)
     struct pfl_round *r = n->learning || ready ? pfl_core_round_get(n, m->round) : n->early_round;
     struct pfl_round_peer *row = r && (n->learning || ready || m->round == 0) ? pfl_round_get(r, m->source) : NULL;
     if (!row || vote)
-        return (struct once){row, row ? pfl_round_said_vote(row) : NULL, NULL};
-    struct pfl_trainer *t = pfl_round_trainer(row);
+        return (struct once){row, row ? pfl_round_said_vote(r, row) : NULL, NULL};
+    struct pfl_trainer *t = pfl_round_trainer(r, row);
     if (ready)
         return (struct once){row, &t->said_ready, NULL};
     return announced ? (struct once){row, &t->said_own, &t->said_model} : (struct once){row, &t->said_model, &t->said_own};
@@ -287,11 +287,11 @@ void pfl_core_sift_early(struct pfl_node *n)
     struct pfl_round *r = n->kept[0];
     for (size_t i = 0; n->set.signatures && r && i < r->n_peers; i++) {
         struct pfl_round_peer *row = pfl_round_at(r, i);
-        struct pfl_statement *said = row->more ? &row->more->said_vote : NULL;
+        struct pfl_statement *said = row->more ? pfl_round_said_vote(r, row) : NULL;
         if (!said || !said->origin || pfl_streq(said->origin->experiment, n->experiment))
             continue;
         pfl_round_set_voted(r, row, false);
-        pfl_round_drop_ballot(row);
+        pfl_round_drop_ballot(r, row);
         pfl_statement_deinit(said);
     }
     if (n->set.signatures && n->early_init_of && n->initial && !pfl_streq(n->early_init_of, n->experiment)) {

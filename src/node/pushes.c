@@ -123,7 +123,7 @@ static bool may_relay(const struct pfl_node *n, const struct pfl_round *r, const
     if (!n->set.signatures || plain)
         return true;
     const struct pfl_round_peer *row = e->who.n == 1 ? pfl_round_find(r, e->who.items[0]) : NULL;
-    const struct pfl_trainer *t = row ? pfl_round_trainer_of(row) : NULL;
+    const struct pfl_trainer *t = row ? pfl_round_trainer_of(r, row) : NULL;
     if (t && t->said_model.origin)
         return true;
     for (size_t i = 0; n->set.interop && i < e->who.n; i++) {
@@ -168,7 +168,7 @@ static void plan_contributions_to(struct pfl_node *n, struct pfl_round *r, const
 {
     static const struct pfl_strs nothing = {0};
     const struct pfl_round_peer *row = pfl_round_find(r, to);
-    const struct pfl_strs *holds = row ? pfl_round_holds(row) : &nothing;
+    const struct pfl_strs *holds = row ? pfl_round_holds(r, row) : &nothing;
     if ((row && row->ready) || (pfl_core_plain_addr(n, to) && !(row && row->trains)))
         return;
     if (pfl_core_plain_stagger(n, r, to) > n->now) {
@@ -295,7 +295,7 @@ static struct pfl_msg *model_msg(struct pfl_node *n, const struct pfl_push *p, b
     const char *who = p->kind == PFL_PUSH_PARTIAL && p->contributors.n == 1 ? p->contributors.items[0] : n->addr;
     const struct pfl_round *r = pfl_core_round(n, p->round);
     const struct pfl_round_peer *row = r && !plain && strcmp(who, n->addr) != 0 ? pfl_round_find(r, who) : NULL;
-    const struct pfl_trainer *t = row ? pfl_round_trainer_of(row) : NULL;
+    const struct pfl_trainer *t = row ? pfl_round_trainer_of(r, row) : NULL;
     bool signed_by_it = t && t->said_model.origin;
     struct pfl_msg *m = pfl_msg_new(signed_by_it ? who : n->addr, p->round, pfl_push_command(p->kind), PFL_MSG_WEIGHTS);
     if (signed_by_it)

@@ -182,7 +182,7 @@ bool pfl_round_drop(struct pfl_round *r, const char *who)
     bool dropped = pfl_book_drop(&r->book, who);
     (void)pfl_book_drop(&r->partials, who);
     for (size_t i = 0; i < r->n_peers; i++) {
-        struct pfl_trainer *t = pfl_round_trainer_of(pfl_round_at(r, i));
+        struct pfl_trainer *t = pfl_round_trainer_of(r, pfl_round_at(r, i));
         if (!t || !t->early.payload || !is_alone(&t->early.who, who))
             continue;
         pfl_early_deinit(&t->early);
@@ -241,10 +241,10 @@ bool pfl_round_announced_by_member(const struct pfl_round *r, const uint8_t dige
 bool pfl_round_same_contributors(const struct pfl_round *r, const char *a, const char *b)
 {
     const struct pfl_round_peer *pa = pfl_round_find(r, a), *pb = pfl_round_find(r, b);
-    if (!pa || !pb || pfl_round_holds(pa)->n == 0 || pfl_round_holds(pa)->n != pfl_round_holds(pb)->n)
+    if (!pa || !pb || pfl_round_holds(r, pa)->n == 0 || pfl_round_holds(r, pa)->n != pfl_round_holds(r, pb)->n)
         return false;
-    for (size_t i = 0; i < pfl_round_holds(pa)->n; i++) {
-        if (!pfl_strs_has(pfl_round_holds(pb), pfl_round_holds(pa)->items[i]))
+    for (size_t i = 0; i < pfl_round_holds(r, pa)->n; i++) {
+        if (!pfl_strs_has(pfl_round_holds(r, pb), pfl_round_holds(r, pa)->items[i]))
             return false;
     }
     return true;
@@ -377,7 +377,7 @@ void pfl_round_drop_models(struct pfl_round *r)
     pfl_book_deinit(&r->book);
     pfl_book_deinit(&r->partials);
     for (size_t i = 0; i < r->n_peers; i++) {
-        struct pfl_trainer *t = pfl_round_trainer_of(pfl_round_at(r, i));
+        struct pfl_trainer *t = pfl_round_trainer_of(r, pfl_round_at(r, i));
         if (t)
             pfl_early_deinit(&t->early);
     }

@@ -75,14 +75,14 @@ struct pfl_round_more {
     struct pfl_trainer *trainer;                 /* owned or NULL */
     uint32_t earlier[PFL_READY_DIGESTS_MAX - 1]; /* announced before its latest result, oldest first: as that */
     uint32_t computed; /* the result that it made itself, of contributions: as the latest. 0: none that is known */
+    uint32_t ballot;   /* where it begins in the round's ballots, from 1; 0: none is kept */
 };
 /** Kept small: there is one for each node of the network and each round, and one for each name in a ballot. One with nothing in it
  * says as much as none. */
 struct pfl_round_peer {
-    struct pfl_peer *who;        /* a reference, for its address alone: it may have left the table */
-    struct pfl_round_more *more; /* owned or NULL */
+    struct pfl_peer *who; /* a reference, for its address alone: it may have left the table */
     pfl_ns ready_at;
-    uint32_t ballot; /* where it begins in the round's ballots, from 1; 0: none */
+    uint32_t more; /* its number among the round's `mores`, from 1; 0: none. Of a row that was taken out: the next such one */
     /* What it announced last, as the number of one of the round's results, from 1: it announces again when it adopts the canonical
      * result. All are kept, because messages overtake each other. */
     uint32_t result : 24;
@@ -101,21 +101,30 @@ static inline const char *pfl_round_addr(const struct pfl_round_peer *p)
 
 enum { PFL_ROUND_BLOCK = 32 }; /* rows */
 
+/** What all ballots give to one name. */
+struct pfl_round_sum {
+    uint32_t votes, ballots;
+};
+
 struct pfl_round {
     int32_t round;
     const struct pfl_neighbours *known; /* borrowed: its rows share the addresses that these hold; NULL: none */
     struct pfl_round_peer **blocks;     /* owned, each owned, of PFL_ROUND_BLOCK rows: a row stays where it is */
-    uint32_t n_rows, unused;     /* in blocks, taken out or not; the first that was taken out, from 1, and its ballot the next */
-    uint32_t *order;             /* owned: numbers of rows, sorted by address; this node's own is among them */
-    size_t n_peers, cap_peers;   /* in order */
-    size_t n_voted;              /* of them */
+    uint32_t n_rows, unused;            /* in blocks, taken out or not; the first that was taken out, from 1 */
+    uint32_t *order;                    /* owned: numbers of rows, sorted by address; this node's own is among them */
+    size_t n_peers, cap_peers;          /* in order */
+    size_t n_voted;                     /* of them */
+    struct pfl_round_more **mores;      /* owned, each owned */
+    uint32_t n_mores;
     pfl_ns ended_at;             /* when another node first announced a result that it computed; 0: none did */
     size_t n_computed;           /* of them said, ever, that they computed a result */
     struct pfl_result **results; /* owned, each owned; NULL: not in use */
     size_t n_results;
-    size_t n_candidates; /* rows that ballots name */
-    /* Owned: of each ballot the number of its candidates, and for each the number of its row * (PFL_VOTE_MAX + 1) + its votes, as
-     * base-128 integers: with a thousand nodes their ballots would be most of what a round takes. */
+    size_t n_candidates;        /* rows that ballots name */
+    struct pfl_round_sum *sums; /* owned: of ballots, in the order of rows */
+    size_t n_sums;
+    /* Owned: of each ballot that is kept the number of its candidates, and for each the number of its row * (PFL_VOTE_MAX + 1) +
+     * its votes, as base-128 integers. */
     uint8_t *ballots;
     size_t ballots_len, ballots_cap;
     bool decided;              /* the train set is known */
@@ -166,14 +175,18 @@ void pfl_round_drop_rows(struct pfl_round *r);
 /** Of those that have nothing in them. */
 void pfl_round_drop_empty_rows(struct pfl_round *r);
 void pfl_round_set_voted(struct pfl_round *r, struct pfl_round_peer *p, bool voted);
-/** Where its signed vote is, or belongs. */
-struct pfl_statement *pfl_round_said_vote(struct pfl_round_peer *p);
-/** Its trainer's part: made where it is not there yet. */
-struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p);
+/** Made where it is not there yet. */
+struct pfl_round_more *pfl_round_more(struct pfl_round *r, struct pfl_round_peer *p);
 /** The same; NULL where there is none. */
-struct pfl_trainer *pfl_round_trainer_of(const struct pfl_round_peer *p);
+const struct pfl_round_more *pfl_round_more_of(const struct pfl_round *r, const struct pfl_round_peer *p);
+/** Where its signed vote is, or belongs. */
+struct pfl_statement *pfl_round_said_vote(struct pfl_round *r, struct pfl_round_peer *p);
+/** Its trainer's part: made where it is not there yet. */
+struct pfl_trainer *pfl_round_trainer(struct pfl_round *r, struct pfl_round_peer *p);
+/** The same; NULL where there is none. */
+struct pfl_trainer *pfl_round_trainer_of(const struct pfl_round *r, const struct pfl_round_peer *p);
 /** What it holds, never NULL. */
-const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p);
+const struct pfl_strs *pfl_round_holds(const struct pfl_round *r, const struct pfl_round_peer *p);
 /** models_ready; digest NULL: without one. False where it says nothing new. */
 bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
 /** It is not ready any more, and has nothing of what it announced. What it computed it has said for good. */
@@ -226,16 +239,20 @@ void pfl_round_drop_models(struct pfl_round *r);
 
 /* ---- its ballots: round_ballots.c ---- */
 
-/** Names and votes in turn, as pfl_vote_check found them to be right. TOO_BIG: more names than a round can have; nothing changed.
- */
+/** Counts a ballot for good. Names and votes in turn, as pfl_vote_check found them to be right. TOO_BIG: more names than a round
+ * can have; nothing is counted. */
+enum pfl_rc pfl_round_count_ballot(struct pfl_round *r, const struct pfl_strs *args, struct pfl_err *err);
+/** The same, and keeps it with p: it can be dropped, or asked for. */
 enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err);
-void pfl_round_drop_ballot(struct pfl_round_peer *p);
-/** The same list again; empty where there is no ballot. ret is deinited first. */
+/** Takes it out of the count. Nothing where none is kept. */
+void pfl_round_drop_ballot(struct pfl_round *r, struct pfl_round_peer *p);
+/** The same list again; empty where no ballot is kept. ret is deinited first. */
 void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret);
 /** The train set that all ballots give: see pfl_vote_rank. */
 void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
                      struct pfl_strs *ret);
 /** Who has voted stays known, for whom does not: the round is done, its votes are counted. */
 void pfl_round_drop_ballots(struct pfl_round *r);
+void pfl_round_free_ballots(struct pfl_round *r); /* whose rows go */
 
 #endif

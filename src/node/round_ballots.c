@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A round's ballots, in as few bytes as a table of a thousand of them should take: candidates are the numbers of their rows, and
- * all ballots stand in one run of bytes, in the order of arrival. One that is dropped leaves its bytes there until all go. */
+/* A round's ballots. What counts of them is the sum for each name, so that is held; a ballot itself is kept only where it may be
+ * asked for again, or come to be void. Candidates are the numbers of their rows, and all ballots stand in one run of bytes, in the
+ * order of arrival; one that is dropped leaves its bytes there until all go. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,12 @@ static struct pfl_round_peer *candidate(struct pfl_round *r, const char *name, u
     p = pfl_round_row(r, *ret_number);
     r->n_candidates += !p->candidate;
     p->candidate = true;
+    if (*ret_number >= r->n_sums) {
+        size_t n = *ret_number + 1 + PFL_ROUND_BLOCK + r->n_sums / 8;
+        r->sums = pfl_xrealloc(r->sums, n * sizeof(*r->sums));
+        memset(&r->sums[r->n_sums], 0, (n - r->n_sums) * sizeof(*r->sums));
+        r->n_sums = n;
+    }
     return p;
 }
 
@@ -36,11 +43,10 @@ static uint32_t append(struct pfl_round *r, struct pfl_bytes b)
     return (uint32_t)at + 1;
 }
 
-enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err)
+static enum pfl_rc encode(struct pfl_round *r, const struct pfl_strs *args, struct pfl_buf *out, struct pfl_err *err)
 {
-    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
     size_t n = args->n / 2;
-    (void)pfl_buf_varint(&b, n);
+    (void)pfl_buf_varint(out, n);
     for (size_t i = 0; i < n; i++) {
         int64_t votes;
         uint32_t number;
@@ -48,35 +54,72 @@ enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, 
             return pfl_err_set(err, PFL_TOO_BIG, "vote_train_set: %d other names were voted for already", PFL_BALLOT_NAMES_MAX);
         if (!pfl_parse_i64(args->items[2 * i + 1], 0, PFL_VOTE_MAX, &votes))
             votes = 0;
-        (void)pfl_buf_varint(&b, (uint64_t)number * VOTES_END + (uint64_t)votes);
+        (void)pfl_buf_varint(out, (uint64_t)number * VOTES_END + (uint64_t)votes);
     }
-    if (b.failed || r->ballots_len + b.len >= UINT32_MAX)
+    if (out->failed || r->ballots_len + out->len >= UINT32_MAX)
         return pfl_err_set(err, PFL_TOO_BIG, "vote_train_set: the ballots of round %d fill %zu bytes already", r->round,
                            r->ballots_len);
-    p->ballot = append(r, pfl_buf_view(&b));
     return PFL_OK;
 }
 
-void pfl_round_drop_ballot(struct pfl_round_peer *p)
+/* The ballot that begins there counts, or does not any more. */
+static void add(struct pfl_round *r, struct pfl_reader in, bool counts)
 {
-    p->ballot = 0;
+    uint64_t n = pfl_reader_varint(&in);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t v = pfl_reader_varint(&in);
+        struct pfl_round_sum *s = &r->sums[v / VOTES_END];
+        uint32_t votes = (uint32_t)(v % VOTES_END);
+        s->votes = counts ? s->votes + votes : s->votes - votes;
+        s->ballots = counts ? s->ballots + 1 : s->ballots - 1;
+    }
 }
 
-/* Reads what of it is left: *ret is the number of candidates. */
-static struct pfl_reader open_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, uint64_t *ret)
+static struct pfl_reader open_ballot(const struct pfl_round *r, uint32_t at)
 {
     struct pfl_reader in = pfl_reader_of((struct pfl_bytes){r->ballots, r->ballots_len});
-    in.pos = p->ballot ? p->ballot - 1 : 0;
-    *ret = p->ballot ? pfl_reader_varint(&in) : 0;
+    in.pos = at - 1;
     return in;
+}
+
+enum pfl_rc pfl_round_count_ballot(struct pfl_round *r, const struct pfl_strs *args, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
+    enum pfl_rc rc = encode(r, args, &b, err);
+    if (rc == PFL_OK)
+        add(r, pfl_reader_of(pfl_buf_view(&b)), true);
+    return rc;
+}
+
+enum pfl_rc pfl_round_set_ballot(struct pfl_round *r, struct pfl_round_peer *p, const struct pfl_strs *args, struct pfl_err *err)
+{
+    PFL_AUTO(pfl_buf_deinit) struct pfl_buf b = {0};
+    enum pfl_rc rc = encode(r, args, &b, err);
+    if (rc != PFL_OK)
+        return rc;
+    pfl_round_drop_ballot(r, p);
+    pfl_round_more(r, p)->ballot = append(r, pfl_buf_view(&b));
+    add(r, pfl_reader_of(pfl_buf_view(&b)), true);
+    return PFL_OK;
+}
+
+void pfl_round_drop_ballot(struct pfl_round *r, struct pfl_round_peer *p)
+{
+    struct pfl_round_more *m = p->more ? pfl_round_more(r, p) : NULL;
+    if (!m || !m->ballot)
+        return;
+    add(r, open_ballot(r, m->ballot), false);
+    m->ballot = 0;
 }
 
 void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_strs *ret)
 {
-    uint64_t n;
-    struct pfl_reader in = open_ballot(r, p, &n);
+    const struct pfl_round_more *m = pfl_round_more_of(r, p);
     pfl_strs_deinit(ret);
-    for (uint64_t i = 0; i < n; i++) {
+    if (!m || !m->ballot)
+        return;
+    struct pfl_reader in = open_ballot(r, m->ballot);
+    for (uint64_t n = pfl_reader_varint(&in); n > 0; n--) {
         char votes[24];
         uint64_t v = pfl_reader_varint(&in);
         snprintf(votes, sizeof(votes), "%u", (unsigned)(v % VOTES_END));
@@ -85,44 +128,34 @@ void pfl_round_ballot(const struct pfl_round *r, const struct pfl_round_peer *p,
     }
 }
 
-/* Adds its votes to those of all rows, which have none where nobody voted for them. */
-static void count(const struct pfl_round *r, const struct pfl_round_peer *p, struct pfl_candidate *all)
-{
-    uint64_t n;
-    struct pfl_reader in = open_ballot(r, p, &n);
-    for (uint64_t i = 0; i < n; i++) {
-        uint64_t v = pfl_reader_varint(&in);
-        uint32_t number = (uint32_t)(v / VOTES_END);
-        all[number].name = pfl_round_addr(pfl_round_row(r, number));
-        all[number].votes += (int64_t)(v % VOTES_END);
-    }
-}
-
 void pfl_round_tally(const struct pfl_round *r, size_t size, bool (*counts)(void *user, const char *name), void *user,
                      struct pfl_strs *ret)
 {
-    struct pfl_candidate *all = pfl_xcalloc(r->n_rows ? r->n_rows : 1, sizeof(*all));
+    struct pfl_candidate *all = pfl_xcalloc(r->n_candidates ? r->n_candidates : 1, sizeof(*all));
     size_t n = 0;
-    for (size_t i = 0; i < r->n_peers; i++) {
-        if (pfl_round_at(r, i)->voted)
-            count(r, pfl_round_at(r, i), all);
-    }
-    for (size_t i = 0; i < r->n_rows; i++) {
-        if (all[i].name)
-            all[n++] = all[i];
+    for (uint32_t i = 0; i < r->n_sums; i++) {
+        if (r->sums[i].ballots > 0) /* else nobody voted for it, or who did is out */
+            all[n++] = (struct pfl_candidate){.name = pfl_round_addr(pfl_round_row(r, i)), .votes = r->sums[i].votes};
     }
     pfl_vote_rank(all, n, size, counts, user, ret);
     free(all);
 }
 
+void pfl_round_free_ballots(struct pfl_round *r)
+{
+    free(r->sums);
+    free(r->ballots);
+    r->sums = NULL;
+    r->ballots = NULL;
+    r->n_sums = r->ballots_len = r->ballots_cap = r->n_candidates = 0;
+}
+
 void pfl_round_drop_ballots(struct pfl_round *r)
 {
-    for (size_t i = 0; i < r->n_peers; i++) {
-        pfl_round_drop_ballot(pfl_round_at(r, i));
+    for (size_t i = 0; i < r->n_peers; i++)
         pfl_round_at(r, i)->candidate = false;
-    }
-    free(r->ballots);
-    r->ballots = NULL;
-    r->ballots_len = r->ballots_cap = r->n_candidates = 0;
+    for (size_t i = 0; i < r->n_mores; i++)
+        r->mores[i]->ballot = 0;
+    pfl_round_free_ballots(r);
     pfl_round_drop_empty_rows(r);
 }

@@ -40,8 +40,8 @@ static uint32_t empty_row(struct pfl_round *r)
     if (r->unused) {
         uint32_t number = r->unused - 1;
         struct pfl_round_peer *p = pfl_round_row(r, number);
-        r->unused = p->ballot;
-        p->ballot = 0;
+        r->unused = p->more;
+        p->more = 0;
         return number;
     }
     PFL_ASSERT(r->n_rows < UINT32_MAX);
@@ -90,8 +90,6 @@ static void trainer_free(struct pfl_trainer *t)
 
 static void more_free(struct pfl_round_more *m)
 {
-    if (!m)
-        return;
     pfl_statement_deinit(&m->said_vote);
     trainer_free(m->trainer);
     free(m);
@@ -99,10 +97,10 @@ static void more_free(struct pfl_round_more *m)
 
 void pfl_round_drop_rows(struct pfl_round *r)
 {
-    for (size_t i = 0; i < r->n_peers; i++) {
-        more_free(pfl_round_at(r, i)->more);
+    for (size_t i = 0; i < r->n_peers; i++)
         pfl_neighbour_unref(pfl_round_at(r, i)->who);
-    }
+    for (size_t i = 0; i < r->n_mores; i++)
+        more_free(r->mores[i]);
     for (size_t i = 0; i * PFL_ROUND_BLOCK < r->n_rows; i++)
         free(r->blocks[i]);
     for (size_t i = 0; i < r->n_results; i++)
@@ -110,19 +108,20 @@ void pfl_round_drop_rows(struct pfl_round *r)
     free(r->blocks);
     free(r->order);
     free(r->results);
-    free(r->ballots);
+    free(r->mores);
+    pfl_round_free_ballots(r);
     r->blocks = NULL;
     r->order = NULL;
     r->results = NULL;
-    r->ballots = NULL;
+    r->mores = NULL;
     r->n_rows = r->unused = 0;
-    r->n_peers = r->cap_peers = r->n_voted = r->n_results = r->n_candidates = r->ballots_len = r->ballots_cap = 0;
+    r->n_peers = r->cap_peers = r->n_voted = r->n_results = r->n_mores = 0;
 }
 
 static bool is_empty(const struct pfl_round_peer *p)
 {
     bool said = p->voted || p->named || p->withdrawn || p->trains || p->ready || p->candidate;
-    return !said && !p->more && !p->ballot && p->n_results == 0;
+    return !said && !p->more && p->n_results == 0;
 }
 
 void pfl_round_drop_empty_rows(struct pfl_round *r)
@@ -135,7 +134,7 @@ void pfl_round_drop_empty_rows(struct pfl_round *r)
             continue;
         }
         pfl_neighbour_unref(p->who);
-        *p = (struct pfl_round_peer){.ballot = r->unused};
+        *p = (struct pfl_round_peer){.more = r->unused};
         r->unused = r->order[i] + 1;
     }
     r->n_peers = kept;
@@ -150,35 +149,45 @@ void pfl_round_set_voted(struct pfl_round *r, struct pfl_round_peer *p, bool vot
 
 /* ---- what few have ---- */
 
-static struct pfl_round_more *more_of(struct pfl_round_peer *p)
+const struct pfl_round_more *pfl_round_more_of(const struct pfl_round *r, const struct pfl_round_peer *p)
 {
-    if (!p->more)
-        p->more = pfl_xcalloc(1, sizeof(*p->more));
-    return p->more;
+    return p->more ? r->mores[p->more - 1] : NULL;
 }
 
-struct pfl_statement *pfl_round_said_vote(struct pfl_round_peer *p)
+struct pfl_round_more *pfl_round_more(struct pfl_round *r, struct pfl_round_peer *p)
 {
-    return &more_of(p)->said_vote;
+    if (p->more)
+        return r->mores[p->more - 1];
+    if (r->n_mores % PFL_ROUND_BLOCK == 0)
+        r->mores = pfl_xrealloc(r->mores, (r->n_mores + PFL_ROUND_BLOCK) * sizeof(struct pfl_round_more *));
+    struct pfl_round_more *m = r->mores[r->n_mores++] = pfl_xcalloc(1, sizeof(*m));
+    p->more = r->n_mores;
+    return m;
 }
 
-struct pfl_trainer *pfl_round_trainer(struct pfl_round_peer *p)
+struct pfl_statement *pfl_round_said_vote(struct pfl_round *r, struct pfl_round_peer *p)
 {
-    struct pfl_round_more *m = more_of(p);
+    return &pfl_round_more(r, p)->said_vote;
+}
+
+struct pfl_trainer *pfl_round_trainer(struct pfl_round *r, struct pfl_round_peer *p)
+{
+    struct pfl_round_more *m = pfl_round_more(r, p);
     if (!m->trainer)
         m->trainer = pfl_xcalloc(1, sizeof(*m->trainer));
     return m->trainer;
 }
 
-struct pfl_trainer *pfl_round_trainer_of(const struct pfl_round_peer *p)
+struct pfl_trainer *pfl_round_trainer_of(const struct pfl_round *r, const struct pfl_round_peer *p)
 {
-    return p->more ? p->more->trainer : NULL;
+    const struct pfl_round_more *m = pfl_round_more_of(r, p);
+    return m ? m->trainer : NULL;
 }
 
-const struct pfl_strs *pfl_round_holds(const struct pfl_round_peer *p)
+const struct pfl_strs *pfl_round_holds(const struct pfl_round *r, const struct pfl_round_peer *p)
 {
     static const struct pfl_strs nothing = {0};
-    const struct pfl_trainer *t = pfl_round_trainer_of(p);
+    const struct pfl_trainer *t = pfl_round_trainer_of(r, p);
     return t ? &t->holds : &nothing;
 }
 
@@ -221,15 +230,15 @@ static const uint8_t *digest_of(const struct pfl_round *r, uint32_t number)
 }
 
 /* The i-th that it announced, oldest first. */
-static uint32_t announced_at(const struct pfl_round_peer *p, unsigned i)
+static uint32_t announced_at(const struct pfl_round *r, const struct pfl_round_peer *p, unsigned i)
 {
-    return i + 1 == p->n_results ? p->result : p->more->earlier[i];
+    return i + 1 == p->n_results ? p->result : pfl_round_more_of(r, p)->earlier[i];
 }
 
 bool pfl_round_peer_announced(const struct pfl_round *r, const struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
 {
     for (unsigned i = 0; i < p->n_results; i++) {
-        if (memcmp(digest_of(r, announced_at(p, i)), digest, PFL_DIGEST_LEN) == 0)
+        if (memcmp(digest_of(r, announced_at(r, p, i)), digest, PFL_DIGEST_LEN) == 0)
             return true;
     }
     return false;
@@ -243,7 +252,7 @@ const uint8_t *pfl_round_peer_digest(const struct pfl_round *r, const struct pfl
 void pfl_round_unset_ready(struct pfl_round *r, struct pfl_round_peer *p)
 {
     for (unsigned i = 0; i < p->n_results; i++)
-        result_unref(r, announced_at(p, i));
+        result_unref(r, announced_at(r, p, i));
     p->n_results = 0;
     p->result = 0;
     p->ready = false;
@@ -253,13 +262,13 @@ static void add_result(struct pfl_round *r, struct pfl_round_peer *p, const uint
 {
     uint32_t latest = result_of(r, digest);
     if (p->n_results == PFL_READY_DIGESTS_MAX) {
-        uint32_t *earlier = more_of(p)->earlier;
+        uint32_t *earlier = pfl_round_more(r, p)->earlier;
         result_unref(r, earlier[0]);
-        memmove(&earlier[0], &earlier[1], sizeof(p->more->earlier) - sizeof(earlier[0]));
+        memmove(&earlier[0], &earlier[1], (PFL_READY_DIGESTS_MAX - 2) * sizeof(earlier[0]));
         p->n_results = PFL_READY_DIGESTS_MAX - 1;
     }
     if (p->n_results > 0)
-        more_of(p)->earlier[p->n_results - 1] = p->result;
+        pfl_round_more(r, p)->earlier[p->n_results - 1] = p->result;
     p->result = latest & RESULTS_MAX;
     p->n_results = (p->n_results + 1U) & 3U;
 }
@@ -277,9 +286,10 @@ bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const ui
 
 bool pfl_round_set_computed(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t digest[PFL_DIGEST_LEN])
 {
-    if (more_of(p)->computed)
+    struct pfl_round_more *m = pfl_round_more(r, p);
+    if (m->computed)
         return false;
-    p->more->computed = result_of(r, digest);
+    m->computed = result_of(r, digest);
     r->n_computed++;
     return true;
 }
@@ -288,13 +298,15 @@ void pfl_round_unset_computed(struct pfl_round *r, struct pfl_round_peer *p)
 {
     if (!p->more)
         return;
-    result_unref(r, p->more->computed);
-    p->more->computed = 0;
+    struct pfl_round_more *m = pfl_round_more(r, p);
+    result_unref(r, m->computed);
+    m->computed = 0;
 }
 
 const uint8_t *pfl_round_computed(const struct pfl_round *r, const struct pfl_round_peer *p)
 {
-    return p->more ? digest_of(r, p->more->computed) : NULL;
+    const struct pfl_round_more *m = pfl_round_more_of(r, p);
+    return m ? digest_of(r, m->computed) : NULL;
 }
 
 bool pfl_round_peer_computed(const struct pfl_round *r, const struct pfl_round_peer *p, const struct pfl_payload *model)

@@ -41,7 +41,7 @@ bool pfl_core_canonical_offered(const struct pfl_node *n, const struct pfl_round
 pfl_ns pfl_core_shows_until(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p)
 {
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
-    if (r->ended_at == 0 || p->fits == r->round || (row && (row->ready || pfl_round_holds(row)->n > 0)))
+    if (r->ended_at == 0 || p->fits == r->round || (row && (row->ready || pfl_round_holds(r, row)->n > 0)))
         return PFL_NEVER;
     return r->ended_at + pfl_core_bulk_timeout(n) + 4 * n->set.retry_period;
 }

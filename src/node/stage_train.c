@@ -70,7 +70,7 @@ void pfl_core_evaluated(struct pfl_node *n, const struct pfl_event *ev)
 static void announce_holdings(struct pfl_node *n, struct pfl_round *r)
 {
     struct pfl_round_peer *me = pfl_round_get(r, n->addr);
-    struct pfl_strs *holds = &pfl_round_trainer(me)->holds;
+    struct pfl_strs *holds = &pfl_round_trainer(r, me)->holds;
     pfl_book_union(&r->book, holds);
     struct pfl_msg *m = pfl_msg_new(n->addr, r->round, "models_aggregated", PFL_MSG_GOSSIP);
     pfl_strs_copy(&m->args, holds);
@@ -160,7 +160,7 @@ static pfl_ns comes_until(const struct pfl_node *n, const struct pfl_round *r, c
     until = shows < until ? shows : until;
     for (size_t i = 0; until != PFL_NEVER && i < r->n_peers; i++) {
         const struct pfl_round_peer *o = pfl_round_at(r, i);
-        pfl_ns its = pfl_strs_has(pfl_round_holds(o), member) ? brings_until(n, r, pfl_round_addr(o), o) : 0;
+        pfl_ns its = pfl_strs_has(pfl_round_holds(r, o), member) ? brings_until(n, r, pfl_round_addr(o), o) : 0;
         until = its > until ? its : until;
     }
     return until;

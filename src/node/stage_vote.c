@@ -128,7 +128,7 @@ static void judge_early(struct pfl_node *n, struct pfl_round *r)
     bool member = pfl_round_is_member(r, n->addr);
     for (size_t i = 0; i < r->n_peers; i++) {
         struct pfl_round_peer *p = pfl_round_at(r, i);
-        struct pfl_trainer *t = pfl_round_trainer_of(p);
+        struct pfl_trainer *t = pfl_round_trainer_of(r, p);
         struct pfl_err err = {0};
         if (!t || !t->early.payload)
             continue;

@@ -74,7 +74,7 @@ static void forget_former_life(struct pfl_node *n, struct pfl_peer *p, bool know
         struct pfl_round_peer *row = n->kept[i] ? pfl_round_find(n->kept[i], p->addr) : NULL;
         if (!row)
             continue;
-        struct pfl_trainer *t = pfl_round_trainer_of(row);
+        struct pfl_trainer *t = pfl_round_trainer_of(n->kept[i], row);
         if (t)
             pfl_strs_deinit(&t->holds);
         if (!knows_rounds)

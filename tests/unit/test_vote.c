@@ -65,7 +65,7 @@ static void tally__by_hand(void **state)
     for (size_t i = 0; i < set.n; i++)
         assert_string_equal(set.items[i], first.items[i]);
     pfl_round_set_voted(r, x, false); /* it is out: with its ballot goes who was named there only */
-    pfl_round_drop_ballot(x);
+    pfl_round_drop_ballot(r, x);
     assert_int_equal(r->n_voted, 1);
     pfl_round_tally(r, 9, NULL, NULL, &set);
     assert_int_equal(set.n, 4);
@@ -77,12 +77,42 @@ static void tally__by_hand(void **state)
     assert_int_equal(set.n, 0);
     pfl_round_ballot(r, pfl_round_find(r, "y"), &set);
     assert_int_equal(set.n, 0);
-    assert_int_equal(r->n_peers, 1); /* y has voted; of the others nothing is known any more */
+    assert_int_equal(r->n_peers, 2); /* of those who were only named nothing is known any more */
     pfl_round_free(r);
     pfl_round_free(turned);
     pfl_strs_deinit(&first);
     pfl_strs_deinit(&second);
     pfl_strs_deinit(&set);
+}
+
+static void ballots__that_are_only_counted__count_the_same(void **state)
+{
+    (void)state;
+    struct pfl_strs first = LIST("a", "500", "b", "250", "c", "100"), second = LIST("c", "399", "b", "250", "a", "0");
+    struct pfl_strs set = {0};
+    struct pfl_round *r = pfl_round_new(0, NULL);
+    vote(r, "x", &first);
+    assert_int_equal(pfl_round_count_ballot(r, &second, NULL), PFL_OK);
+    pfl_round_tally(r, 9, NULL, NULL, &set);
+    assert_int_equal(set.n, 3);
+    assert_string_equal(set.items[0], "b"); /* 500 like a */
+    assert_string_equal(set.items[1], "a");
+    assert_string_equal(set.items[2], "c"); /* 499 */
+    pfl_round_drop_ballot(r, pfl_round_find(r, "x"));
+    pfl_round_drop_ballot(r, pfl_round_find(r, "x")); /* it is out already */
+    pfl_round_drop_ballot(r, pfl_round_find(r, "c")); /* has none */
+    pfl_round_tally(r, 9, NULL, NULL, &set);
+    assert_int_equal(set.n, 3);
+    assert_string_equal(set.items[0], "c"); /* 399 */
+    assert_string_equal(set.items[2], "a"); /* 0, but a candidate */
+    vote(r, "x", &first);
+    vote(r, "x", &second); /* takes the place of the first */
+    pfl_round_tally(r, 1, NULL, NULL, &set);
+    assert_string_equal(set.items[0], "c"); /* 798 */
+    pfl_strs_deinit(&first);
+    pfl_strs_deinit(&second);
+    pfl_strs_deinit(&set);
+    pfl_round_free(r);
 }
 
 /* Numbers of more than one, two and three bytes, and the most votes that one can have. */
@@ -420,6 +450,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tally__by_hand),
+        cmocka_unit_test(ballots__that_are_only_counted__count_the_same),
         cmocka_unit_test(ballots__of_many_names__come_back_as_they_were),
         cmocka_unit_test(make__the_ith_gets_at_most_its_share),
         cmocka_unit_test(check__names_that_are_too_long__are_refused),
