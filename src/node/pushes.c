@@ -227,7 +227,7 @@ static pfl_ns add_due(const struct pfl_node *n, const struct pfl_round *r, const
         return PFL_NEVER;
     if (strcmp(pfl_round_addr(canonical->by), n->addr) == 0)
         return n->now;
-    return direct ? row->ready_at + n->set.retry_period : PFL_NEVER;
+    return direct ? pfl_round_ready_at(r, row) + n->set.retry_period : PFL_NEVER;
 }
 
 static void plan_aggregate(struct pfl_node *n, const struct pfl_round *r)

@@ -81,7 +81,6 @@ struct pfl_round_more {
  * says as much as none. */
 struct pfl_round_peer {
     struct pfl_peer *who; /* a reference, for its address alone: it may have left the table */
-    pfl_ns ready_at;
     uint32_t more; /* its number among the round's `mores`, from 1; 0: none. Of a row that was taken out: the next such one */
     /* What it announced last, as the number of one of the round's results, from 1: it announces again when it adopts the canonical
      * result. All are kept, because messages overtake each other. */
@@ -114,7 +113,9 @@ struct pfl_round {
     uint32_t *order;                    /* owned: numbers of rows, sorted by address; this node's own is among them */
     size_t n_peers, cap_peers;          /* in order */
     size_t n_voted;                     /* of them */
-    struct pfl_round_more **mores;      /* owned, each owned */
+    pfl_ns *ready_at;                   /* owned, in the order of rows: made when the first is ready. See pfl_round_ready_at */
+    size_t n_ready_at;
+    struct pfl_round_more **mores; /* owned, each owned */
     uint32_t n_mores;
     pfl_ns ended_at;             /* when another node first announced a result that it computed; 0: none did */
     size_t n_computed;           /* of them said, ever, that they computed a result */
@@ -189,6 +190,8 @@ struct pfl_trainer *pfl_round_trainer_of(const struct pfl_round *r, const struct
 const struct pfl_strs *pfl_round_holds(const struct pfl_round *r, const struct pfl_round_peer *p);
 /** models_ready; digest NULL: without one. False where it says nothing new. */
 bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now);
+/** Since when it is ready, which it is. */
+pfl_ns pfl_round_ready_at(const struct pfl_round *r, const struct pfl_round_peer *p);
 /** It is not ready any more, and has nothing of what it announced. What it computed it has said for good. */
 void pfl_round_unset_ready(struct pfl_round *r, struct pfl_round_peer *p);
 /** It says that it made this result itself. The first counts; false where it said so before. */

@@ -109,13 +109,16 @@ void pfl_round_drop_rows(struct pfl_round *r)
     free(r->order);
     free(r->results);
     free(r->mores);
+    free(r->ready_at);
     pfl_round_free_ballots(r);
     r->blocks = NULL;
     r->order = NULL;
     r->results = NULL;
     r->mores = NULL;
+    r->ready_at = NULL;
     r->n_rows = r->unused = 0;
     r->n_peers = r->cap_peers = r->n_voted = r->n_results = r->n_mores = 0;
+    r->n_ready_at = 0;
 }
 
 static bool is_empty(const struct pfl_round_peer *p)
@@ -273,12 +276,33 @@ static void add_result(struct pfl_round *r, struct pfl_round_peer *p, const uint
     p->n_results = (p->n_results + 1U) & 3U;
 }
 
+static size_t number_of(const struct pfl_round *r, const struct pfl_round_peer *p)
+{
+    return r->order[lower_bound(r, pfl_round_addr(p))];
+}
+
+static void set_ready_at(struct pfl_round *r, const struct pfl_round_peer *p, pfl_ns now)
+{
+    size_t i = number_of(r, p);
+    if (i >= r->n_ready_at) {
+        r->n_ready_at = (r->n_rows / PFL_ROUND_BLOCK + 1) * (size_t)PFL_ROUND_BLOCK;
+        r->ready_at = pfl_xrealloc(r->ready_at, r->n_ready_at * sizeof(*r->ready_at));
+    }
+    r->ready_at[i] = now;
+}
+
+pfl_ns pfl_round_ready_at(const struct pfl_round *r, const struct pfl_round_peer *p)
+{
+    PFL_ASSERT(p->ready);
+    return r->ready_at[number_of(r, p)];
+}
+
 bool pfl_round_set_ready(struct pfl_round *r, struct pfl_round_peer *p, const uint8_t *digest, pfl_ns now)
 {
     if (p->ready && (!digest || pfl_round_peer_announced(r, p, digest)))
         return false;
     p->ready = true;
-    p->ready_at = now;
+    set_ready_at(r, p, now);
     if (digest)
         add_result(r, p, digest);
     return true;

@@ -144,7 +144,7 @@ static pfl_ns brings_until(const struct pfl_node *n, const struct pfl_round *r, 
         return 0;
     if (!row || !row->ready || pfl_core_plain_addr(n, addr))
         return PFL_NEVER;
-    return row->ready_at + pfl_core_bulk_timeout(n) + 4 * n->set.retry_period;
+    return pfl_round_ready_at(r, row) + pfl_core_bulk_timeout(n) + 4 * n->set.retry_period;
 }
 
 /* Until when a contribution that this node lacks is still to be expected; PFL_NEVER: nobody knows. */

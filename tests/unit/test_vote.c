@@ -361,12 +361,18 @@ static void rows__stay_where_they_are_and_are_in_order(void **state)
     const struct pfl_round_peer *p = pfl_round_find(r, "500");
     for (int i = 0; i < 999; i++) {
         snprintf(name, sizeof(name), "%03d", (i * 7) % 999);
-        pfl_round_get(r, name)->ready = i % 2 == 0;
+        if (i % 2 == 0)
+            assert_true(pfl_round_set_ready(r, pfl_round_get(r, name), NULL, i));
+        (void)pfl_round_get(r, name);
     }
     assert_int_equal(r->n_peers, 999);
     assert_ptr_equal(pfl_round_find(r, "500"), p);
     for (size_t i = 1; i < r->n_peers; i++)
         assert_true(strcmp(pfl_round_addr(pfl_round_at(r, i - 1)), pfl_round_addr(pfl_round_at(r, i))) < 0);
+    for (int i = 0; i < 999; i += 2) {
+        snprintf(name, sizeof(name), "%03d", (i * 7) % 999);
+        assert_int_equal(pfl_round_ready_at(r, pfl_round_find(r, name)), i);
+    }
     size_t n_rows = r->n_rows;
     assert_false(p->ready); /* but it trains */
     pfl_round_drop_empty_rows(r);
