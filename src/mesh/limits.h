@@ -21,6 +21,7 @@ enum {
     PFL_RECENT_MAX = 512,           /* of them the newest, kept for neighbours that come: some rounds of a small federation */
     PFL_RECENT_BYTES_MAX = 8 << 20, /* of them; with its signature a message is 1 KB, so the number counts first but in a flood */
     PFL_PEER_CALLS_MAX = 8,         /* callers that wait for one link; more are refused */
+    PFL_CONTACTS_MAX = 65535,       /* their numbers have 16 bits; a node may know far fewer others */
     PFL_OFFERS_MAX = 256,           /* models that others said they would send: more than there are senders */
 };
 

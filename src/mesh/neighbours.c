@@ -29,52 +29,101 @@ struct pfl_peer *pfl_neighbour_ref(struct pfl_peer *p)
     return p;
 }
 
-static void drop_contact(struct pfl_peer *p)
-{
-    if (p->contact) {
-        free(p->contact->calls);
-        free(p->contact->initialized_for);
-    }
-    free(p->contact);
-    p->contact = NULL;
-}
-
 void pfl_neighbour_unref(struct pfl_peer *p)
 {
-    if (!p || --p->refs > 0)
-        return;
-    drop_contact(p);
-    free(p);
+    if (p && --p->refs == 0)
+        free(p);
 }
 
-const struct pfl_contact *pfl_contact_of(const struct pfl_peer *p)
+/* ---- contacts ---- */
+
+const struct pfl_contact *pfl_contact_of(const struct pfl_neighbours *t, const struct pfl_peer *p)
 {
     static const struct pfl_contact none = {0};
-    return p->contact ? p->contact : &none;
+    return p->contact ? t->contacts[p->contact - 1] : &none;
 }
 
-struct pfl_contact *pfl_contact_get(struct pfl_peer *p)
+struct pfl_contact *pfl_contact_get(struct pfl_neighbours *t, struct pfl_peer *p)
 {
-    if (!p->contact)
-        p->contact = pfl_xcalloc(1, sizeof(*p->contact));
-    return p->contact;
+    size_t i = 0;
+    if (p->contact)
+        return t->contacts[p->contact - 1];
+    while (i < t->n_contacts && t->contacts[i])
+        i++;
+    PFL_ASSERT(i < PFL_CONTACTS_MAX);
+    if (i == t->n_contacts)
+        t->contacts = pfl_xrealloc(t->contacts, ++t->n_contacts * sizeof(struct pfl_contact *));
+    t->contacts[i] = pfl_xcalloc(1, sizeof(**t->contacts));
+    p->contact = (uint16_t)(i + 1);
+    return t->contacts[i];
+}
+
+static void drop_contact(struct pfl_neighbours *t, struct pfl_peer *p)
+{
+    struct pfl_contact *c = p->contact ? t->contacts[p->contact - 1] : NULL;
+    if (!c)
+        return;
+    free(c->calls);
+    free(c->initialized_for);
+    free(c);
+    t->contacts[p->contact - 1] = NULL;
+    p->contact = 0;
+}
+
+bool pfl_contact_wait(struct pfl_contact *c, uint64_t call, bool handshake)
+{
+    if (c->n_calls == PFL_PEER_CALLS_MAX)
+        return false;
+    if (!c->calls)
+        c->calls = pfl_xcalloc(PFL_PEER_CALLS_MAX, sizeof(*c->calls));
+    c->calls[c->n_calls++] = (struct pfl_peer_call){.call = call, .handshake = handshake};
+    return true;
+}
+
+pfl_ns pfl_contact_backoff(struct pfl_contact *c)
+{
+    c->backoff = c->backoff == 0 ? backoff_first : c->backoff * 2;
+    if (c->backoff > backoff_last)
+        c->backoff = backoff_last;
+    return c->backoff;
+}
+
+void pfl_peer_initialized_for(struct pfl_neighbours *t, struct pfl_peer *p, const char *experiment)
+{
+    if (!experiment && !p->contact)
+        return;
+    struct pfl_contact *c = pfl_contact_get(t, p);
+    free(c->initialized_for);
+    c->initialized_for = experiment ? pfl_xstrdup(experiment) : NULL;
+}
+
+int32_t pfl_peer_from(const struct pfl_neighbours *t, const struct pfl_peer *p)
+{
+    return pfl_contact_of(t, p)->from;
+}
+
+void pfl_peer_set_from(struct pfl_neighbours *t, struct pfl_peer *p, int32_t round)
+{
+    if (round != pfl_peer_from(t, p))
+        pfl_contact_get(t, p)->from = round;
 }
 
 /* ---- the table ---- */
 
 /* What leaves the table may live on for its address. */
-static void let_go(struct pfl_peer *p)
+static void let_go(struct pfl_neighbours *t, struct pfl_peer *p)
 {
-    drop_contact(p);
+    drop_contact(t, p);
     pfl_neighbour_unref(p);
 }
 
 void pfl_neighbours_deinit(struct pfl_neighbours *t)
 {
     for (size_t i = 0; i < t->n; i++)
-        let_go(t->items[i]);
+        let_go(t, t->items[i]);
     free(t->items);
     free(t->linked);
+    free(t->contacts);
     *t = (struct pfl_neighbours){0};
 }
 
@@ -132,30 +181,11 @@ void pfl_neighbours_remove(struct pfl_neighbours *t, struct pfl_peer *p)
     pfl_neighbours_link(t, p, PFL_LINK_NONE);
     memmove(&t->items[i], &t->items[i + 1], (t->n - i - 1) * sizeof(struct pfl_peer *));
     t->n--;
-    uint16_t id = pfl_contact_of(p)->id;
-    for (i = 0; id && i < t->n; i++) {
-        if (t->items[i]->count_by == id)
+    for (i = 0; p->contact && i < t->n; i++) {
+        if (t->items[i]->count_by == p->contact)
             t->items[i]->count_by = 0;
     }
-    let_go(p);
-}
-
-static bool is_taken(const struct pfl_neighbours *t, unsigned id)
-{
-    for (size_t i = 0; i < t->n; i++) {
-        if (pfl_contact_of(t->items[i])->id == id)
-            return true;
-    }
-    return false;
-}
-
-/* The first free one. Those without a link may tell nothing, and need none. */
-static uint16_t free_id(const struct pfl_neighbours *t)
-{
-    unsigned id = 1;
-    while (id <= UINT16_MAX && is_taken(t, id))
-        id++;
-    return id <= UINT16_MAX ? (uint16_t)id : 0;
+    let_go(t, p);
 }
 
 void pfl_neighbours_link(struct pfl_neighbours *t, struct pfl_peer *p, enum pfl_link_state link)
@@ -165,8 +195,8 @@ void pfl_neighbours_link(struct pfl_neighbours *t, struct pfl_peer *p, enum pfl_
     p->link = link;
     if (was == is)
         return;
-    if (is && !pfl_contact_of(p)->id)
-        pfl_contact_get(p)->id = free_id(t);
+    if (is)
+        (void)pfl_contact_get(t, p); /* who tells others' counts has a number */
     size_t i = lower_bound_in(t->linked, t->n_linked, p->addr);
     if (was) {
         memmove(&t->linked[i], &t->linked[i + 1], (t->n_linked - i - 1) * sizeof(struct pfl_peer *));
@@ -186,33 +216,4 @@ bool pfl_neighbours_alive(const struct pfl_neighbours *t, const char *addr)
 {
     const struct pfl_peer *p = pfl_neighbours_find(t, addr);
     return p && p->alive;
-}
-
-bool pfl_peer_wait(struct pfl_peer *p, uint64_t call, bool handshake)
-{
-    struct pfl_contact *c = pfl_contact_get(p);
-    if (c->n_calls == PFL_PEER_CALLS_MAX)
-        return false;
-    if (!c->calls)
-        c->calls = pfl_xcalloc(PFL_PEER_CALLS_MAX, sizeof(*c->calls));
-    c->calls[c->n_calls++] = (struct pfl_peer_call){.call = call, .handshake = handshake};
-    return true;
-}
-
-void pfl_peer_initialized_for(struct pfl_peer *p, const char *experiment)
-{
-    if (!experiment && !p->contact)
-        return;
-    struct pfl_contact *c = pfl_contact_get(p);
-    free(c->initialized_for);
-    c->initialized_for = experiment ? pfl_xstrdup(experiment) : NULL;
-}
-
-pfl_ns pfl_peer_backoff(struct pfl_peer *p)
-{
-    struct pfl_contact *c = pfl_contact_get(p);
-    c->backoff = c->backoff == 0 ? backoff_first : c->backoff * 2;
-    if (c->backoff > backoff_last)
-        c->backoff = backoff_last;
-    return c->backoff;
 }

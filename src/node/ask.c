@@ -15,7 +15,8 @@ enum { ASK_MAX = 3 };
 
 static bool can_tell(const struct pfl_node *n, const struct pfl_peer *q, const struct pfl_peer *about)
 {
-    return q != about && q->link == PFL_LINK_UP && q->beats && n->now - pfl_contact_of(q)->last_direct < n->set.heartbeat_timeout;
+    return q != about && q->link == PFL_LINK_UP && q->beats &&
+           n->now - pfl_contact_of(&n->peers, q)->last_direct < n->set.heartbeat_timeout;
 }
 
 static void ask(struct pfl_node *n, const struct pfl_peer *q, struct pfl_peer *about)
@@ -34,12 +35,12 @@ static void ask(struct pfl_node *n, const struct pfl_peer *q, struct pfl_peer *a
     n->asked[n->n_asked++] =
         (struct pfl_asked){.id = pfl_core_send(n, q->addr, body, n->set.heartbeat_period), .about = pfl_xstrdup(about->addr)};
     n->vital = false;
-    pfl_contact_get(about)->questions++;
+    pfl_contact_get(&n->peers, about)->questions++;
 }
 
 bool pfl_core_ask_around(struct pfl_node *n, struct pfl_peer *p)
 {
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     if (c->asked_since == p->last_heard) /* they were asked about this silence */
         return c->questions > 0 && c->asked_until > n->now;
     c->asked_since = p->last_heard;
@@ -58,7 +59,7 @@ static void answered(struct pfl_node *n, const char *about, bool heard, bool unh
 {
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, about);
     n->members_at = 0;
-    struct pfl_contact *c = p ? p->contact : NULL;
+    struct pfl_contact *c = p && p->contact ? pfl_contact_get(&n->peers, p) : NULL;
     if (!c || c->asked_since != p->last_heard)
         return; /* it spoke meanwhile */
     c->questions -= c->questions > 0;
@@ -95,7 +96,7 @@ enum pfl_rc pfl_core_cmd_hear(struct pfl_node *n, struct pfl_incoming *in, struc
     int64_t count;
     if (!pfl_parse_i64(in->msg->args.items[1], 0, (int64_t)PFL_BEAT_COUNT_MAX, &count))
         return pfl_err_set(err, PFL_MALFORMED, "hear: a count of %s", pfl_q(in->msg->args.items[1]));
-    pfl_ns spoke_at = p && p->alive ? pfl_contact_of(p)->last_direct : 0;
+    pfl_ns spoke_at = p && p->alive ? pfl_contact_of(&n->peers, p)->last_direct : 0;
     bool spoke = spoke_at && n->now - spoke_at < n->set.heartbeat_timeout;
     bool newer = p && p->alive && p->count > (uint64_t)count;
     in->answer = spoke || newer ? "true" : "false";

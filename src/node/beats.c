@@ -95,7 +95,7 @@ static void take_count(struct pfl_node *n, const struct pfl_beat *b, struct pfl_
     p->count = b->count;
     p->fits = b->fits;
     pfl_core_fits(n, p);
-    p->count_by = by && by != p ? pfl_contact_of(by)->id : 0;
+    p->count_by = by && by != p ? by->contact : 0;
     p->count_digest = n->digests;
     p->last_beat = n->now;
 }
@@ -159,7 +159,7 @@ bool pfl_core_beat_counted(struct pfl_node *n, const struct pfl_msg *m)
 static void send_body(struct pfl_node *n, struct pfl_peer *to, struct pfl_scatter *body)
 {
     uint64_t id = pfl_core_send(n, to->addr, body, n->set.call_timeout);
-    pfl_contact_get(to)->digest_id = id;
+    pfl_contact_get(&n->peers, to)->digest_id = id;
     pfl_outbox_add(&n->outbox, to->addr, body, id, n->now, true);
 }
 
@@ -194,13 +194,11 @@ static void send_digest(struct pfl_node *n, struct pfl_peer *to, struct pfl_beat
 }
 
 /* Who has never been told anything may be a node that was started anew: it has forgotten what it told, and learns its own count. */
-static bool is_news(const struct pfl_peer *p, const struct pfl_peer *to)
+static bool is_news(const struct pfl_peer *p, const struct pfl_peer *to, uint32_t told)
 {
-    const struct pfl_contact *c = pfl_contact_of(to);
-    if (c->told == 0)
+    if (told == 0)
         return true;
-    bool from_it = c->id && p->count_by == c->id;
-    return p != to && p->alive && !from_it && p->count_digest >= c->told;
+    return p != to && p->alive && p->count_by != to->contact && p->count_digest >= told;
 }
 
 static void tell(struct pfl_node *n, struct pfl_peer *to, struct pfl_beats_writer *w, const char *addr, uint64_t count,
@@ -221,13 +219,13 @@ static void tell(struct pfl_node *n, struct pfl_peer *to, struct pfl_beats_write
 static void beat_to(struct pfl_node *n, struct pfl_peer *to)
 {
     struct pfl_beats_writer w = {0};
+    struct pfl_contact *c = pfl_contact_get(&n->peers, to);
     tell(n, to, &w, n->addr, n->count, n->job == PFL_JOB_FIT || n->job == PFL_JOB_EVALUATE ? n->round : PFL_BEAT_IDLE);
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        if (is_news(p, to) && (p->alive || p == to))
+        if (is_news(p, to, c->told) && (p->alive || p == to))
             tell(n, to, &w, p->addr, p == to ? count_of(n, p, p->addr) : p->count, p->fits);
     }
-    struct pfl_contact *c = pfl_contact_get(to);
     for (size_t i = 0; to->beats && c->told > 0 && i < n->n_graves; i++) {
         if (n->graves[i].digest >= c->told)
             tell(n, to, &w, n->graves[i].addr, n->graves[i].count, PFL_BEAT_GONE);
@@ -256,7 +254,7 @@ void pfl_core_beat(struct pfl_node *n)
 
 void pfl_core_digest_sent(struct pfl_node *n, struct pfl_peer *p, uint64_t id, bool arrived)
 {
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     bool last = id == c->digest_id;
     if (arrived && last)
         c->told_surely = c->told;

@@ -101,10 +101,10 @@ static enum pfl_rc cmd_model_initialized(struct pfl_node *n, struct pfl_incoming
         return PFL_OK;
     in->peer->initialized = true;
     if (!n->learning) /* what comes later was checked to be of this one */
-        pfl_peer_initialized_for(in->peer, in->msg->origin ? in->msg->origin->experiment : NULL);
+        pfl_peer_initialized_for(&n->peers, in->peer, in->msg->origin ? in->msg->origin->experiment : NULL);
     in->peer->takes_part = true;
-    if (in->msg->round > in->peer->from || in->msg->round > n->round)
-        in->peer->from = in->msg->round; /* it came late, or came back: nobody waits for it before */
+    if (in->msg->round > pfl_peer_from(&n->peers, in->peer) || in->msg->round > n->round)
+        pfl_peer_set_from(&n->peers, in->peer, in->msg->round); /* it came late, or came back: nobody waits for it before */
     n->dirty = true;
     return PFL_OK;
 }
@@ -153,8 +153,8 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
     if (n->learning && in->peer) {
         in->peer->takes_part = true;
         in->peer->joins = false;
-        if (in->peer->from == r->round + 1) /* an older ballot was overtaken by its going to a later round */
-            in->peer->from = r->round;
+        if (pfl_peer_from(&n->peers, in->peer) == r->round + 1) /* an older ballot was overtaken by its going to a later round */
+            pfl_peer_set_from(&n->peers, in->peer, r->round);
         in->peer->lapsed = in->peer->lapsed && r->round < n->round;
     }
     n->dirty = true;
@@ -322,7 +322,7 @@ void pfl_core_on_message(struct pfl_node *n, const struct pfl_event *ev)
         if (in.peer && ev->signer)
             in.peer->signs = true;
         if (in.peer && !gossip && !ev->relayed)
-            pfl_contact_get(in.peer)->last_direct = n->now;
+            pfl_contact_get(&n->peers, in.peer)->last_direct = n->now;
         rc = c->run(n, &in, &err);
     }
     if (rc != PFL_OK && rc != PFL_STATE)

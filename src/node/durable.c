@@ -133,6 +133,8 @@ static void expect(struct pfl_node *n, const struct pfl_strs *addrs, bool linked
     for (size_t i = 0; i < addrs->n; i++) {
         if (pfl_streq(addrs->items[i], n->addr) || pfl_core_barred(n, addrs->items[i]))
             continue;
+        if (n->peers.n >= n->set.known_max + n->set.neighbours_max) /* never that many were kept */
+            break;
         if (!learning) {
             pfl_core_lost(n, addrs->items[i], linked);
             continue;
@@ -142,9 +144,9 @@ static void expect(struct pfl_node *n, const struct pfl_strs *addrs, bool linked
         p->takes_part = true;
         p->initialized = n->rounds_done > 0;
         p->last_heard = p->last_beat = n->now + patience;
-        pfl_contact_get(p)->last_direct = p->last_heard;
+        pfl_contact_get(&n->peers, p)->last_direct = p->last_heard;
         pfl_neighbours_link(&n->peers, p, linked ? PFL_LINK_SUSPECT : PFL_LINK_NONE);
-        pfl_contact_get(p)->retry_at = n->now;
+        pfl_contact_get(&n->peers, p)->retry_at = n->now;
         pfl_core_note(n, PFL_NOTE_KNOWN, p->addr); /* it is taken for alive: whoever follows the events is told */
     }
     n->members_at = 0;

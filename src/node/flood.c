@@ -207,16 +207,16 @@ bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev)
         return true;
     pfl_core_digest_sent(n, p, ev->id, ev->rc == PFL_OK);
     if (ev->rc == PFL_STATE &&
-        ev->id == pfl_contact_of(p)->digest_id) { /* it does not take us for a neighbour: shake hands again */
+        ev->id == pfl_contact_of(&n->peers, p)->digest_id) { /* it does not take us for a neighbour: shake hands again */
         pfl_core_suspect(n, p);
         return true;
     }
     if (!outage) {
-        pfl_contact_get(p)->failures = 0;
-        p->last_heard = p->contact->last_direct = n->now; /* it answered */
+        pfl_contact_get(&n->peers, p)->failures = 0;
+        p->last_heard = pfl_contact_get(&n->peers, p)->last_direct = n->now; /* it answered */
         return true;
     }
-    if (++pfl_contact_get(p)->failures >= failures_to_suspect)
+    if (++pfl_contact_get(&n->peers, p)->failures >= failures_to_suspect)
         pfl_core_suspect(n, p);
     return true;
 }

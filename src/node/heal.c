@@ -20,7 +20,7 @@ void pfl_core_torn(struct pfl_node *n)
     for (size_t i = 0; i < n->peers.n && n->torn_until <= n->now; i++) {
         struct pfl_peer *p = n->peers.items[i];
         if (p->link == PFL_LINK_NONE && p->contact)
-            p->contact->retry_at = 0; /* another loss, another try */
+            pfl_contact_get(&n->peers, p)->retry_at = 0; /* another loss, another try */
     }
     n->torn_until = n->now + n->set.heartbeat_timeout;
 }
@@ -45,9 +45,9 @@ static bool a_neighbour_is_silent(const struct pfl_node *n)
     return false;
 }
 
-static bool could_be_cut_off(const struct pfl_peer *p)
+static bool could_be_cut_off(const struct pfl_node *n, const struct pfl_peer *p)
 {
-    return p->alive && p->link == PFL_LINK_NONE && pfl_contact_of(p)->retry_at == 0;
+    return p->alive && p->link == PFL_LINK_NONE && pfl_contact_of(&n->peers, p)->retry_at == 0;
 }
 
 void pfl_core_heal_run(struct pfl_node *n)
@@ -61,7 +61,7 @@ void pfl_core_heal_run(struct pfl_node *n)
         struct pfl_peer *p = n->peers.items[i];
         if (p->link == PFL_LINK_DIALLING)
             return;
-        if (!could_be_cut_off(p) || silent_at(n, p) > n->now)
+        if (!could_be_cut_off(n, p) || silent_at(n, p) > n->now)
             continue;
         first = first ? first : p;
         if (!behind && strcmp(p->addr, n->addr) > 0)
@@ -71,7 +71,7 @@ void pfl_core_heal_run(struct pfl_node *n)
     if (!p)
         return;
     pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
-    pfl_contact_get(p)->retry_at = n->now; /* once for each loss */
+    pfl_contact_get(&n->peers, p)->retry_at = n->now; /* once for each loss */
     pfl_core_open(n, p, true, 0);
 }
 
@@ -84,7 +84,7 @@ pfl_ns pfl_core_heal_deadline(const struct pfl_node *n)
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         pfl_ns at = silent_at(n, p);
-        bool matters = is_direct(p) ? at > n->now : may_dial && could_be_cut_off(p);
+        bool matters = is_direct(p) ? at > n->now : may_dial && could_be_cut_off(n, p);
         if (matters && at < t)
             t = at;
     }

@@ -123,7 +123,7 @@ uint64_t pfl_core_send_pickled(struct pfl_node *n, const char *to, struct pfl_ms
  * gossip stays away. So it is asked for the link again. */
 static pfl_ns doubt_at(const struct pfl_node *n, const struct pfl_peer *p)
 {
-    const struct pfl_contact *c = pfl_contact_of(p);
+    const struct pfl_contact *c = pfl_contact_of(&n->peers, p);
     if (!p->plain || p->link != PFL_LINK_UP || c->opening)
         return PFL_NEVER;
     pfl_ns since = p->last_beat > c->alive_since ? p->last_beat : c->alive_since;
@@ -136,7 +136,7 @@ void pfl_core_plain_run(struct pfl_node *n)
         struct pfl_peer *p = n->peers.items[i];
         if (doubt_at(n, p) > n->now)
             continue;
-        pfl_contact_get(p)->retry_at = n->now;
+        pfl_contact_get(&n->peers, p)->retry_at = n->now;
         pfl_core_open(n, p, true, 0);
     }
 }

@@ -367,7 +367,7 @@ bool pfl_core_state_sent(struct pfl_node *n, const struct pfl_event *ev)
         return true;
     }
     if (p)
-        p->last_heard = pfl_contact_get(p)->last_direct = n->now;
+        p->last_heard = pfl_contact_get(&n->peers, p)->last_direct = n->now;
     if (ev->rc != PFL_OK || !ev->text || !ev->text[0])
         return true;
     if (!pfl_state_parse(ev->text, &s)) {

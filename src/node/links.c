@@ -15,7 +15,7 @@ void pfl_core_open(struct pfl_node *n, struct pfl_peer *p, bool handshake, uint6
     struct pfl_action *a = pfl_core_act(n, PFL_ACT_OPEN, p->addr);
     a->handshake = handshake;
     a->call = call;
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     c->opening = true;
     c->asked = handshake;
     c->accepted = false;
@@ -34,13 +34,13 @@ static void grant(struct pfl_node *n, struct pfl_peer *p, uint64_t call)
         a->call = call;
         a->hello = true;
     }
-    pfl_contact_get(p)->granted_at = n->now;
+    pfl_contact_get(&n->peers, p)->granted_at = n->now;
 }
 
 /* error NULL: the link is up. */
 static void answer_waiting(struct pfl_node *n, struct pfl_peer *p, const char *error)
 {
-    struct pfl_contact *c = p->contact;
+    struct pfl_contact *c = p->contact ? pfl_contact_get(&n->peers, p) : NULL;
     for (size_t i = 0; c && i < c->n_calls; i++) {
         if (c->calls[i].handshake && !error)
             grant(n, p, c->calls[i].call);
@@ -122,13 +122,13 @@ void pfl_core_on_connect(struct pfl_node *n, const struct pfl_event *ev)
     }
     if (!p)
         p = pfl_neighbours_get(&n->peers, ev->addr);
-    if (!pfl_peer_wait(p, ev->call, false)) {
+    if (!pfl_contact_wait(pfl_contact_get(&n->peers, p), ev->call, false)) {
         pfl_core_reply(n, ev->call, NULL, "too many wait for this link already");
         return;
     }
     if (p->link == PFL_LINK_NONE)
         pfl_neighbours_link(&n->peers, p, PFL_LINK_DIALLING);
-    if (!pfl_contact_of(p)->opening)
+    if (!pfl_contact_of(&n->peers, p)->opening)
         pfl_core_open(n, p, true, 0);
 }
 
@@ -159,7 +159,7 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
     if (!why)
         why = hello_wrong(n, ev->hello);
     /* Twice from the same side while the link is fresh. Later it means that the peer lost its side, or was started anew. */
-    pfl_ns granted_at = p ? pfl_contact_of(p)->granted_at : 0;
+    pfl_ns granted_at = p ? pfl_contact_of(&n->peers, p)->granted_at : 0;
     if (!why && p && p->link == PFL_LINK_UP && granted_at && n->now - granted_at < n->set.heartbeat_period)
         why = duplicated;
     if (why) {
@@ -170,14 +170,14 @@ void pfl_core_on_handshake(struct pfl_node *n, const struct pfl_event *ev)
         p = pfl_neighbours_get(&n->peers, ev->addr);
     pfl_core_unbar(n, ev->addr);
     take_hello(p, ev->hello);
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     c->anew = p->link == PFL_LINK_UP || p->link == PFL_LINK_SUSPECT;
     if (c->opening && c->asked) {
         grant(n, p, ev->call);
         c->accepted = true;
         return;
     }
-    if (!pfl_peer_wait(p, ev->call, true)) {
+    if (!pfl_contact_wait(c, ev->call, true)) {
         refuse_handshake(n, ev, duplicated);
         return;
     }
@@ -206,7 +206,7 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
         pfl_core_close_link(n, ev->addr, "nobody wants this link any more");
         return;
     }
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     if (!c->opening)
         return; /* the driver's channel came back by itself */
     const char *why = c->asked ? hello_wrong(n, ev->hello) : NULL;
@@ -245,9 +245,10 @@ void pfl_core_on_link_up(struct pfl_node *n, const struct pfl_event *ev)
     n->dirty = true;
 }
 
-static void retry_later(const struct pfl_node *n, struct pfl_peer *p)
+static void retry_later(struct pfl_node *n, struct pfl_peer *p)
 {
-    pfl_contact_get(p)->retry_at = n->now + pfl_peer_backoff(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
+    c->retry_at = n->now + pfl_contact_backoff(c);
 }
 
 void pfl_core_suspect(struct pfl_node *n, struct pfl_peer *p)
@@ -266,7 +267,7 @@ static void dial_failed(struct pfl_node *n, struct pfl_peer *p, const struct pfl
 {
     answer_waiting(n, p, why);
     /* It believes in the link because we granted it: go on trying for as long as it will. */
-    const struct pfl_contact *c = pfl_contact_of(p);
+    const struct pfl_contact *c = pfl_contact_of(&n->peers, p);
     if (c->accepted && ev->rc != PFL_AUTH && n->now - c->granted_at < n->set.heartbeat_timeout) {
         retry_later(n, p);
         return;
@@ -287,7 +288,7 @@ void pfl_core_on_link_down(struct pfl_node *n, const struct pfl_event *ev)
     struct pfl_peer *p = pfl_neighbours_find(&n->peers, ev->addr);
     if (!p || p->link == PFL_LINK_NONE)
         return;
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     bool was_opening = c->opening;
     c->opening = false;
     if (p->link == PFL_LINK_DIALLING) {
@@ -362,7 +363,7 @@ void pfl_core_evict(struct pfl_node *n, struct pfl_peer *p, const char *why, boo
 static char *silence_text(const struct pfl_node *n, const struct pfl_peer *p)
 {
     double silent = (double)(n->now - p->last_heard) / (double)PFL_SEC;
-    const struct pfl_contact *c = pfl_contact_of(p);
+    const struct pfl_contact *c = pfl_contact_of(&n->peers, p);
     if (c->unheard == 0 || c->asked_since != p->last_heard)
         return pfl_xasprintf("no sign of life for %.1f s", silent);
     return pfl_xasprintf("no sign of life for %.1f s; %u other neighbour%s not hear it either", silent, c->unheard,
@@ -379,7 +380,7 @@ void pfl_core_links_run(struct pfl_node *n)
             pfl_core_evict(n, p, why, is_direct(p));
             continue;
         }
-        const struct pfl_contact *c = pfl_contact_of(p);
+        const struct pfl_contact *c = pfl_contact_of(&n->peers, p);
         bool redial = p->link == PFL_LINK_SUSPECT || p->link == PFL_LINK_DIALLING;
         if (redial && !c->opening && c->retry_at <= n->now)
             pfl_core_open(n, p, true, 0);
@@ -392,7 +393,7 @@ pfl_ns pfl_core_links_deadline(const struct pfl_node *n)
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
         pfl_ns expiry = pfl_core_silence_ends(n, p);
-        const struct pfl_contact *c = pfl_contact_of(p);
+        const struct pfl_contact *c = pfl_contact_of(&n->peers, p);
         expiry = c->asked_until > expiry ? c->asked_until : expiry;
         if (p->alive && expiry < t)
             t = expiry;

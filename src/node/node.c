@@ -48,6 +48,7 @@ const struct pfl_hello *pfl_node_hello(void)
 struct pfl_node *pfl_node_new(const char *addr, struct pfl_layout *layout, const struct pfl_node_settings *s)
 {
     PFL_ASSERT(s->aggregator && s->heartbeat_period > 0 && s->retry_period > 0);
+    PFL_ASSERT(s->known_max < PFL_CONTACTS_MAX && s->neighbours_max < PFL_CONTACTS_MAX - s->known_max);
     struct pfl_node *n = pfl_xcalloc(1, sizeof(*n));
     n->addr = pfl_xstrdup(addr);
     n->layout = pfl_layout_ref(layout);

@@ -379,7 +379,7 @@ bool pfl_core_push_sent(struct pfl_node *n, const struct pfl_event *ev)
     struct pfl_peer *peer = pfl_neighbours_find(&n->peers, p->to);
     bool answered = !pfl_core_is_outage(ev->rc) && ev->rc != PFL_AUTH; /* AUTH: perhaps its certificate, and nobody has listened */
     if (peer && answered)
-        peer->last_heard = pfl_contact_get(peer)->last_direct = n->now;
+        peer->last_heard = pfl_contact_get(&n->peers, peer)->last_direct = n->now;
     n->dirty = true;
     bool plain = p->state == PFL_PUSH_ASK && ev->rc == PFL_OK && pfl_core_answered_plain(peer, ev->hello);
     if (plain && !n->set.interop) {

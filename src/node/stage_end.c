@@ -54,7 +54,7 @@ static pfl_ns computes_until(const struct pfl_node *n, const struct pfl_round *r
     if (row && row->ready)
         return 0;
     const struct pfl_peer *p = pfl_neighbours_find(&n->peers, member);
-    if (!p || !p->alive || !p->takes_part || p->from > r->round || pfl_core_plain(n, p))
+    if (!p || !p->alive || !p->takes_part || pfl_peer_from(&n->peers, p) > r->round || pfl_core_plain(n, p))
         return 0;
     return pfl_core_shows_until(n, r, p);
 }
@@ -318,9 +318,9 @@ void pfl_core_after_round(struct pfl_node *n)
 }
 
 /* It takes part and has not announced the common result c (where there is one) of the last round. */
-static bool is_out_of_line(const struct pfl_round *r, const struct pfl_peer *p, const struct pfl_canon *c)
+static bool is_out_of_line(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p, const struct pfl_canon *c)
 {
-    if (!p->alive || !p->takes_part || p->lapsed || p->from > r->round)
+    if (!p->alive || !p->takes_part || p->lapsed || pfl_peer_from(&n->peers, p) > r->round)
         return false;
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
     return !row || !row->ready || (c->by && row->n_results > 0 && !pfl_round_peer_announced(r, row, c->digest));
@@ -330,7 +330,7 @@ static void not_in_line(const struct pfl_node *n, const struct pfl_round *r, str
 {
     struct pfl_canon c = pfl_core_canonical(n, r);
     for (size_t i = 0; i < n->peers.n; i++) {
-        if (is_out_of_line(r, n->peers.items[i], &c))
+        if (is_out_of_line(n, r, n->peers.items[i], &c))
             pfl_strs_add(ret, n->peers.items[i]->addr);
     }
 }
@@ -340,7 +340,7 @@ bool pfl_core_all_in_line(struct pfl_node *n, const struct pfl_round *r)
     struct pfl_canon c = pfl_core_canonical(n, r);
     for (size_t i = 0; i < n->peers.n; i++) {
         size_t at = (n->look_first + i) % n->peers.n;
-        if (is_out_of_line(r, n->peers.items[at], &c)) {
+        if (is_out_of_line(n, r, n->peers.items[at], &c)) {
             n->look_first = at;
             return false;
         }

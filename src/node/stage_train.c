@@ -140,7 +140,7 @@ void pfl_core_fitted(struct pfl_node *n, const struct pfl_event *ev)
 static pfl_ns brings_until(const struct pfl_node *n, const struct pfl_round *r, const char *addr, const struct pfl_round_peer *row)
 {
     const struct pfl_peer *p = pfl_neighbours_find(&n->peers, addr);
-    if (!p || !p->alive || p->from > r->round) /* dead, or gone on to a later round */
+    if (!p || !p->alive || pfl_peer_from(&n->peers, p) > r->round) /* dead, or gone on to a later round */
         return 0;
     if (!row || !row->ready || pfl_core_plain_addr(n, addr))
         return PFL_NEVER;

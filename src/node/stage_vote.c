@@ -32,7 +32,7 @@ void pfl_core_enter_vote(struct pfl_node *n, int32_t round)
     pfl_strs_add(&candidates, n->addr);
     for (size_t i = 0; i < n->peers.n; i++) {
         const struct pfl_peer *p = n->peers.items[i];
-        if (p->alive && p->takes_part && !p->lapsed && p->from <= round)
+        if (p->alive && p->takes_part && !p->lapsed && pfl_peer_from(&n->peers, p) <= round)
             pfl_strs_add(&candidates, p->addr);
     }
     pfl_strs_sort(&candidates);
@@ -65,9 +65,9 @@ bool pfl_core_has_voted(const struct pfl_node *n, const char *addr)
     return false;
 }
 
-static bool lacks_vote(const struct pfl_round *r, const struct pfl_peer *p)
+static bool lacks_vote(const struct pfl_node *n, const struct pfl_round *r, const struct pfl_peer *p)
 {
-    if (!p->alive || !p->takes_part || p->lapsed || p->from > r->round)
+    if (!p->alive || !p->takes_part || p->lapsed || pfl_peer_from(&n->peers, p) > r->round)
         return false;
     const struct pfl_round_peer *row = pfl_round_find(r, p->addr);
     return !row || !row->voted;
@@ -77,7 +77,7 @@ void pfl_core_missing_votes(const struct pfl_node *n, struct pfl_strs *ret)
 {
     const struct pfl_round *r = pfl_core_round(n, n->round);
     for (size_t i = 0; r && i < n->peers.n; i++) {
-        if (lacks_vote(r, n->peers.items[i]))
+        if (lacks_vote(n, r, n->peers.items[i]))
             pfl_strs_add(ret, n->peers.items[i]->addr);
     }
 }
@@ -87,7 +87,7 @@ static bool some_vote_missing(struct pfl_node *n, const struct pfl_round *r)
 {
     for (size_t i = 0; i < n->peers.n; i++) {
         size_t at = (n->look_first + i) % n->peers.n;
-        if (lacks_vote(r, n->peers.items[at])) {
+        if (lacks_vote(n, r, n->peers.items[at])) {
             n->look_first = at;
             return true;
         }

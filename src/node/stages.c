@@ -226,14 +226,15 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     pfl_core_keep_start(n, NULL);
     pfl_core_sift_early(n);
     for (size_t i = 0; i < n->peers.n; i++) {
-        const char *of = pfl_contact_of(n->peers.items[i])->initialized_for; /* it came early, and may be of another one */
+        const char *of =
+            pfl_contact_of(&n->peers, n->peers.items[i])->initialized_for; /* it came early, and may be of another one */
         if (n->set.signatures && of && !pfl_streq(of, n->experiment))
             n->peers.items[i]->initialized = false;
-        pfl_peer_initialized_for(n->peers.items[i], NULL);
+        pfl_peer_initialized_for(&n->peers, n->peers.items[i], NULL);
         n->peers.items[i]->takes_part = true; /* also one whose link is being made: the start waits for it in the outbox */
         n->peers.items[i]->lapsed = false;
         n->peers.items[i]->joins = false;
-        n->peers.items[i]->from = 0;
+        pfl_peer_set_from(&n->peers, n->peers.items[i], 0);
     }
     struct pfl_note *note = pfl_core_note_text(n, PFL_NOTE_LEARNING_STARTED, by, "%s", n->experiment);
     note->rounds = n->rounds;

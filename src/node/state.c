@@ -88,7 +88,7 @@ static void forget_former_life(struct pfl_node *n, struct pfl_peer *p, bool know
 /* All there is: it may have lost what it had. Megabytes at most, so not at each question. */
 static void hand_evidence(struct pfl_node *n, struct pfl_peer *p)
 {
-    struct pfl_contact *c = pfl_contact_get(p);
+    struct pfl_contact *c = pfl_contact_get(&n->peers, p);
     if (n->evidence.n_bodies == 0 || (c->proof_at > 0 && n->now - c->proof_at < n->set.heartbeat_period))
         return;
     c->proof_at = n->now;

@@ -57,40 +57,44 @@ static void neighbours__direct_are_those_with_a_link(void **state)
     pfl_neighbours_deinit(&t);
 }
 
-static void peer__backoff_doubles_up_to_five_seconds(void **state)
+static void contact__backoff_doubles_up_to_five_seconds(void **state)
 {
     (void)state;
     static const int64_t want_ms[] = {200, 400, 800, 1600, 3200, 5000, 5000};
-    struct pfl_peer *p = pfl_neighbour_new("a");
+    struct pfl_contact c = {0};
     for (size_t i = 0; i < PFL_ARRAY_LEN(want_ms); i++)
-        assert_int_equal(pfl_peer_backoff(p), want_ms[i] * PFL_MS);
-    pfl_neighbour_unref(p);
+        assert_int_equal(pfl_contact_backoff(&c), want_ms[i] * PFL_MS);
 }
 
-static void peer__only_so_many_wait_for_a_link(void **state)
+static void contact__only_so_many_wait_for_a_link(void **state)
 {
     (void)state;
-    struct pfl_peer *p = pfl_neighbour_new("a");
+    struct pfl_contact c = {0};
     for (uint64_t i = 1; i <= PFL_PEER_CALLS_MAX; i++)
-        assert_true(pfl_peer_wait(p, i, false));
-    assert_false(pfl_peer_wait(p, 99, false));
-    pfl_neighbour_unref(p);
+        assert_true(pfl_contact_wait(&c, i, false));
+    assert_false(pfl_contact_wait(&c, 99, false));
+    free(c.calls);
 }
 
 static void peer__without_contact_reads_as_zeros_and_takes_none(void **state)
 {
     (void)state;
-    struct pfl_peer *p = pfl_neighbour_new("a");
-    assert_int_equal(pfl_contact_of(p)->retry_at, 0);
-    pfl_peer_initialized_for(p, NULL);
-    assert_null(p->contact);
-    pfl_peer_initialized_for(p, "run-1");
-    assert_string_equal(pfl_contact_of(p)->initialized_for, "run-1");
-    pfl_contact_get(p)->retry_at = 7;
-    assert_int_equal(pfl_contact_of(p)->retry_at, 7);
-    pfl_peer_initialized_for(p, NULL);
-    assert_null(p->contact->initialized_for);
-    pfl_neighbour_unref(p);
+    struct pfl_neighbours t = {0};
+    struct pfl_peer *p = pfl_neighbours_get(&t, "a");
+    assert_int_equal(pfl_contact_of(&t, p)->retry_at, 0);
+    assert_int_equal(pfl_peer_from(&t, p), 0);
+    pfl_peer_set_from(&t, p, 0);
+    pfl_peer_initialized_for(&t, p, NULL);
+    assert_int_equal(p->contact, 0);
+    pfl_peer_initialized_for(&t, p, "run-1");
+    assert_string_equal(pfl_contact_of(&t, p)->initialized_for, "run-1");
+    pfl_contact_get(&t, p)->retry_at = 7;
+    assert_int_equal(pfl_contact_of(&t, p)->retry_at, 7);
+    pfl_peer_initialized_for(&t, p, NULL);
+    assert_null(pfl_contact_of(&t, p)->initialized_for);
+    pfl_peer_set_from(&t, p, 3);
+    assert_int_equal(pfl_peer_from(&t, p), 3);
+    pfl_neighbours_deinit(&t);
 }
 
 /* For who keeps its address, as the rows of rounds do. */
@@ -103,7 +107,7 @@ static void peer__that_is_removed_keeps_its_address_for_who_refers_to_it(void **
     pfl_neighbours_remove(&t, p);
     assert_null(pfl_neighbours_find(&t, "10.0.0.1:6666"));
     assert_string_equal(p->addr, "10.0.0.1:6666");
-    assert_null(p->contact);
+    assert_int_equal(p->contact, 0);
     assert_ptr_not_equal(pfl_neighbours_get(&t, "10.0.0.1:6666"), p);
     pfl_neighbour_unref(p);
     pfl_neighbours_deinit(&t);
@@ -117,19 +121,19 @@ static void contacts__have_numbers_and_the_first_free_one_is_taken_again(void **
     struct pfl_peer *a = pfl_neighbours_get(&t, "a"), *b = pfl_neighbours_get(&t, "b"), *c = pfl_neighbours_get(&t, "c");
     pfl_neighbours_link(&t, b, PFL_LINK_DIALLING);
     pfl_neighbours_link(&t, a, PFL_LINK_UP);
-    assert_int_equal(pfl_contact_of(b)->id, 1);
-    assert_int_equal(pfl_contact_of(a)->id, 2);
-    assert_int_equal(pfl_contact_of(c)->id, 0);
+    assert_int_equal(b->contact, 1);
+    assert_int_equal(a->contact, 2);
+    assert_int_equal(c->contact, 0);
     pfl_neighbours_link(&t, b, PFL_LINK_NONE);
     pfl_neighbours_link(&t, b, PFL_LINK_UP);
-    assert_int_equal(pfl_contact_of(b)->id, 1); /* the same as long as it is known */
+    assert_int_equal(b->contact, 1); /* the same as long as it is known */
     a->count_by = 1;
     c->count_by = 2;
     pfl_neighbours_remove(&t, b);
     assert_int_equal(a->count_by, 0);
     assert_int_equal(c->count_by, 2);
     pfl_neighbours_link(&t, c, PFL_LINK_UP);
-    assert_int_equal(pfl_contact_of(c)->id, 1);
+    assert_int_equal(c->contact, 1);
     pfl_neighbours_deinit(&t);
 }
 
@@ -254,8 +258,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(neighbours__are_unique_and_sorted_and_stay_where_they_are),
         cmocka_unit_test(neighbours__direct_are_those_with_a_link),
-        cmocka_unit_test(peer__backoff_doubles_up_to_five_seconds),
-        cmocka_unit_test(peer__only_so_many_wait_for_a_link),
+        cmocka_unit_test(contact__backoff_doubles_up_to_five_seconds),
+        cmocka_unit_test(contact__only_so_many_wait_for_a_link),
         cmocka_unit_test(peer__without_contact_reads_as_zeros_and_takes_none),
         cmocka_unit_test(peer__that_is_removed_keeps_its_address_for_who_refers_to_it),
         cmocka_unit_test(contacts__have_numbers_and_the_first_free_one_is_taken_again),
