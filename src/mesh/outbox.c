@@ -166,7 +166,7 @@ static void make_space(struct pfl_outbox *o)
     if (o->n > 0 && !full)
         memmove(o->block, o->items, o->n * sizeof(*o->items));
     if (full) {
-        size_t cap = o->cap ? 2 * o->cap : 16;
+        size_t cap = o->cap ? o->cap + o->cap / 2 : 16;
         struct pfl_parcel *block = pfl_xcalloc(cap, sizeof(*block));
         if (o->n > 0)
             memcpy(block, o->items, o->n * sizeof(*block));
@@ -244,12 +244,21 @@ bool pfl_outbox_sent(struct pfl_outbox *o, uint64_t id, bool delivered, pfl_ns r
     return false;
 }
 
-void pfl_outbox_age(struct pfl_outbox *o, pfl_ns before)
+void pfl_outbox_age(struct pfl_outbox *o, pfl_ns since)
 {
     for (size_t i = 0; i < o->n; i++) {
-        if (o->items[i].in_window && o->items[i].due < before)
+        if (o->items[i].in_window && o->items[i].due <= since)
             leave_window(o, &o->items[i]);
     }
+}
+
+pfl_ns pfl_outbox_oldest(const struct pfl_outbox *o)
+{
+    for (size_t i = 0; i < o->n; i++) {
+        if (o->items[i].in_window)
+            return o->items[i].due;
+    }
+    return PFL_NEVER;
 }
 
 void pfl_outbox_forget(struct pfl_outbox *o, const char *to)

@@ -65,7 +65,9 @@ void pfl_outbox_has(const struct pfl_lane *lane, struct pfl_flooded *f, uint32_t
 void pfl_outbox_again(struct pfl_lane *lane, struct pfl_flooded *f, uint64_t from);
 /** The number before which all lanes were given everything. */
 uint64_t pfl_outbox_given(const struct pfl_outbox *o);
-/** Calls that are under way since before that time keep nothing else waiting. */
-void pfl_outbox_age(struct pfl_outbox *o, pfl_ns before);
+/** Calls that are under way since then or for longer keep nothing else waiting. */
+void pfl_outbox_age(struct pfl_outbox *o, pfl_ns since);
+/** Since when (about) the oldest call is under way that keeps others waiting; PFL_NEVER: none does. */
+pfl_ns pfl_outbox_oldest(const struct pfl_outbox *o);
 
 #endif

@@ -233,7 +233,7 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p);
 /** Sends what is due again and, with lanes, what waits for its turn. */
 void pfl_core_outbox_run(struct pfl_node *n, bool lanes);
 pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n);
-/** Once per beat: what was flooded long ago is for no newcomer, and a call that is not answered keeps nothing waiting. */
+/** Once per beat: what was flooded long ago is for no newcomer. */
 void pfl_core_flood_age(struct pfl_node *n);
 /** A SEND ended that was gossip; false where it was not. */
 bool pfl_core_flood_sent(struct pfl_node *n, const struct pfl_event *ev);

@@ -7,7 +7,7 @@
 #include "node/core.h"
 
 static const pfl_ns resend_first = 100 * PFL_MS;
-static const pfl_ns answer_after = PFL_SEC; /* a call under way for longer keeps no other one waiting: it is lost, most likely */
+static const pfl_ns answer_after = 500 * PFL_MS; /* a call under way for longer keeps no other one waiting: it may be lost */
 static const unsigned failures_to_suspect = 3;
 
 /* Beats and evidence, at once and to every direct neighbour but `except` (NULL: none): a sign of life must not wait for a thousand
@@ -142,7 +142,6 @@ void pfl_core_replay(struct pfl_node *n, const struct pfl_peer *p)
 void pfl_core_flood_age(struct pfl_node *n)
 {
     pfl_flooded_expire(&n->flooded, n->now - old_after(n));
-    pfl_outbox_age(&n->outbox, n->now - answer_after);
 }
 
 static bool is_up(const struct pfl_node *n, const char *addr)
@@ -156,10 +155,10 @@ static bool can_go(const struct pfl_node *n, const struct pfl_parcel *p)
     return p->id == 0 && is_up(n, p->to);
 }
 
-/* Is there something that it could be given now? */
+/* Is there something that it could be given now, or when the calls under way are older? */
 static bool is_behind(const struct pfl_node *n, const struct pfl_lane *lane)
 {
-    return lane->next < n->flooded.end && lane->n_window < PFL_WINDOW && lane->n < PFL_LANE_MAX && is_up(n, lane->to);
+    return lane->next < n->flooded.end && lane->n < PFL_LANE_MAX && is_up(n, lane->to);
 }
 
 void pfl_core_outbox_run(struct pfl_node *n, bool lanes)
@@ -175,6 +174,8 @@ void pfl_core_outbox_run(struct pfl_node *n, bool lanes)
     for (size_t i = 0; lanes && i < n->outbox.n_lanes; i++) {
         if (!is_behind(n, &n->outbox.lanes[i]))
             continue;
+        if (n->outbox.lanes[i].n_window >= PFL_WINDOW)
+            pfl_outbox_age(&n->outbox, n->now - answer_after);
         run_lane(n, &n->outbox.lanes[i], NULL);
         pfl_flooded_trim(&n->flooded, pfl_outbox_given(&n->outbox));
     }
@@ -188,8 +189,9 @@ pfl_ns pfl_core_outbox_deadline(const struct pfl_node *n)
             t = n->outbox.items[i].due;
     }
     for (size_t i = 0; t > n->now && i < n->outbox.n_lanes; i++) {
-        if (is_behind(n, &n->outbox.lanes[i]))
-            t = n->now;
+        bool closed = n->outbox.lanes[i].n_window >= PFL_WINDOW;
+        pfl_ns at = !is_behind(n, &n->outbox.lanes[i]) ? PFL_NEVER : closed ? pfl_outbox_oldest(&n->outbox) + answer_after : n->now;
+        t = at < t ? at : t;
     }
     return t;
 }

@@ -276,8 +276,8 @@ static void settle(struct pfl_node *n, enum pfl_event_kind kind)
     members_run(n);
     if (pfl_heartbeat_due(&n->heartbeat, n->now))
         pfl_core_beat(n);
-    /* A message that arrives makes nothing else's turn come, but a beat may be due then: that is put off to the tick which is asked
-     * for. So what is sent when a message arrives is sent because of it. */
+    /* A message that arrives makes nothing else's turn come, but time does: that is put off to the tick which is asked for. So what
+     * is sent when a message arrives is sent because of it. */
     pfl_core_outbox_run(n, kind != PFL_EV_MESSAGE);
     if (pfl_core_stage_until(n) <= n->now || n->wake_at <= n->now || pfl_spread_deadline(&n->spread) <= n->now)
         n->dirty = true;
