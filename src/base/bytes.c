@@ -115,10 +115,16 @@ const char *pfl_buf_cstr(struct pfl_buf *b)
     return (const char *)b->data;
 }
 
+/* A thousand gossip messages wait at once: they are held in one piece, behind what is counted. */
+static bool is_small(size_t len)
+{
+    return len <= PFL_BLOB_SMALL_MAX;
+}
+
 struct pfl_blob *pfl_blob_new(size_t len)
 {
-    struct pfl_blob *b = pfl_try_malloc(sizeof(*b));
-    uint8_t *data = b ? pfl_try_block(len) : NULL;
+    struct pfl_blob *b = pfl_try_malloc(sizeof(*b) + (is_small(len) ? len : 0));
+    uint8_t *data = !b ? NULL : is_small(len) ? (uint8_t *)(b + 1) : pfl_try_block(len);
     if (!data) {
         free(b);
         return NULL;
@@ -147,7 +153,8 @@ void pfl_blob_unref(struct pfl_blob *b)
 {
     if (!b || atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
         return;
-    pfl_block_free(b->data, b->room);
+    if (!is_small(b->room))
+        pfl_block_free(b->data, b->room);
     free(b);
 }
 

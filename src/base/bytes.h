@@ -49,8 +49,10 @@ const char *pfl_buf_cstr(struct pfl_buf *b);
 struct pfl_blob {
     atomic_uint refs;
     size_t len, room; /* len may become less than what was asked for */
-    uint8_t *data;    /* owned, 64-byte aligned */
+    uint8_t *data;    /* owned, 64-byte aligned; 16 where room is PFL_BLOB_SMALL_MAX at most */
 };
+enum { PFL_BLOB_SMALL_MAX = 2048 };
+_Static_assert(sizeof(struct pfl_blob) % 16 == 0, "what is behind it is aligned");
 /** Checked size, uninitialised bytes, one reference. NULL where memory is gone. */
 struct pfl_blob *pfl_blob_new(size_t len);
 struct pfl_blob *pfl_blob_copy(const void *data, size_t len);

@@ -114,7 +114,13 @@ static void test_blob__shared__lives_until_the_last_owner(void **state)
 {
     (void)state;
     struct pfl_blob *b = pfl_blob_copy("abc", 3);
-    assert_int_equal((uintptr_t)b->data % 64, 0);
+    assert_int_equal((uintptr_t)b->data % 16, 0);
+    for (size_t len = PFL_BLOB_SMALL_MAX; len <= PFL_BLOB_SMALL_MAX + 1; len++) {
+        PFL_AUTO(pfl_blob_freep) struct pfl_blob *edge = pfl_blob_new(len);
+        assert_int_equal((uintptr_t)edge->data % (len > PFL_BLOB_SMALL_MAX ? 64 : 16), 0);
+        edge->data[0] = edge->data[len - 1] = 1;
+        edge->len = 1; /* may become less */
+    }
     struct pfl_blob *second = pfl_blob_ref(b);
     pfl_blob_unref(b);
     assert_true(pfl_bytes_eq(pfl_bytes_of(second->data, second->len), VIEW("abc")));
