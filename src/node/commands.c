@@ -143,8 +143,8 @@ static enum pfl_rc cmd_vote_train_set(struct pfl_node *n, struct pfl_incoming *i
         return pfl_core_put_off(n, in);
     struct pfl_round_peer *p = pfl_round_get(r, in->msg->source);
     if (p->voted)
-        return PFL_OK;                /* the first ballot counts */
-    if (pfl_core_keeps_ballots(n, r)) /* with signatures it may come to be void */
+        return PFL_OK; /* the first ballot counts */
+    if (!r->settled)   /* with signatures it may come to be void */
         rc = n->set.signatures ? pfl_round_set_ballot(r, p, &in->msg->args, err) : pfl_round_count_ballot(r, &in->msg->args, err);
     if (rc != PFL_OK)
         return rc;

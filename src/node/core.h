@@ -448,12 +448,10 @@ const char *pfl_core_gone_why(const struct pfl_node *n, const char *addr); /* NU
 /* ---- stage_vote.c ---- */
 void pfl_core_enter_vote(struct pfl_node *n, int32_t round);
 bool pfl_core_advance_vote(struct pfl_node *n);
-/** A ballot that came after the count (from a node that was thought dead, or slow) is counted, as long as nobody ended the round:
- *  all nodes get all ballots in the end, so all come to the same train set. One that is void since then changes the train set in
- * the same way; where somebody ended the round before, nobody starts over, but it changes whose results count. */
+/** A ballot that came after the count (from a node that was thought dead, or slow) is counted, and one that is void since then is
+ * not any more: all nodes know all ballots in the end, so all come to the same train set. Where somebody ended the round before,
+ * nobody starts over, but it changes whose results count, until the common one is settled. */
 void pfl_core_recount(struct pfl_node *n);
-/** Until the round is done; with signatures, which show who equivocates, until its result is settled. */
-bool pfl_core_keeps_ballots(const struct pfl_node *n, const struct pfl_round *r);
 /** For the current round or the next. */
 bool pfl_core_has_voted(const struct pfl_node *n, const char *addr);
 /** Ballots that vote_quorum asks for. */

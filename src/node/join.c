@@ -317,6 +317,15 @@ static void deny(struct pfl_node *n)
         n->ahead = n->round;
 }
 
+/* It has ended the last round on a model of its own, with fewer nodes than those who computed the result that this node has of the
+ * round before: it was alone, or makes that up. Nobody who is in the last round, too, gives up its own for that. */
+static bool is_outnumbered(const struct pfl_node *n, const struct pfl_state *s)
+{
+    const struct pfl_round *before = pfl_core_round(n, n->round - 1);
+    return s->ended && s->round == n->round && s->members.n > 0 && before && before->done && !has_model(n, s) &&
+           pfl_core_canonical(n, before).computed > s->members.n;
+}
+
 static void take_state(struct pfl_node *n, const struct pfl_state *s, const char *by)
 {
     if (!may_join(n, s))
@@ -345,7 +354,7 @@ static void take_state(struct pfl_node *n, const struct pfl_state *s, const char
     const struct pfl_round *last = pfl_core_round(n, s->round);
     bool starting = n->stage == PFL_STAGE_STARTING, done = last && last->done;
     bool late = starting && (s->round > 0 || (s->members.n > 0 && pfl_streq(n->told_of, n->experiment)));
-    if (s->round > n->round || (s->ended && !done && n->stage != PFL_STAGE_WAITING) || late)
+    if (s->round > n->round || (s->ended && !done && !is_outnumbered(n, s) && n->stage != PFL_STAGE_WAITING) || late)
         jump(n, s, by);
     else if (s->round == n->round)
         take_train_set(n, s);

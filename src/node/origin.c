@@ -128,10 +128,9 @@ static void void_ballots(struct pfl_node *n, const char *addr)
 {
     for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
         struct pfl_round *r = n->kept[i];
-        struct pfl_round_peer *row = r && pfl_core_keeps_ballots(n, r) ? pfl_round_find(r, addr) : NULL;
+        struct pfl_round_peer *row = r && !r->settled ? pfl_round_find(r, addr) : NULL;
         if (!row)
             continue;
-        r->voided = r->voided || row->voted;
         pfl_round_set_voted(r, row, false);
         pfl_round_drop_ballot(r, row);
     }

@@ -131,11 +131,10 @@ struct pfl_round {
     bool decided;              /* the train set is known */
     struct pfl_strs train_set; /* in order of votes */
     struct pfl_strs members;   /* the same, sorted */
-    /* Whose results count, sorted. Empty: the members'. Else what the ballots give since one of them is void, where the round had
-     * ended by then and its members could not change any more. */
+    /* Whose results count, sorted. Empty: the members'. Else what the ballots give since one of them came late or is void, where
+     * somebody had ended the round by then and its members could not change any more. */
     struct pfl_strs authors;
     struct pfl_strs vouchers; /* who is or was a member: a late ballot may change the train set after somebody ended the round */
-    bool voided;              /* a ballot that counted does not any more: its node is out */
     bool given;               /* a neighbour told it: our ballots did not decide it */
     size_t n_counted;         /* ballots that decided it */
     struct pfl_book book;

@@ -222,15 +222,17 @@ static bool is_settled(struct pfl_node *n, const struct pfl_round *r)
     return r->given && (!me || !me->voted || some_vote_missing(n, r));
 }
 
-/* Nobody starts over, but all have to agree whose results count, whenever they heard that a ballot is void. */
+/* Nobody starts over, but all have to agree whose results count, whenever they heard of a ballot, or that one is void. */
 static void set_authors(struct pfl_node *n, struct pfl_round *r, const struct pfl_strs *sorted)
 {
     PFL_AUTO(pfl_freep) char *names = pfl_strs_join(sorted, " ");
     pfl_strs_copy(&r->authors, sorted);
     for (size_t i = 0; i < sorted->n; i++)
         pfl_strs_add_once(&r->vouchers, sorted->items[i]);
-    pfl_core_note_text(n, PFL_NOTE_WARNING, NULL, "a ballot of round %d is void since it ended: the results of these count: %s",
-                       r->round, names);
+    pfl_core_note_text(
+        n, PFL_NOTE_WARNING, NULL,
+        "a ballot of round %d came, or turned out to be void, after somebody ended it: the results of these count: %s", r->round,
+        names);
     n->dirty = true;
 }
 
@@ -248,18 +250,13 @@ static void set_train_set_anew(struct pfl_node *n, struct pfl_round *r, const st
     n->dirty = true;
 }
 
-bool pfl_core_keeps_ballots(const struct pfl_node *n, const struct pfl_round *r)
-{
-    return !r->done || (n->set.signatures && !r->settled);
-}
-
 static void recount(struct pfl_node *n, struct pfl_round *r)
 {
     PFL_AUTO(pfl_strs_deinit) struct pfl_strs set = {0}, members = {0};
     bool ended = r && (r->done || r->round != n->round);
     if (!r || !r->decided || r->n_voted == r->n_counted || is_settled(n, r) || (!ended && n->stage == PFL_STAGE_AGGREGATING))
         return;
-    if (ended && (r->n_counted == 0 || !pfl_core_keeps_ballots(n, r))) /* 0: it was ended before a restart */
+    if (ended && (r->n_counted == 0 || r->settled)) /* 0: it was ended before a restart */
         return;
     count(n, r, &set);
     pfl_strs_copy(&members, &set);
@@ -268,7 +265,7 @@ static void recount(struct pfl_node *n, struct pfl_round *r)
         return;
     if (!ended && !somebody_is_ready(r))
         set_train_set_anew(n, r, &set);
-    else if (r->voided)
+    else
         set_authors(n, r, &members);
 }
 

@@ -412,8 +412,6 @@ void pfl_core_round_done(struct pfl_node *n, struct pfl_round *r, struct pfl_pay
     set_aggregate(n, r, aggregate);
     r->done = true;
     r->done_at = n->now;
-    if (!pfl_core_keeps_ballots(n, r))
-        pfl_round_drop_ballots(r);
     n->rounds_done = (unsigned)r->round + 1;
     n->progress_at = n->now;
     pfl_core_keep(n);

@@ -55,6 +55,8 @@ FOUND = {
     4146: "a trainer was let out while the round ended: some counted the votes again without its ballot and trained anew, some had ended, and each "
           "half counted the results of its own train set",
     5428: "the same with a voter in the last round",
+    1322: "the same with a vote that came late",
+    2748: "a liar that had been cut off had ended the last round alone: all others, who were in it, took its word for whose results count",
 }
 
 DUMMY = """\

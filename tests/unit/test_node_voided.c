@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: base wire tensor learning mesh node */
 /* support: signed_node */
-/* A node is out, so its ballot is void: what that changes in a round that nobody has ended, that others have, that this node has,
- * and that is settled. */
+/* A node is out, so its ballot is void, or a ballot comes late: what that changes in a round that nobody has ended, that others
+ * have, that this node has, and that is settled. And whose word is not taken for who trained in it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -197,6 +197,57 @@ static bool has_ballot(const struct pfl_round *r, const char *addr)
     return ballot.n > 0;
 }
 
+static void late_ballot(struct world *w)
+{
+    assert_string_equal(say(w, gossip(D, -1, "model_initialized", none)), "");
+    assert_string_equal(say(w, gossip(D, 0, "vote_train_set", LIST(C, "1000"))), "");
+}
+
+static void a_late_ballot__the_same(void **state)
+{
+    (void)state;
+    for (unsigned ended = 0; ended < 3; ended++) { /* by nobody, elsewhere, here */
+        struct world *w = waiting();
+        const struct pfl_round *r = pfl_core_round(w->node, 0);
+        if (ended == 1)
+            assert_string_equal(say(w, computed(B, 1)), "");
+        if (ended == 2)
+            end_round(w);
+        late_ballot(w);
+        assert_names(&r->members, ended ? LIST(A, B) : LIST(B, C));
+        assert_names(&r->authors, ended ? LIST(B, C) : none);
+        world_free(w);
+    }
+}
+
+/* How a neighbour answers the question where it is: it has ended all on a model of which `digest` is the first byte. */
+static void told_of_the_end(struct world *w, const char *digest, const char *members)
+{
+    PFL_AUTO(pfl_freep)
+    char *text = pfl_xasprintf("1 3 1 2 e %s%062d x-1\n%s", digest, 0, members);
+    w->node->state_id = 77;
+    w->node->state_to = pfl_xstrdup(A);
+    struct pfl_event ev = {.kind = PFL_EV_SENT, .id = 77, .text = text};
+    step(w, &ev);
+}
+
+static void ended_alone_on_another_model__not_followed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *digest, *members;
+        bool followed;
+    } rows[] = {{"01", A, false}, {"00", A, true}, {"01", A "\n" B, true}};
+    for (size_t i = 0; i < PFL_ARRAY_LEN(rows); i++) {
+        struct world *w = waiting();
+        end_round(w); /* two have computed its result */
+        told_of_the_end(w, rows[i].digest, rows[i].members);
+        assert_int_equal(w->node->stage, rows[i].followed ? PFL_STAGE_WAITING : PFL_STAGE_VOTING);
+        assert_int_equal(pfl_core_round(w->node, 1)->given, rows[i].followed);
+        world_free(w);
+    }
+}
+
 static void settled__nothing_changes_any_more(void **state)
 {
     (void)state;
@@ -224,6 +275,8 @@ int main(void)
         cmocka_unit_test(who_ended_it_is_out_too__the_rest_starts_over),
         cmocka_unit_test(ended_here__the_others_results_count),
         cmocka_unit_test(ended_before_a_restart__no_ballots_to_count),
+        cmocka_unit_test(a_late_ballot__the_same),
+        cmocka_unit_test(ended_alone_on_another_model__not_followed),
         cmocka_unit_test(settled__nothing_changes_any_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
