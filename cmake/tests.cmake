@@ -99,7 +99,7 @@ if(peers AND grpcpp_FOUND AND GRPC_CPP_PLUGIN AND NOT PFL_FUZZ)
   set(cpp ${gen}/cpp)
   file(MAKE_DIRECTORY ${cpp})
   add_custom_command(
-    OUTPUT ${cpp}/node.pb.cc ${cpp}/node.grpc.pb.cc
+    OUTPUT ${cpp}/node.pb.cc ${cpp}/node.grpc.pb.cc ${cpp}/node.pb.h ${cpp}/node.grpc.pb.h
     COMMAND ${PROTOC} -I${PROJECT_SOURCE_DIR}/proto -I/usr/include --cpp_out=${cpp} --grpc_out=${cpp}
             --plugin=protoc-gen-grpc=${GRPC_CPP_PLUGIN} ${PROJECT_SOURCE_DIR}/proto/node.proto
     DEPENDS ${PROJECT_SOURCE_DIR}/proto/node.proto VERBATIM)
