@@ -96,6 +96,7 @@ struct pfl_node {
 
     /* see origin.c */
     struct pfl_strs excluded; /* who equivocated in this experiment */
+    char *excluded_in;        /* owned: which one that is; it may still be to begin here. NULL: nobody is out */
     struct pfl_evidence_book evidence;
     struct pfl_strs past;           /* experiments that are over, oldest first */
     char *told_of;                  /* owned: the experiment that a neighbour says is running */
@@ -351,6 +352,8 @@ void pfl_core_keep_evidence(struct pfl_node *n, struct pfl_scatter *body);
 void pfl_core_hand_evidence(struct pfl_node *n, const struct pfl_peer *p);
 /** Another experiment: nobody is out. */
 void pfl_core_evidence_clear(struct pfl_node *n);
+/** Evidence of this experiment comes: what there is of another one is over. */
+void pfl_core_evidence_in(struct pfl_node *n, const char *experiment);
 
 /* ---- interop.c: P2PFL's own nodes ---- */
 /** Is, or may be, one of P2PFL's own nodes; never where interop is off. p NULL: nothing is known of it. */

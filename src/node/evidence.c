@@ -39,6 +39,16 @@ void pfl_core_evidence_clear(struct pfl_node *n)
     free(b->bodies);
     *b = (struct pfl_evidence_book){0};
     pfl_strs_deinit(&n->excluded);
+    free(n->excluded_in);
+    n->excluded_in = NULL;
+}
+
+void pfl_core_evidence_in(struct pfl_node *n, const char *experiment)
+{
+    if (pfl_streq(n->excluded_in, experiment))
+        return;
+    pfl_core_evidence_clear(n);
+    n->excluded_in = pfl_xstrdup(experiment);
 }
 
 /* ---- out ---- */
@@ -168,6 +178,8 @@ enum pfl_rc pfl_core_cmd_evidence(struct pfl_node *n, struct pfl_incoming *in, s
     if ((!n->learning && !n->over) || pfl_core_foreign(n, in->msg))
         return pfl_err_set(err, PFL_STATE, "evidence: this node is not learning in that experiment");
     enum pfl_rc rc = check(n, in, said, &about, &why);
+    if (rc == PFL_OK)
+        pfl_core_evidence_in(n, about.experiment);
     rc = rc == PFL_OK ? believe(n, in, said, about.source, err) : accuser_lied(n, in, about.source, why.msg, err);
     pfl_origin_said_deinit(&about);
     pfl_statement_deinit(&said[0]);

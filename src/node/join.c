@@ -54,9 +54,10 @@ static pfl_ns outside_since(const struct pfl_node *n)
     return last != PFL_NEVER && n->now - last <= 2 * n->set.heartbeat_timeout ? n->put_off[0].at : PFL_NEVER;
 }
 
-static bool can_ask(const struct pfl_peer *p)
+/* Who is out is not believed in this either: it would tell a train set that has it. */
+static bool can_ask(const struct pfl_node *n, const struct pfl_peer *p)
 {
-    return p->link == PFL_LINK_UP && p->states;
+    return p->link == PFL_LINK_UP && p->states && !pfl_core_excluded(n, p->addr);
 }
 
 /* Who gets the next question: a neighbour that is new, or the next in turn. NULL: nobody need be asked now. */
@@ -66,7 +67,7 @@ static struct pfl_peer *next_to_ask(struct pfl_node *n)
     bool any = is_behind(n) || is_blind(n) || outside_since(n) != PFL_NEVER;
     for (size_t i = 0; i < n->peers.n_linked; i++) {
         struct pfl_peer *p = n->peers.linked[i];
-        if (!can_ask(p))
+        if (!can_ask(n, p))
             continue;
         if (p->curious)
             return p;
@@ -312,7 +313,7 @@ static void deny(struct pfl_node *n)
 {
     size_t askable = 0;
     for (size_t i = 0; i < n->peers.n_linked; i++)
-        askable += can_ask(n->peers.linked[i]);
+        askable += can_ask(n, n->peers.linked[i]);
     if (++n->ahead_denied >= askable)
         n->ahead = n->round;
 }
@@ -377,7 +378,7 @@ bool pfl_core_state_sent(struct pfl_node *n, const struct pfl_event *ev)
     }
     if (p)
         p->last_heard = pfl_contact_get(&n->peers, p)->last_direct = n->now;
-    if (ev->rc != PFL_OK || !ev->text || !ev->text[0])
+    if (ev->rc != PFL_OK || !ev->text || !ev->text[0] || pfl_core_excluded(n, n->state_to))
         return true;
     if (!pfl_state_parse(ev->text, &s)) {
         pfl_core_refused(n, n->state_to, "an answer to state that is none");

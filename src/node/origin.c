@@ -123,17 +123,21 @@ bool pfl_core_excluded(const struct pfl_node *n, const char *addr)
     return n->excluded.n > 0 && pfl_strs_has(&n->excluded, addr);
 }
 
+static void void_ballot(struct pfl_round *r, const char *addr)
+{
+    struct pfl_round_peer *row = r && !r->settled ? pfl_round_find(r, addr) : NULL;
+    if (!row)
+        return;
+    pfl_round_set_voted(r, row, false);
+    pfl_round_drop_ballot(r, row);
+}
+
 /* Everybody comes to void them, whenever it hears of it: so all come to the same train sets. */
 static void void_ballots(struct pfl_node *n, const char *addr)
 {
-    for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++) {
-        struct pfl_round *r = n->kept[i];
-        struct pfl_round_peer *row = r && !r->settled ? pfl_round_find(r, addr) : NULL;
-        if (!row)
-            continue;
-        pfl_round_set_voted(r, row, false);
-        pfl_round_drop_ballot(r, row);
-    }
+    for (size_t i = 0; i < PFL_ROUNDS_KEPT; i++)
+        void_ballot(n->kept[i], addr);
+    void_ballot(n->early_round, addr);
 }
 
 static void forget_results(struct pfl_node *n, const char *addr)
@@ -212,6 +216,7 @@ static void convict(struct pfl_node *n, const struct pfl_event *ev, struct pfl_s
 {
     struct pfl_statement said[2] = {*before, *now};
     *before = *now = (struct pfl_statement){0};
+    pfl_core_evidence_in(n, ev->msg->origin->experiment);
     if (ev->msg->kind == PFL_MSG_GOSSIP) { /* as it is for those who take no evidence */
         (void)pfl_core_seen_add(n, ev->msg);
         pfl_core_forward(n, ev->msg, ev->addr);

@@ -221,20 +221,22 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->kept[0] = pfl_steal(&n->early_round);
     n->initial = pfl_steal(&n->early_init);
     n->early_until = PFL_NEVER;
-    pfl_core_evidence_clear(n);
+    if (!pfl_streq(n->excluded_in, n->experiment)) /* else somebody was found out before it began here */
+        pfl_core_evidence_clear(n);
     n->has_initial_digest = false;
     pfl_core_keep_start(n, NULL);
     pfl_core_sift_early(n);
     for (size_t i = 0; i < n->peers.n; i++) {
-        const char *of =
-            pfl_contact_of(&n->peers, n->peers.items[i])->initialized_for; /* it came early, and may be of another one */
+        struct pfl_peer *p = n->peers.items[i];
+        const char *of = pfl_contact_of(&n->peers, p)->initialized_for; /* it came early, and may be of another one */
         if (n->set.signatures && of && !pfl_streq(of, n->experiment))
-            n->peers.items[i]->initialized = false;
-        pfl_peer_initialized_for(&n->peers, n->peers.items[i], NULL);
-        n->peers.items[i]->takes_part = true; /* also one whose link is being made: the start waits for it in the outbox */
-        n->peers.items[i]->lapsed = false;
-        n->peers.items[i]->joins = false;
-        pfl_peer_set_from(&n->peers, n->peers.items[i], 0);
+            p->initialized = false;
+        pfl_peer_initialized_for(&n->peers, p, NULL);
+        p->takes_part =
+            !pfl_core_excluded(n, p->addr); /* also one whose link is being made: the start waits for it in the outbox */
+        p->lapsed = false;
+        p->joins = false;
+        pfl_peer_set_from(&n->peers, p, 0);
     }
     struct pfl_note *note = pfl_core_note_text(n, PFL_NOTE_LEARNING_STARTED, by, "%s", n->experiment);
     note->rounds = n->rounds;

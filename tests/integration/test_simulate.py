@@ -57,6 +57,7 @@ FOUND = {
     5428: "the same with a voter in the last round",
     1322: "the same with a vote that came late",
     2748: "a liar that had been cut off had ended the last round alone: all others, who were in it, took its word for whose results count",
+    20319: "a voter was found out before the learning began at a node, which forgot it at the start and counted its vote",
 }
 
 DUMMY = """\

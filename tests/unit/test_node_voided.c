@@ -25,7 +25,7 @@ static const char *say(struct world *w, struct pfl_msg *m)
     static char name[] = "spiffe://lab/node/x";
     const struct pfl_signer signer = {.id = name, .may = PFL_MAY_TRAIN | PFL_MAY_START};
     struct pfl_event ev = {.msg = m, .signer = &signer, .payload = m->kind == PFL_MSG_WEIGHTS ? w->payload : NULL};
-    m->origin = pfl_origin_new("x-1", epoch / PFL_MS);
+    m->origin = m->origin ? m->origin : pfl_origin_new("x-1", epoch / PFL_MS);
     return deliver(w, &ev);
 }
 
@@ -248,6 +248,41 @@ static void ended_alone_on_another_model__not_followed(void **state)
     }
 }
 
+static void who_is_out__is_not_followed(void **state)
+{
+    (void)state;
+    struct world *w = waiting();
+    end_round(w);
+    void_ballot(w);
+    told_of_the_end(w, "00", A);
+    assert_int_equal(w->node->stage, PFL_STAGE_VOTING);
+    assert_false(pfl_core_round(w->node, 1)->given);
+    world_free(w);
+}
+
+static void found_out_before_the_start__out_in_that_experiment(void **state)
+{
+    (void)state;
+    for (unsigned other = 0; other < 2; other++) {
+        const char *name = other ? "x-2" : "x-1";
+        struct world *w = world_new(false);
+        assert_string_equal(say(w, gossip(B, -1, "beat", LIST("1.0"))), "");
+        assert_string_equal(say(w, gossip(B, 0, "vote_train_set", LIST(B, "1000"))), "");
+        assert_string_equal(say(w, gossip(A, -1, "beat", LIST("1.0"))), "");
+        assert_string_equal(say(w, gossip(A, 0, "vote_train_set", LIST(A, "1000"))), "");
+        void_ballot(w);
+        struct pfl_msg *m = gossip(B, -1, "start_learning", LIST("3", "1", "2", name));
+        m->origin = pfl_origin_new(name, epoch / PFL_MS);
+        assert_string_equal(say(w, m), "");
+        assert_true(pfl_node_is_learning(w->node));
+        const struct pfl_round_peer *row = pfl_round_find(pfl_core_round(w->node, 0), A);
+        assert_false(row && row->voted);
+        assert_int_equal(pfl_core_excluded(w->node, A), !other);
+        assert_int_equal(pfl_neighbours_find(&w->node->peers, A)->takes_part, other);
+        world_free(w);
+    }
+}
+
 static void settled__nothing_changes_any_more(void **state)
 {
     (void)state;
@@ -277,6 +312,8 @@ int main(void)
         cmocka_unit_test(ended_before_a_restart__no_ballots_to_count),
         cmocka_unit_test(a_late_ballot__the_same),
         cmocka_unit_test(ended_alone_on_another_model__not_followed),
+        cmocka_unit_test(who_is_out__is_not_followed),
+        cmocka_unit_test(found_out_before_the_start__out_in_that_experiment),
         cmocka_unit_test(settled__nothing_changes_any_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
