@@ -352,7 +352,7 @@ void pfl_core_keep_evidence(struct pfl_node *n, struct pfl_scatter *body);
 void pfl_core_hand_evidence(struct pfl_node *n, const struct pfl_peer *p);
 /** Another experiment: nobody is out. */
 void pfl_core_evidence_clear(struct pfl_node *n);
-/** Evidence of this experiment comes: what there is of another one is over. */
+/** This experiment begins, or the first evidence of it comes: what there is of another one is over. */
 void pfl_core_evidence_in(struct pfl_node *n, const char *experiment);
 
 /* ---- interop.c: P2PFL's own nodes ---- */

@@ -228,6 +228,7 @@ void pfl_core_on_restore(struct pfl_node *n, const struct pfl_event *ev)
         return;
     }
     n->experiment = pfl_xstrdup(d->experiment);
+    pfl_core_evidence_in(n, n->experiment);
     n->rounds = d->rounds;
     n->epochs = d->epochs;
     n->trainset_size = d->trainset_size;

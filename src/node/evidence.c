@@ -178,8 +178,6 @@ enum pfl_rc pfl_core_cmd_evidence(struct pfl_node *n, struct pfl_incoming *in, s
     if ((!n->learning && !n->over) || pfl_core_foreign(n, in->msg))
         return pfl_err_set(err, PFL_STATE, "evidence: this node is not learning in that experiment");
     enum pfl_rc rc = check(n, in, said, &about, &why);
-    if (rc == PFL_OK)
-        pfl_core_evidence_in(n, about.experiment);
     rc = rc == PFL_OK ? believe(n, in, said, about.source, err) : accuser_lied(n, in, about.source, why.msg, err);
     pfl_origin_said_deinit(&about);
     pfl_statement_deinit(&said[0]);

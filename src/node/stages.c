@@ -221,8 +221,7 @@ void pfl_core_begin(struct pfl_node *n, const char *by, const struct pfl_learn_a
     n->kept[0] = pfl_steal(&n->early_round);
     n->initial = pfl_steal(&n->early_init);
     n->early_until = PFL_NEVER;
-    if (!pfl_streq(n->excluded_in, n->experiment)) /* else somebody was found out before it began here */
-        pfl_core_evidence_clear(n);
+    pfl_core_evidence_in(n, n->experiment); /* who was found out before it began here stays out */
     n->has_initial_digest = false;
     pfl_core_keep_start(n, NULL);
     pfl_core_sift_early(n);

@@ -235,6 +235,23 @@ static void test_evidence__false_a_thousand_times__looked_at_eight_times(void **
 }
 
 /* Who signs two votes in the name of each of its ports floods nobody with the proof. */
+/* Who accuses wrongly does not get another eight tries because somebody is found out meanwhile. */
+static void test_evidence__false_before_a_true_one__counts_on(void **state)
+{
+    (void)state;
+    struct world *w = world_new(false);
+    start(w);
+    for (unsigned i = 0; i < PFL_FALSE_EVIDENCE_MAX; i++) {
+        if (i == 4)
+            assert_true(strlen(say(w, vote(C, "7", 0, "x-1"))) == 0 && strlen(say(w, vote(C, "8", 0, "x-1"))) > 0);
+        (void)say_as(w, good_evidence(B, A), "spiffe://lab/node/b", NULL, "nothing", PFL_MAY_TRAIN);
+        assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_REFUSED), 1);
+    }
+    (void)say_as(w, good_evidence(B, A), "spiffe://lab/node/b", NULL, "nothing", PFL_MAY_TRAIN);
+    assert_int_equal(count(w, PFL_ACT_NOTE, PFL_NOTE_REFUSED), 0); /* not looked at */
+    world_free(w);
+}
+
 static void test_evidence__of_many_addresses_of_one_party__bounded(void **state)
 {
     (void)state;
@@ -347,6 +364,7 @@ int main(void)
         cmocka_unit_test(test_evidence__that_is_none__costs_its_reporter_and_not_the_accused),
         cmocka_unit_test(test_evidence__unsigned_or_of_no_member__refused),
         cmocka_unit_test(test_evidence__false_a_thousand_times__looked_at_eight_times),
+        cmocka_unit_test(test_evidence__false_before_a_true_one__counts_on),
         cmocka_unit_test(test_evidence__of_many_addresses_of_one_party__bounded),
         cmocka_unit_test(test_evidence__of_many_parties__as_much_as_is_said_for_newcomers),
         cmocka_unit_test(test_evidence__asked_for_again_and_again__once_a_period),
